@@ -1,0 +1,17 @@
+//! Which words do all crates share?
+//!
+//! Pure data and pure functions: no I/O, no async, no knowledge of images, stores or sandboxes.
+
+mod digest;
+mod event;
+mod key;
+mod mount;
+mod platform;
+mod span;
+
+pub use digest::{Algorithm, Digest, DigestError};
+pub use event::{Event, Outcome, Reporter, StepId, Stream};
+pub use key::{KeyHasher, StableHash};
+pub use mount::{Mount, MountKind, OverlayUpper};
+pub use platform::{Platform, PlatformError};
+pub use span::Span;
