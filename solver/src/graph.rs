@@ -3,8 +3,10 @@
 //! A directed acyclic graph of vertices. A vertex is an [`Op`] and an ordered list of inputs; an [`Output`] names one
 //! result of a vertex. The op model is BuildKit's LLB (`solver/pb/ops.proto` there), so that LLB can be imported.
 
+mod component;
 mod op;
 
+pub use component::{Component, KeyScope};
 pub use op::*;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;

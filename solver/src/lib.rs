@@ -1,5 +1,12 @@
 //! Which results does a build need, and which of them must be made?
 //!
 //! `graph` is the build graph's data, shared with the frontend (which writes it) and the engine (which executes it).
+//! The rest is generic over a [`Worker`], which knows what ops mean, and [`Records`], which remember what was made:
+//! nothing outside `graph` looks into an op.
 
 pub mod graph;
+mod records;
+mod worker;
+
+pub use records::{Provenance, Records, Stored};
+pub use worker::{Fingerprint, Task, Worker};

@@ -1,0 +1,83 @@
+//! What must somebody be able to do for a graph to be solved?
+//!
+//! The solver knows keys, order and cancellation; a [`Worker`] knows what ops mean. All futures of a worker are polled
+//! by the tasks that wait in `Solver::solve`: whatever blocks a thread belongs on `spawn_blocking`. Dropping any of
+//! them cancels it, and must leave nothing behind.
+
+use rbuild_core::{Digest, KeyHasher, Reporter, StepId};
+
+use crate::graph::{Component, KeyScope, Op, Origin};
+
+/// What an op is, as far as its cache keys are concerned.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fingerprint {
+    /// Enters the definition key: covers every component.
+    pub digest: Digest,
+    /// Enters the content key: covers the components of [`KeyScope::Both`].
+    pub content: Digest,
+    /// The named values behind both, for explaining a miss.
+    pub components: Vec<Component>,
+}
+
+impl Fingerprint {
+    /// Hashes the components, in their order.
+    pub fn of(components: Vec<Component>) -> Self {
+        let hash = |domain, selected: &dyn Fn(&&Component) -> bool| {
+            let mut hasher = KeyHasher::new(domain);
+            for component in components.iter().filter(selected) {
+                hasher.field(component);
+            }
+            hasher.finish()
+        };
+        let digest = hash("op/1", &|_| true);
+        let content = hash("op-content/1", &|component| component.scope == KeyScope::Both);
+        Self { digest, content, components }
+    }
+}
+
+/// One execution of a vertex.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    /// What to do.
+    pub op: &'a Op,
+    /// For whom; of two builds that share this execution, the one that came first.
+    pub origin: &'a Origin,
+    /// The content key: a unique, stable name for what is being made.
+    pub key: &'a Digest,
+    /// The step to name in events.
+    pub step: StepId,
+    /// Receives log output and transfers. `StepStarted` and `StepFinished` are the solver's to send. Every build that
+    /// shares this execution is told, each under its own step.
+    pub reporter: &'a Reporter,
+}
+
+/// Knows what ops mean: names them, executes them, and says what one can see of its inputs.
+pub trait Worker: Send + Sync + 'static {
+    /// A result: a handle that is cheap to clone, such as a snapshot's id. Holding one keeps the result usable.
+    type Output: Clone + Send + Sync + 'static;
+    /// Why something failed.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Names an op by [`Op::components`] and whatever the outside world adds to it (the tree digest of local files).
+    /// Never executes or downloads anything; called once for each vertex that the targets need, several at once.
+    fn fingerprint(&self, op: &Op) -> impl Future<Output = Result<Fingerprint, Self::Error>> + Send;
+
+    /// Names what `op` can see of `output`, its input number `input`, for the content key. Selectors
+    /// ([`KeyScope::Definition`]) are in no content key, so this must cover, for each place where the op refers to this
+    /// input and in the op's order, the content and the names that the op can observe there. Two outputs of
+    /// the same identity must be interchangeable for the op.
+    fn identity(
+        &self,
+        op: &Op,
+        input: usize,
+        output: &Self::Output,
+    ) -> impl Future<Output = Result<Digest, Self::Error>> + Send;
+
+    /// Makes the outputs of a vertex. Called when nothing is known under either key, while no other task of this
+    /// solver makes the same, and (for ops that need one) with a slot taken.
+    fn execute(
+        &self,
+        task: Task<'_>,
+        inputs: &[Self::Output],
+    ) -> impl Future<Output = Result<Vec<Self::Output>, Self::Error>> + Send;
+}
