@@ -3,5 +3,15 @@
 //! References, manifests, configurations and layer tars, deterministic both ways. No network, no store.
 
 pub mod config;
+pub mod descriptor;
+pub mod layer;
+pub mod manifest;
+pub mod media;
+pub mod reference;
 
 pub use config::{Healthcheck, History, ImageConfig, RootFs, RuntimeConfig};
+pub use descriptor::{Descriptor, sha256};
+pub use layer::{Change, Compression, Entry, EntryKind, Layer, Timestamp};
+pub use manifest::{Document, Index, Manifest, ManifestError};
+pub use media::Family;
+pub use reference::{Reference, ReferenceError};
