@@ -44,6 +44,9 @@ pub struct LocalOp {
     pub include: Vec<String>,
     /// Whether `include` may contain wildcards (`filepath.Match`).
     pub wildcards: bool,
+    /// `--parents`: `include` has `**` and the pivot `/./`, its symlinks are not followed, and the modes of the
+    /// directories above a match count.
+    pub parents: bool,
     /// `--exclude` patterns: `.dockerignore` language, relative to each included source's root.
     pub exclude: Vec<String>,
 }
@@ -233,6 +236,7 @@ pub enum CopySource {
         /// Which input.
         input: usize,
         /// Path or pattern below that input's root, cleaned, without `..`, without a leading `/`; empty is the root.
+        /// With `--parents` the pivot stays in it, once, as `a/./b` (or `./b` in front).
         path: String,
         /// The path as the user wrote it, for messages.
         written: String,
