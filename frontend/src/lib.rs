@@ -1,1 +1,16 @@
-//! Placeholder.
+//! What does a Dockerfile say, and what must be built for it?
+//!
+//! Text becomes a checked syntax tree or a list of every mistake in it, each with its place in the text.
+
+pub mod ast;
+mod diagnostic;
+mod grammar;
+pub mod mount;
+pub mod rule;
+mod source;
+mod suggest;
+
+pub use ast::Dockerfile;
+pub use diagnostic::{Diagnostic, Label, Severity};
+pub use rbuild_core::Span;
+pub use source::{Position, Source};

@@ -1,0 +1,491 @@
+//! What does the value of `RUN --mount=` ask for?
+//!
+//! Options come in any order and are checked against the type once all are read. Values expand one by one, so a
+//! variable cannot add options; `from` never expands, because stages must be known before any value is.
+
+use rbuild_core::Span;
+
+use crate::ast::{Device, Word};
+use crate::diagnostic::Diagnostic;
+use crate::grammar::{Grammar, Pair, Parser as _, Rule};
+use crate::suggest::did_you_mean;
+
+/// A checked mount.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RunMount {
+    /// Files of the context, a stage or an image.
+    Bind(BindMount),
+    /// A directory that outlives the build.
+    Cache(CacheMount),
+    /// An empty directory in memory.
+    Tmpfs(TmpfsMount),
+    /// A secret as a file, an environment variable or both.
+    Secret(SecretMount),
+    /// The socket of an SSH agent.
+    Ssh(SshMount),
+}
+
+/// `type=bind`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BindMount {
+    /// Joined to the working directory; empty means that directory itself.
+    pub target: String,
+    /// A path in what `from` names; empty means all of it.
+    pub source: String,
+    /// A stage, image or named context; the build context if absent.
+    pub from: Option<Word>,
+    /// Whether the command may write; what it writes is thrown away.
+    pub read_only: bool,
+}
+
+/// `type=cache`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CacheMount {
+    /// Joined to the working directory.
+    pub target: String,
+    /// Names the cache; the cleaned target as written if absent.
+    pub id: Option<String>,
+    /// Where a new cache gets its content; nothing if absent.
+    pub from: Option<Word>,
+    /// A path in what `from` names; empty means all of it.
+    pub source: String,
+    /// Who else may use the cache meanwhile.
+    pub sharing: Sharing,
+    /// Whether the command may not write.
+    pub read_only: bool,
+    /// Mode and owner of a new cache directory.
+    pub file: FileOptions,
+}
+
+/// Who may use a cache mount at the same time.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Sharing {
+    /// Everyone.
+    #[default]
+    Shared,
+    /// Others get a cache of their own.
+    Private,
+    /// Others wait.
+    Locked,
+}
+
+/// `type=tmpfs`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TmpfsMount {
+    /// Joined to the working directory.
+    pub target: String,
+    /// Upper bound in bytes; the kernel's default if absent.
+    pub size: Option<u64>,
+}
+
+/// `type=secret`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SecretMount {
+    /// Which secret.
+    pub id: String,
+    /// Where to put the file; absent if the secret is wanted as a variable only.
+    pub target: Option<String>,
+    /// The environment variable to set.
+    pub env: Option<String>,
+    /// Whether a missing secret fails the build.
+    pub required: bool,
+    /// Mode (0400 if absent) and owner of the file.
+    pub file: FileOptions,
+}
+
+/// `type=ssh`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SshMount {
+    /// Which agent; `default` if not given.
+    pub id: String,
+    /// Where to put the socket; the builder chooses if absent.
+    pub target: Option<String>,
+    /// Whether a missing agent fails the build.
+    pub required: bool,
+    /// Mode (0600 if absent) and owner of the socket.
+    pub file: FileOptions,
+}
+
+/// Mode and owner of what a mount creates.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct FileOptions {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+}
+
+/// Expands one option value.
+pub type Expand<'a> = dyn FnMut(&Word) -> Result<String, Diagnostic> + 'a;
+
+/// Reads a mount; `expand` gets each option's value but that of `from`.
+///
+/// # Errors
+/// Anything `expand` returns, and options that do not exist, have no sense together or have a bad value.
+pub fn parse(word: &Word, expand: &mut Expand<'_>) -> Result<RunMount, Diagnostic> {
+    let mut options = Options::new(word.span);
+    for field in fields(word)? {
+        options.set(&field, expand)?;
+    }
+    options.finish()
+}
+
+/// Finds the mistakes that can be seen before values are known.
+pub(crate) fn check(word: &Word, escape: char) -> Result<(), Diagnostic> {
+    let mut deferred = false;
+    let mut options = Options::new(word.span);
+    for field in fields(word)? {
+        let special = |text: &str| text.contains(['$', '\'', '"', escape]);
+        if field.key() != "from" && field.value.as_ref().is_some_and(|value| special(&value.text)) {
+            options.known(&field)?;
+            deferred = true;
+        } else {
+            options.set(&field, &mut |value| Ok(value.text.clone()))?;
+        }
+    }
+    if deferred { Ok(()) } else { options.finish().map(drop) }
+}
+
+/// Reads the value of `--device=`: a name, and whether it is required.
+pub(crate) fn device(word: &Word) -> Result<Device, Diagnostic> {
+    let mut device = Device { name: String::new(), required: false, span: word.span };
+    for field in fields(word)? {
+        match (field.key().as_str(), &field.value) {
+            ("required", None) => device.required = true,
+            ("required", Some(value)) => device.required = boolean(&field, value)?,
+            ("name", Some(value)) if device.name.is_empty() => device.name.clone_from(&value.text),
+            ("name", Some(_)) => {
+                return Err(Diagnostic::error(field.span, format!("the device is already named `{}`", device.name)));
+            }
+            _ if device.name.is_empty() => device.name.clone_from(&field.text),
+            (key, _) => {
+                return Err(Diagnostic::error(field.span, format!("unknown option `{key}` of `--device`"))
+                    .hint_if(did_you_mean(key, ["name", "required"])));
+            }
+        }
+    }
+    if device.name.is_empty() {
+        return Err(Diagnostic::error(word.span, "`--device` needs the name of a device"));
+    }
+    Ok(device)
+}
+
+/// One `key[=value]`.
+struct Field {
+    name: String,
+    value: Option<Word>,
+    text: String,
+    span: Span,
+}
+
+impl Field {
+    fn key(&self) -> String {
+        self.name.to_lowercase()
+    }
+}
+
+fn fields(word: &Word) -> Result<Vec<Field>, Diagnostic> {
+    let pairs = Grammar::parse(Rule::options, &word.text).map_err(|_| {
+        Diagnostic::error(word.span, format!("`{}` is not a comma-separated list of options", word.text))
+            .hint("quotes go around a whole option: `\"key=value\"`")
+    })?;
+    let options = pairs.flatten().filter(|pair| pair.as_rule() == Rule::option);
+    Ok(options.map(|option| field(word, option)).collect())
+}
+
+fn field(word: &Word, option: Pair<'_>) -> Field {
+    let quoted = option.as_str().starts_with('"');
+    let place = |pair: &Pair<'_>| word.part(pair.as_span().start(), pair.as_span().end());
+    let text = |pair: &Pair<'_>| if quoted { pair.as_str().replace("\"\"", "\"") } else { pair.as_str().to_owned() };
+    let span = place(&option);
+    let mut parts = option.into_inner();
+    let name = parts.next().map_or_else(String::new, |key| text(&key));
+    let value = parts.next().map(|value| Word { text: text(&value), span: place(&value) });
+    let text = value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={}", value.text));
+    Field { name, value, text, span }
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Type {
+    #[default]
+    Bind,
+    Cache,
+    Tmpfs,
+    Secret,
+    Ssh,
+}
+
+impl Type {
+    const NAMES: [(&str, Self); 5] = [
+        ("bind", Self::Bind),
+        ("cache", Self::Cache),
+        ("tmpfs", Self::Tmpfs),
+        ("secret", Self::Secret),
+        ("ssh", Self::Ssh),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, kind)| *kind == self).map_or("bind", |(name, _)| name)
+    }
+
+    /// Whether an option has a meaning for this type.
+    fn accepts(self, option: &str) -> bool {
+        match option {
+            "from" | "source" => matches!(self, Self::Bind | Self::Cache) || option == "source" && self == Self::Secret,
+            "sharing" => self == Self::Cache,
+            "size" => self == Self::Tmpfs,
+            "env" => self == Self::Secret,
+            "required" => matches!(self, Self::Secret | Self::Ssh),
+            "id" | "mode" | "uid" | "gid" => matches!(self, Self::Cache | Self::Secret | Self::Ssh),
+            "readonly" | "readwrite" => matches!(self, Self::Bind | Self::Cache),
+            _ => true,
+        }
+    }
+}
+
+/// What was read so far, in no order.
+struct Options {
+    span: Span,
+    seen: Vec<(&'static str, Span)>,
+    kind: Type,
+    target: Option<String>,
+    source: Option<String>,
+    from: Option<Word>,
+    id: Option<String>,
+    env: Option<String>,
+    sharing: Sharing,
+    size: Option<u64>,
+    read_only: Option<bool>,
+    required: bool,
+    file: FileOptions,
+}
+
+/// Every spelling of an option and its name here.
+const KEYS: [(&str, &str); 19] = [
+    ("type", "type"),
+    ("from", "from"),
+    ("source", "source"),
+    ("src", "source"),
+    ("target", "target"),
+    ("dst", "target"),
+    ("destination", "target"),
+    ("readonly", "readonly"),
+    ("ro", "readonly"),
+    ("readwrite", "readwrite"),
+    ("rw", "readwrite"),
+    ("required", "required"),
+    ("size", "size"),
+    ("id", "id"),
+    ("sharing", "sharing"),
+    ("mode", "mode"),
+    ("uid", "uid"),
+    ("gid", "gid"),
+    ("env", "env"),
+];
+
+impl Options {
+    fn new(span: Span) -> Self {
+        Self {
+            span,
+            seen: Vec::new(),
+            kind: Type::default(),
+            target: None,
+            source: None,
+            from: None,
+            id: None,
+            env: None,
+            sharing: Sharing::default(),
+            size: None,
+            read_only: None,
+            required: false,
+            file: FileOptions::default(),
+        }
+    }
+
+    /// The option's name, noted for [`Options::finish`].
+    fn known(&mut self, field: &Field) -> Result<&'static str, Diagnostic> {
+        let key = field.key();
+        let Some((_, name)) = KEYS.iter().find(|(spelling, _)| *spelling == key) else {
+            let known = KEYS.iter().map(|(spelling, _)| *spelling);
+            return Err(Diagnostic::error(field.span, format!("unknown option `{}` of `--mount`", field.name))
+                .hint_if(did_you_mean(&key, known)));
+        };
+        if field.value.is_none() && !matches!(*name, "readonly" | "readwrite" | "required") {
+            let message = format!("option `{}` of `--mount` needs a value", field.name);
+            return Err(Diagnostic::error(field.span, message).hint(format!("write `{}=…`", field.name)));
+        }
+        self.seen.push((name, field.span));
+        Ok(name)
+    }
+
+    fn set(&mut self, field: &Field, expand: &mut Expand<'_>) -> Result<(), Diagnostic> {
+        let name = self.known(field)?;
+        let Some(raw) = &field.value else {
+            match name {
+                "required" => self.required = true,
+                _ => self.read_only = Some(name == "readonly"),
+            }
+            return Ok(());
+        };
+        if name == "from" {
+            self.from = Some(without_variables(raw, "`from` of `--mount`")?);
+            return Ok(());
+        }
+        let value = Word { text: expand(raw)?, span: raw.span };
+        match name {
+            "type" => self.kind = choice(field, &value, &Type::NAMES, "mount type")?,
+            "target" => self.target = Some(value.text),
+            "source" => self.source = Some(value.text),
+            "id" => self.id = Some(value.text),
+            "env" => self.env = Some(value.text),
+            "sharing" => {
+                let names = [("shared", Sharing::Shared), ("private", Sharing::Private), ("locked", Sharing::Locked)];
+                self.sharing = choice(field, &value, &names, "sharing")?;
+            }
+            "size" => self.size = Some(bytes(&value.text).ok_or_else(|| invalid(field, &value, "a size as `64m`"))?),
+            "required" => self.required = boolean(field, &value)?,
+            "readonly" => self.read_only = Some(boolean(field, &value)?),
+            "readwrite" => self.read_only = Some(!boolean(field, &value)?),
+            "mode" => {
+                let mode = u32::from_str_radix(&value.text, 8).ok().filter(|mode| *mode <= 0o7777);
+                self.file.mode = Some(mode.ok_or_else(|| invalid(field, &value, "an octal mode"))?);
+            }
+            "uid" => self.file.uid = Some(number(field, &value)?),
+            _ => self.file.gid = Some(number(field, &value)?),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<RunMount, Diagnostic> {
+        for (name, span) in &self.seen {
+            if !self.kind.accepts(name) {
+                let message = format!("option `{name}` has no meaning for a mount of type `{}`", self.kind.name());
+                return Err(Diagnostic::error(*span, message));
+            }
+        }
+        let target = self.target.filter(|target| !target.is_empty());
+        let source = self.source.filter(|source| !source.is_empty());
+        if matches!(self.kind, Type::Bind | Type::Cache | Type::Tmpfs) && target.as_deref().is_some_and(is_root) {
+            return Err(Diagnostic::error(self.span, "invalid mount target `/`").hint("mount below the root"));
+        }
+        let default_id = || target.as_deref().and_then(last_component);
+        Ok(match self.kind {
+            Type::Bind => RunMount::Bind(BindMount {
+                target: target.unwrap_or_default(),
+                source: source.unwrap_or_default(),
+                from: self.from,
+                read_only: self.read_only.unwrap_or(true),
+            }),
+            Type::Cache => RunMount::Cache(CacheMount {
+                target: target.unwrap_or_default(),
+                id: self.id.filter(|id| !id.is_empty()),
+                from: self.from,
+                source: source.unwrap_or_default(),
+                sharing: self.sharing,
+                read_only: self.read_only.unwrap_or(false),
+                file: self.file,
+            }),
+            Type::Tmpfs => RunMount::Tmpfs(TmpfsMount { target: target.unwrap_or_default(), size: self.size }),
+            Type::Secret => {
+                let given = self.id.filter(|id| !id.is_empty());
+                if given.is_some() && source.is_some() {
+                    let message = "a secret mount has either `id` or `source`, not both";
+                    return Err(Diagnostic::error(self.span, message));
+                }
+                let Some(id) = given.or(source).or_else(default_id) else {
+                    return Err(Diagnostic::error(self.span, "a secret mount needs `id` or `target`"));
+                };
+                let file = || last_component(&id).map(|name| format!("/run/secrets/{name}"));
+                let target = if self.env.is_some() { target } else { target.or_else(file) };
+                // `env=` without a name calls the variable like the secret.
+                let env = self.env.map(|env| if env.is_empty() { id.clone() } else { env });
+                RunMount::Secret(SecretMount { id, target, env, required: self.required, file: self.file })
+            }
+            Type::Ssh => RunMount::Ssh(SshMount {
+                id: self.id.filter(|id| !id.is_empty()).unwrap_or_else(|| "default".to_owned()),
+                target,
+                required: self.required,
+                file: self.file,
+            }),
+        })
+    }
+}
+
+/// Rejects `$name`: the value decides which stages are built, before variables have values.
+pub(crate) fn without_variables(word: &Word, what: &str) -> Result<Word, Diagnostic> {
+    match word.text.find('$') {
+        Some(at) if at + 1 < word.text.len() => {
+            let message = format!("{what} does not support variables: `{}`", word.text);
+            Err(Diagnostic::error(word.span, message)
+                .hint(format!("give the image a stage: `FROM {} AS name`, and use `name` here", word.text)))
+        }
+        _ => Ok(word.clone()),
+    }
+}
+
+fn choice<T: Copy>(field: &Field, value: &Word, names: &[(&str, T)], what: &str) -> Result<T, Diagnostic> {
+    let wanted = value.text.to_lowercase();
+    let found = names.iter().find(|(name, _)| *name == wanted).map(|(_, choice)| *choice);
+    found.ok_or_else(|| {
+        let known: Vec<_> = names.iter().map(|(name, _)| format!("`{name}`")).collect();
+        let hint = did_you_mean(&wanted, names.iter().map(|(name, _)| *name));
+        Diagnostic::error(value.span, format!("unsupported {what} `{}` in `{}`", value.text, field.text))
+            .hint(hint.unwrap_or_else(|| format!("one of {}", known.join(", "))))
+    })
+}
+
+fn invalid(field: &Field, value: &Word, expected: &str) -> Diagnostic {
+    Diagnostic::error(value.span, format!("invalid value `{}` for `{}`", value.text, field.name))
+        .hint(format!("expected {expected}"))
+}
+
+fn number(field: &Field, value: &Word) -> Result<u32, Diagnostic> {
+    value.text.parse().map_err(|_| invalid(field, value, "a number"))
+}
+
+/// The spellings of Go's `strconv.ParseBool`.
+fn boolean(field: &Field, value: &Word) -> Result<bool, Diagnostic> {
+    match value.text.as_str() {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(invalid(field, value, "`true` or `false`")),
+    }
+}
+
+/// A number with an optional fraction and a unit: `b`, or `k`, `m`, `g`, `t`, `p`, each with `b` or `ib` after it;
+/// powers of 1024 as memory sizes everywhere in Docker.
+fn bytes(text: &str) -> Option<u64> {
+    let split = text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let digits = digits.trim_end_matches(' ');
+    if !digits.starts_with(|digit: char| digit.is_ascii_digit() || digit == '.') {
+        return None;
+    }
+    let amount: f64 = digits.parse().ok()?;
+    let unit = unit.to_ascii_lowercase();
+    let power = match unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit) {
+        "" if !unit.starts_with('i') => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return None,
+    };
+    let size = amount * 1024_f64.powi(power);
+    (size.is_finite() && size < u64::MAX as f64).then_some(size as u64)
+}
+
+fn is_root(path: &str) -> bool {
+    path.starts_with('/') && path.split('/').all(|part| matches!(part, "" | "." | ".."))
+}
+
+fn last_component(path: &str) -> Option<String> {
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or("");
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Which lint rules are there, and which of them does a file want?
+//!
+//! Names are those of BuildKit's linter, so that `# check=` lines, documentation and habits carry over; rules that only
+//! rbuild has follow at the end.
+
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! rules {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// A lint: something that builds, but should be looked at.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub enum Rule { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Rule {
+            /// Every rule, in the order of this file.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The name users write in `# check=skip=…`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// What the rule looks for, as one sentence.
+            pub const fn summary(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+rules! {
+    /// Stage names should be lower case.
+    StageNameCasing,
+    /// `AS` should be cased like its `FROM`.
+    FromAsCasing,
+    /// An empty line inside a continued instruction.
+    NoEmptyContinuation,
+    /// Instructions of one file should be cased alike.
+    ConsistentInstructionCasing,
+    /// Two stages of one name.
+    DuplicateStageName,
+    /// A stage named `scratch` or `context`.
+    ReservedStageName,
+    /// `CMD` or `ENTRYPOINT` in shell form, which does not pass signals on.
+    JSONArgsRecommended,
+    /// `MAINTAINER` instead of a label.
+    MaintainerDeprecated,
+    /// `FROM` uses a variable no global `ARG` declares.
+    UndefinedArgInFrom,
+    /// A relative `WORKDIR` before any absolute one.
+    WorkdirRelativePath,
+    /// A variable nothing defines.
+    UndefinedVar,
+    /// Several `CMD`, `ENTRYPOINT` or `HEALTHCHECK` in a stage: only the last counts.
+    MultipleInstructionsDisallowed,
+    /// `ENV name value` instead of `ENV name=value`.
+    LegacyKeyValueFormat,
+    /// The base image is for another platform than the one asked for.
+    InvalidBaseImagePlatform,
+    /// `--platform=$TARGETPLATFORM` says what is so anyway.
+    RedundantTargetPlatform,
+    /// A secret in `ARG` or `ENV`, where everyone who has the image can read it.
+    SecretsUsedInArgOrEnv,
+    /// The default of a global `ARG` makes no image name.
+    InvalidDefaultArgInFrom,
+    /// `FROM --platform` with a constant.
+    FromPlatformFlagConstDisallowed,
+    /// `COPY` or `ADD` of a file the ignore file leaves out.
+    CopyIgnoredFile,
+    /// The comment above a `FROM` or `ARG` does not describe it.
+    InvalidDefinitionDescription,
+    /// An upper case protocol in `EXPOSE`.
+    ExposeProtoCasing,
+    /// An address or host port in `EXPOSE`.
+    ExposeInvalidFormat,
+    /// An argument that looks like a JSON array, is not, and so is read as plain text.
+    InvalidJsonForm,
+    /// A line ends with carriage return and line feed inside a here-document.
+    CarriageReturnInHeredoc,
+    /// A `# check=` line names no rule.
+    UnknownCheckRule,
+    /// A build argument no `ARG` declares.
+    UnusedBuildArg,
+}
+
+impl Rule {
+    /// Whether the rule runs only when `# check=experimental=…` asks for it.
+    pub const fn is_experimental(self) -> bool {
+        matches!(self, Self::InvalidDefinitionDescription)
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// Why a text is not a [`Rule`].
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is not a lint rule")]
+pub struct RuleError(String);
+
+impl FromStr for Rule {
+    type Err = RuleError;
+
+    /// Takes any casing, as BuildKit does.
+    fn from_str(text: &str) -> Result<Self, RuleError> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|rule| rule.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| RuleError(text.to_owned()))
+    }
+}
+
+/// Some rules or all of them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum RuleSet {
+    /// No rule.
+    #[default]
+    None,
+    /// The listed rules.
+    Some(Vec<Rule>),
+    /// Every rule.
+    All,
+}
+
+impl RuleSet {
+    /// Whether the set has the rule.
+    pub fn contains(&self, rule: Rule) -> bool {
+        match self {
+            Self::None => false,
+            Self::Some(rules) => rules.contains(&rule),
+            Self::All => true,
+        }
+    }
+}
+
+/// What a `# check=` line asks for; the default runs every rule that is not experimental.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct CheckOptions {
+    /// Rules to leave out.
+    pub skip: RuleSet,
+    /// Whether a warning fails the build.
+    pub error: bool,
+    /// Experimental rules to run.
+    pub experimental: RuleSet,
+}
+
+impl CheckOptions {
+    /// Whether findings of the rule are wanted.
+    pub fn wants(&self, rule: Rule) -> bool {
+        !self.skip.contains(rule) && (!rule.is_experimental() || self.experimental.contains(rule))
+    }
+}
