@@ -1,0 +1,144 @@
+//! Which system calls has rustix no safe form of?
+//!
+//! The only module of rbuild with `unsafe`: one call per function, each small enough to be judged on its own. Functions
+//! whose safety depends on the process having one thread check that themselves.
+#![expect(unsafe_code, reason = "the one module that may talk to the kernel directly")]
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::ptr;
+
+use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn single_threaded() -> io::Result<()> {
+    // A process whose /proc cannot be read has not started threads of its own in this crate's programs: `__init`
+    // reads it before anything else.
+    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if threads == 1 { Ok(()) } else { Err(io::Error::other("this process has more than one thread")) }
+}
+
+/// Duplicates a process that has a single thread. `None` in the child.
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
+    single_threaded()?;
+    // SAFETY: fork has no memory preconditions; what makes it dangerous, locks held by other threads, cannot be: there
+    // are no other threads.
+    let pid = check(libc::c_long::from(unsafe { libc::fork() }))?;
+    Ok(Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?))
+}
+
+/// Duplicates a process that has a single thread; the child is in new namespaces, `flags` being `CLONE_NEW*`. Returns
+/// the child and a descriptor of it, or `None` in the child.
+pub(crate) fn clone_into(flags: i32) -> io::Result<Option<(Pid, OwnedFd)>> {
+    single_threaded()?;
+    let mut descriptor: libc::c_int = -1;
+    let all = flags | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM and with a null stack, clone behaves as fork: the child continues on a copy of this
+    // stack. `descriptor` is a valid place for the kernel to write to until the call returns. No other thread holds a
+    // lock, there being none. The argument order (flags, stack, parent_tid, …) is that of x86-64, aarch64, riscv64.
+    let pid = check(unsafe {
+        libc::syscall(libc::SYS_clone, libc::c_long::from(all), 0usize, ptr::from_mut(&mut descriptor), 0usize, 0usize)
+    })?;
+    let Some(pid) = Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?) else { return Ok(None) };
+    // SAFETY: clone succeeded with CLONE_PIDFD, so `descriptor` is an open descriptor that nobody else owns.
+    Ok(Some((pid, unsafe { OwnedFd::from_raw_fd(descriptor) })))
+}
+
+/// Moves the calling thread (and with `NEWUSER` the whole process, which must have one thread) into new namespaces.
+pub(crate) fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
+    assert!(!flags.contains(UnshareFlags::FILES), "a thread with its own descriptors would break I/O safety");
+    // SAFETY: the condition is that descriptors stay shared among threads, checked above.
+    unsafe { rustix::thread::unshare_unsafe(flags) }
+}
+
+/// Ends the process at once, running nothing: for children of `fork`, whose parent owns what would be run.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit has no preconditions and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Replaces the program. Returns only on error.
+pub(crate) fn execve(path: &CStr, args: &[CString], env: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+    };
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: `path` and all elements are NUL-terminated strings that outlive the call, and both arrays end in a null
+    // pointer.
+    unsafe { libc::execve(path.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Gives every signal its default action and unblocks all of them, as a new program expects. Rust's start-up code
+/// ignores `SIGPIPE`, and an ignored signal stays ignored across `execve`.
+pub(crate) fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL installs no handler, so nothing can run in a signal context. Signals that cannot be changed
+        // give an error, which is as good.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an all-zero sigset_t is a valid value, initialised properly by sigemptyset; both pointers are valid for
+    // the calls, the third may be null.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// Marks every descriptor from `first` on as closed by `execve`.
+pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: with CLOSE_RANGE_CLOEXEC nothing is closed now; descriptors only get a flag, so no owner is affected.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;
+    Ok(())
+}
+
+/// Makes `source` also known as descriptor 0, 1 or 2, open across `execve`.
+pub(crate) fn install_stdio(source: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+    assert!((0..=2).contains(&number), "only standard descriptors have no owner");
+    if source.as_raw_fd() == number {
+        // SAFETY: F_SETFD changes a flag of an open descriptor.
+        check(libc::c_long::from(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }))?;
+    } else {
+        // SAFETY: the target is a standard descriptor, which in `__init` no value owns; the source is borrowed.
+        check(libc::c_long::from(unsafe { libc::dup2(source.as_raw_fd(), number) }))?;
+    }
+    Ok(())
+}
+
+/// Sets (and clears nothing of) the `MOUNT_ATTR_*` flags of a mount, with `recursive` also of those below it.
+pub(crate) fn set_mount_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Result<()> {
+    /// `struct mount_attr` of `linux/mount.h`: set, clear, propagation, user namespace.
+    #[repr(C)]
+    struct Attributes([u64; 4]);
+    let attributes = Attributes([set, 0, 0, 0]);
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the descriptor is borrowed, the path is a NUL-terminated empty string, and the structure is valid for
+    // reads of the size that is passed.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            ptr::from_ref(&attributes),
+            size_of::<Attributes>(),
+        )
+    })?;
+    Ok(())
+}
+
+/// Installs a seccomp filter on the calling thread. Needs `CAP_SYS_ADMIN`, since `no_new_privs` is left alone.
+pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: `program` describes as many valid instructions as it says, and the kernel only reads them.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, ptr::from_ref(&program)) })?;
+    Ok(())
+}
