@@ -5,6 +5,7 @@
 pub mod ast;
 mod diagnostic;
 mod grammar;
+mod ignore;
 pub mod mount;
 pub mod rule;
 mod source;
@@ -12,5 +13,6 @@ mod suggest;
 
 pub use ast::Dockerfile;
 pub use diagnostic::{Diagnostic, Label, Severity};
+pub use ignore::{Glob, GlobError, IgnoreFile, Match, Pattern, Stars, clean};
 pub use rbuild_core::Span;
 pub use source::{Position, Source};
