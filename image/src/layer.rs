@@ -1,7 +1,7 @@
 //! What does a layer say about the files below it?
 //!
-//! A layer is a list of [`Change`]s. `LayerWriter` turns changes into a canonical tar: the same changes give the
-//! same bytes on every machine. `LayerReader` turns any tar into changes, trusting nothing it says.
+//! A layer is a list of [`Change`]s. [`LayerWriter`] turns changes into a canonical tar: the same changes give the
+//! same bytes on every machine. [`LayerReader`] turns any tar into changes, trusting nothing it says.
 //!
 //! Paths are relative to the image's root, clean (no empty, `.` or `..` component) and any bytes but NUL; the empty
 //! path is the root directory itself.
@@ -13,6 +13,15 @@ use std::path::PathBuf;
 use rbuild_core::Digest;
 
 use crate::descriptor::Descriptor;
+
+mod header;
+mod name;
+mod pax;
+mod reader;
+mod writer;
+
+pub use reader::{LayerError, LayerReader};
+pub use writer::{LayerWriter, compress_layer};
 
 /// One difference between a layer and what lies below it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -149,4 +158,9 @@ pub struct Layer {
     pub diff_id: Digest,
     /// Length of the uncompressed tar.
     pub size: u64,
+}
+
+/// Whether `bytes` begin with the header of a tar entry.
+pub(crate) fn is_tar_header(bytes: &[u8]) -> bool {
+    bytes.first_chunk().and_then(header::Header::new).is_some()
 }

@@ -2,16 +2,20 @@
 //!
 //! References, manifests, configurations and layer tars, deterministic both ways. No network, no store.
 
+pub mod archive;
 pub mod config;
 pub mod descriptor;
 pub mod layer;
+pub mod layout;
 pub mod manifest;
 pub mod media;
 pub mod reference;
 
 pub use config::{Healthcheck, History, ImageConfig, RootFs, RuntimeConfig};
 pub use descriptor::{Descriptor, sha256};
-pub use layer::{Change, Compression, Entry, EntryKind, Layer, Timestamp};
+pub use layer::{
+    Change, Compression, Entry, EntryKind, Layer, LayerError, LayerReader, LayerWriter, Timestamp, compress_layer,
+};
 pub use manifest::{Document, Index, Manifest, ManifestError};
 pub use media::Family;
 pub use reference::{Reference, ReferenceError};

@@ -165,6 +165,7 @@ fn normalise(platform: &Platform) -> Platform {
 }
 
 /// What a registry or a layout answered.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Document {
     /// One image.

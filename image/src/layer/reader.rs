@@ -1,0 +1,336 @@
+//! How does a tar that anybody may have written become changes?
+//!
+//! Old V7, ustar, PAX and GNU dialects. Sizes are never believed: content is handed out as far as it arrives, and
+//! extension headers are read up to a limit. Nothing is interpreted beyond one entry: that a path passes through a
+//! symbolic link, comes twice or lacks its parent is for whoever applies the changes.
+//!
+//! Leading slashes and `.` components are dropped; `..` is refused. Global PAX headers are ignored, as Go's
+//! archive/tar does. Sparse files are refused.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use super::header::{BLOCK, Header, padding};
+use super::name::{self, Meaning};
+use super::pax::Records;
+use super::{Change, Entry, EntryKind};
+
+/// The most bytes that the extension headers of one entry may have.
+const LARGEST_EXTENSION: u64 = 1 << 20;
+
+/// Iterates over the changes in a plain tar.
+#[derive(Debug)]
+pub struct LayerReader<R> {
+    input: Input<R>,
+    whiteouts: Whiteouts,
+    done: bool,
+}
+
+/// What a name that begins with `.wh.` means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Whiteouts {
+    Removal,
+    Literal,
+}
+
+/// Why a tar cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The input failed.
+    #[error("cannot read the layer")]
+    Read(#[source] io::Error),
+    /// The input ends within an entry.
+    #[error("the layer ends in the middle of an entry, at byte {0}")]
+    Truncated(u64),
+    /// No header where one must be.
+    #[error("there is no tar header at byte {0}")]
+    Header(u64),
+    /// A number that is none, or is out of range.
+    #[error("the tar header before byte {offset} has an invalid {field}")]
+    Field {
+        /// Just past the header.
+        offset: u64,
+        /// Which one.
+        field: &'static str,
+    },
+    /// Extension headers of more than a megabyte.
+    #[error("the tar has an extension header of {0} bytes")]
+    Extension(u64),
+    /// A malformed PAX record.
+    #[error("the tar has a malformed PAX header before byte {0}")]
+    Pax(u64),
+    /// A path that leaves the layer, or names nothing.
+    #[error("the layer contains the path `{0}`")]
+    Path(PathBuf),
+    /// A hard link to a path that leaves the layer, or a symbolic link without a target.
+    #[error("the layer links `{path}` to `{target}`")]
+    Target {
+        /// The link.
+        path: PathBuf,
+        /// What it says.
+        target: PathBuf,
+    },
+    /// A sparse file of GNU tar.
+    #[error("`{0}` is a sparse file, which is not supported in a tar")]
+    Sparse(PathBuf),
+    /// An entry type that we do not know.
+    #[error("`{path}` has the tar entry type `{kind}`, which is not supported")]
+    Kind {
+        /// The entry.
+        path: PathBuf,
+        /// The type.
+        kind: char,
+    },
+}
+
+impl<R: Read> LayerReader<R> {
+    /// Reads an OCI layer: names that begin with `.wh.` are removals.
+    pub fn new(input: R) -> Self {
+        Self {
+            input: Input { inner: input, offset: 0, remaining: 0, padding: 0 },
+            whiteouts: Whiteouts::Removal,
+            done: false,
+        }
+    }
+
+    /// Reads an archive that is no layer: every entry is an [`Change::Upsert`].
+    pub fn literal(input: R) -> Self {
+        Self { whiteouts: Whiteouts::Literal, ..Self::new(input) }
+    }
+
+    /// The next change and the content of its file (empty for everything else). What is not read of the content is
+    /// skipped. After `None` the input stands just past the first block of the archive's end.
+    ///
+    /// # Errors
+    /// See [`LayerError`]; the reader is of no use afterwards.
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend its items")]
+    pub fn next(&mut self) -> Result<Option<(Change, &mut dyn Read)>, LayerError> {
+        while !self.done {
+            self.input.skip_content()?;
+            match self.next_entry()? {
+                Step::End => self.done = true,
+                Step::Skip => {}
+                Step::Change(change) => return Ok(Some((change, &mut self.input))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where in the tar the content of the last change begins, as long as none of it was read.
+    pub fn content_offset(&self) -> u64 {
+        self.input.offset
+    }
+
+    /// The input, for hashing what follows the archive's end.
+    pub fn into_inner(self) -> R {
+        self.input.inner
+    }
+
+    fn next_entry(&mut self) -> Result<Step, LayerError> {
+        let mut records = Records::default();
+        let (mut long_path, mut long_link) = (None, None);
+        let mut block = [0; BLOCK];
+        loop {
+            let start = self.input.offset;
+            if !self.input.read_block(&mut block)? || block == [0; BLOCK] {
+                return Ok(Step::End);
+            }
+            let header = Header::new(&block).ok_or(LayerError::Header(start))?;
+            let size = header.size().ok_or(self.field("size"))?;
+            match header.kind() {
+                b'x' => {
+                    let data = self.input.read_extension(size)?;
+                    records.parse(&data).ok_or(LayerError::Pax(self.input.offset))?;
+                }
+                b'L' => long_path = Some(until_nul(self.input.read_extension(size)?)),
+                b'K' => long_link = Some(until_nul(self.input.read_extension(size)?)),
+                // Global headers; volume labels.
+                b'g' | b'V' => {
+                    self.input.expect(size);
+                    self.input.skip_content()?;
+                }
+                _ => {
+                    let path = records.path.take().or(long_path).unwrap_or_else(|| header.path());
+                    let link = records.link.take().or(long_link).unwrap_or_else(|| header.link().to_vec());
+                    return self.entry(header, records, path, link);
+                }
+            }
+        }
+    }
+
+    fn entry(
+        &mut self,
+        header: Header<'_>,
+        records: Records,
+        written: Vec<u8>,
+        link: Vec<u8>,
+    ) -> Result<Step, LayerError> {
+        let display = || name::path_buf(written.clone());
+        if records.sparse || header.kind() == b'S' {
+            return Err(LayerError::Sparse(display()));
+        }
+        let size = match records.size {
+            Some(size) => size,
+            None => header.size().ok_or(self.field("size"))?,
+        };
+        let path = name::clean(&written).ok_or_else(|| LayerError::Path(display()))?;
+        let target = || name::path_buf(link.clone());
+        let bad_target = || LayerError::Target { path: display(), target: target() };
+        let kind = match header.kind() {
+            b'\0' if written.ends_with(b"/") => EntryKind::Directory,
+            b'0' | b'\0' | b'7' => EntryKind::File { size },
+            b'1' => {
+                let clean = name::clean(&link).filter(|link| !link.is_empty()).ok_or_else(bad_target)?;
+                EntryKind::Hardlink { target: name::path_buf(clean) }
+            }
+            b'2' if link.is_empty() || link.contains(&0) => return Err(bad_target()),
+            b'2' => EntryKind::Symlink { target: target() },
+            kind @ (b'3' | b'4') => {
+                let (major, minor) = header.device().ok_or(self.field("device number"))?;
+                match kind {
+                    b'3' => EntryKind::CharDevice { major, minor },
+                    _ => EntryKind::BlockDevice { major, minor },
+                }
+            }
+            b'5' => EntryKind::Directory,
+            b'6' => EntryKind::Fifo,
+            other => return Err(LayerError::Kind { path: display(), kind: char::from(other) }),
+        };
+        // A size on anything but a file means nothing: there is no content (as in Go's archive/tar).
+        if matches!(kind, EntryKind::File { .. }) {
+            self.input.expect(size);
+        }
+        if path.is_empty() && kind != EntryKind::Directory {
+            return Err(LayerError::Path(display()));
+        }
+        let meaning = match self.whiteouts {
+            Whiteouts::Removal => name::meaning(&path).ok_or_else(|| LayerError::Path(display()))?,
+            Whiteouts::Literal => Meaning::File,
+        };
+        let change = match meaning {
+            Meaning::Nothing => return Ok(Step::Skip),
+            Meaning::Remove(path) => Change::Remove(path),
+            Meaning::Opaque(path) => Change::Opaque(path),
+            Meaning::File => Change::Upsert(Entry {
+                path: name::path_buf(path),
+                kind,
+                mode: header.mode().ok_or(self.field("mode"))?,
+                uid: self.id(records.uid.or(header.uid()), "uid")?,
+                gid: self.id(records.gid.or(header.gid()), "gid")?,
+                mtime: records.mtime.or(header.mtime()).ok_or(self.field("mtime"))?,
+                xattrs: records.xattrs,
+            }),
+        };
+        if !matches!(change, Change::Upsert(_)) {
+            self.input.skip_content()?;
+        }
+        Ok(Step::Change(change))
+    }
+
+    fn id(&self, value: Option<u64>, field: &'static str) -> Result<u32, LayerError> {
+        value.and_then(|value| value.try_into().ok()).ok_or(self.field(field))
+    }
+
+    fn field(&self, field: &'static str) -> LayerError {
+        LayerError::Field { offset: self.input.offset, field }
+    }
+}
+
+enum Step {
+    End,
+    Skip,
+    Change(Change),
+}
+
+fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
+    if let Some(end) = bytes.iter().position(|&byte| byte == 0) {
+        bytes.truncate(end);
+    }
+    bytes
+}
+
+/// The tar, and how much of it belongs to the current entry. As a `Read` it is that entry's content.
+#[derive(Debug)]
+struct Input<R> {
+    inner: R,
+    offset: u64,
+    remaining: u64,
+    padding: usize,
+}
+
+impl<R: Read> Input<R> {
+    /// Declares that `size` bytes of content and their padding come next.
+    fn expect(&mut self, size: u64) {
+        self.remaining = size;
+        self.padding = padding(size);
+    }
+
+    /// Fills `block`; false at the end of the input.
+    fn read_block(&mut self, block: &mut [u8; BLOCK]) -> Result<bool, LayerError> {
+        let mut filled = 0;
+        while filled < BLOCK {
+            match self.inner.read(&mut block[filled..]) {
+                Ok(0) if filled == 0 => return Ok(false),
+                Ok(0) => return Err(LayerError::Truncated(self.offset)),
+                Ok(count) => {
+                    filled += count;
+                    self.offset += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(LayerError::Read(error)),
+            }
+        }
+        Ok(true)
+    }
+
+    fn read_extension(&mut self, size: u64) -> Result<Vec<u8>, LayerError> {
+        if size > LARGEST_EXTENSION {
+            return Err(LayerError::Extension(size));
+        }
+        self.expect(size);
+        let mut data = Vec::new();
+        self.read_to_end(&mut data).map_err(|error| self.error(error))?;
+        self.skip_content()?;
+        Ok(data)
+    }
+
+    fn skip_content(&mut self) -> Result<(), LayerError> {
+        let mut scratch = [0; 8 << 10];
+        while self.remaining > 0 {
+            self.read(&mut scratch).map_err(|error| self.error(error))?;
+        }
+        self.remaining = std::mem::take(&mut self.padding) as u64;
+        while self.remaining > 0 {
+            self.read(&mut scratch).map_err(|error| self.error(error))?;
+        }
+        Ok(())
+    }
+
+    fn error(&self, error: io::Error) -> LayerError {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => LayerError::Truncated(self.offset),
+            _ => LayerError::Read(error),
+        }
+    }
+}
+
+impl<R: Read> Read for Input<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let limit = self.remaining.min(buffer.len() as u64) as usize;
+        if limit == 0 {
+            return Ok(0);
+        }
+        let count = loop {
+            match self.inner.read(&mut buffer[..limit]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        if count == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the layer ends in the middle of a file"));
+        }
+        self.remaining -= count as u64;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}

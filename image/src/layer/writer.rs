@@ -1,0 +1,320 @@
+//! How do changes become the bytes of a layer?
+//!
+//! ```text
+//! Change ──► header, content, padding ──► 128 KiB buffer ──┬─► sha256 (diff ID)
+//!                                                          └─► compressor ──┬─► sha256 (descriptor)
+//!                                                                           └─► output
+//! ```
+//!
+//! Every byte is hashed once on each side of the compressor (once in all without one), and memory is one buffer plus
+//! the compressor's window. The order of changes is the caller's: sort them by path, parents first.
+
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use rbuild_core::Digest;
+use sha2::{Digest as _, Sha256};
+
+use super::header::{Fields, pad};
+use super::{Change, Compression, Entry, EntryKind, Layer, name};
+use crate::descriptor::Descriptor;
+
+const CHUNK: usize = 128 << 10;
+/// Room for a header and its padding, so that the buffer never grows.
+const SLACK: usize = 4 << 10;
+
+/// Writes one layer as a canonical tar. Dropping it without [`finish`](Self::finish) leaves a truncated layer.
+#[derive(Debug)]
+#[must_use = "a layer is complete only after `finish`"]
+pub struct LayerWriter<W: Write> {
+    sink: Sink<W>,
+}
+
+impl<W: Write> LayerWriter<W> {
+    /// A layer without changes yet.
+    ///
+    /// # Errors
+    /// If the compressor refuses its level.
+    pub fn new(out: W, compression: Compression) -> io::Result<Self> {
+        Ok(Self { sink: Sink::new(out, compression)? })
+    }
+
+    /// Adds one change. `content` is read only for a regular file, and exactly as far as the entry's size says.
+    /// Returns where that content begins in the uncompressed tar.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] for an entry that no layer can express: an unclean path, a name that begins
+    /// with `.wh.`, an attribute name with `=`; [`io::ErrorKind::UnexpectedEof`] if `content` is shorter than the
+    /// entry's size; what reading and writing return.
+    pub fn append(&mut self, change: &Change, content: &mut dyn Read) -> io::Result<u64> {
+        let path = name::bytes(change.path());
+        if !name::is_clean(path) {
+            return Err(invalid(path, "the path is not clean"));
+        }
+        if name::is_reserved(path) {
+            return Err(invalid(path, "names that begin with `.wh.` mean removals"));
+        }
+        match change {
+            Change::Upsert(entry) => self.entry(entry, content),
+            Change::Remove(_) if path.is_empty() => Err(invalid(path, "the root cannot be removed")),
+            Change::Remove(_) => {
+                let base = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+                self.whiteout(&[&path[..base], name::WHITEOUT, &path[base..]].concat())
+            }
+            Change::Opaque(_) if path.is_empty() => self.whiteout(name::OPAQUE),
+            Change::Opaque(_) => self.whiteout(&[path, b"/", name::OPAQUE].concat()),
+        }
+    }
+
+    fn whiteout(&mut self, path: &[u8]) -> io::Result<u64> {
+        self.sink.header(&Fields { path, kind: b'0', ..Fields::default() }, std::iter::empty())
+    }
+
+    fn entry(&mut self, entry: &Entry, content: &mut dyn Read) -> io::Result<u64> {
+        let path = name::bytes(&entry.path);
+        let mut fields = Fields {
+            path,
+            mode: entry.mode & 0o7777,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: entry.mtime.seconds,
+            ..Fields::default()
+        };
+        let directory_path;
+        let mut size = 0;
+        match &entry.kind {
+            EntryKind::Directory => {
+                directory_path = if path.is_empty() { b"./".to_vec() } else { [path, b"/"].concat() };
+                fields.path = &directory_path;
+                fields.kind = b'5';
+            }
+            _ if path.is_empty() => return Err(invalid(path, "the root is a directory")),
+            EntryKind::File { size: length } => {
+                size = *length;
+                fields.kind = b'0';
+            }
+            EntryKind::Symlink { target } => {
+                fields.link = name::bytes(target);
+                fields.kind = b'2';
+            }
+            EntryKind::Hardlink { target } => {
+                fields.link = name::bytes(target);
+                fields.kind = b'1';
+                if fields.link.is_empty() || !name::is_clean(fields.link) || name::is_reserved(fields.link) {
+                    return Err(invalid(path, "the hard link's target is not a clean path"));
+                }
+            }
+            EntryKind::CharDevice { major, minor } => {
+                (fields.kind, fields.major, fields.minor) = (b'3', *major, *minor);
+            }
+            EntryKind::BlockDevice { major, minor } => {
+                (fields.kind, fields.major, fields.minor) = (b'4', *major, *minor);
+            }
+            EntryKind::Fifo => fields.kind = b'6',
+        }
+        fields.size = size;
+        self.check(entry, &fields)?;
+        let xattrs = entry.xattrs.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
+        let start = self.sink.header(&fields, xattrs)?;
+        if size > 0 {
+            let copied = self.sink.copy(content, size)?;
+            if copied < size {
+                let text = format!("`{}` is shorter than the {size} bytes it should have", entry.path.display());
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+            }
+            self.sink.pad(size)?;
+        }
+        Ok(start)
+    }
+
+    fn check(&self, entry: &Entry, fields: &Fields<'_>) -> io::Result<()> {
+        // Seven octal digits; Linux has 12 bits of major and 20 of minor.
+        if fields.major.max(fields.minor) >= 1 << 21 {
+            return Err(invalid(name::bytes(&entry.path), "the device number is too large for a tar"));
+        }
+        if matches!(entry.kind, EntryKind::Symlink { .. }) && (fields.link.is_empty() || fields.link.contains(&0)) {
+            return Err(invalid(name::bytes(&entry.path), "the symbolic link's target is empty or contains a NUL"));
+        }
+        let expressible =
+            |name: &OsStr| !name.is_empty() && !name.as_bytes().iter().any(|byte| matches!(byte, b'=' | 0));
+        if !entry.xattrs.keys().all(|name| expressible(name)) {
+            return Err(invalid(name::bytes(&entry.path), "a tar cannot hold an attribute name with `=`"));
+        }
+        Ok(())
+    }
+
+    /// Completes the layer and flushes the output.
+    ///
+    /// # Errors
+    /// What writing returns.
+    pub fn finish(self) -> io::Result<Layer> {
+        Ok(self.finish_into()?.0)
+    }
+
+    /// [`finish`](Self::finish), and gives the output back.
+    ///
+    /// # Errors
+    /// What writing returns.
+    pub fn finish_into(mut self) -> io::Result<(Layer, W)> {
+        self.sink.buffer.resize(self.sink.buffer.len() + 2 * super::header::BLOCK, 0);
+        self.sink.finish()
+    }
+}
+
+/// Compresses a layer that exists as a plain tar.
+///
+/// # Errors
+/// What reading and writing return.
+pub fn compress_layer(plain: &mut dyn Read, out: impl Write, compression: Compression) -> io::Result<Layer> {
+    let mut sink = Sink::new(out, compression)?;
+    sink.copy(plain, u64::MAX)?;
+    Ok(sink.finish()?.0)
+}
+
+fn invalid(path: &[u8], problem: &str) -> io::Error {
+    let text = format!("`{}` cannot be put into a layer: {problem}", String::from_utf8_lossy(path));
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+/// Where the plain tar goes: hashed, compressed, hashed again.
+#[derive(Debug)]
+struct Sink<W: Write> {
+    buffer: Vec<u8>,
+    /// Bytes that left the buffer.
+    flushed: u64,
+    compression: Compression,
+    /// Hash of the plain bytes, unless they are the output.
+    plain: Option<Sha256>,
+    encoder: Encoder<W>,
+}
+
+impl<W: Write> Sink<W> {
+    fn new(out: W, compression: Compression) -> io::Result<Self> {
+        let out = Hashed { out, hash: Sha256::new(), size: 0 };
+        let encoder = Encoder::new(out, compression)?;
+        let plain = (compression != Compression::None).then(Sha256::new);
+        Ok(Self { buffer: Vec::with_capacity(CHUNK + SLACK), flushed: 0, compression, plain, encoder })
+    }
+
+    fn header<'x>(
+        &mut self,
+        fields: &Fields<'_>,
+        xattrs: impl Iterator<Item = (&'x [u8], &'x [u8])>,
+    ) -> io::Result<u64> {
+        fields.write(&mut self.buffer, xattrs);
+        self.flush_if_full()?;
+        Ok(self.flushed + self.buffer.len() as u64)
+    }
+
+    /// Reads straight into the buffer; returns how much there was, at most `limit`.
+    fn copy(&mut self, content: &mut dyn Read, limit: u64) -> io::Result<u64> {
+        let mut copied = 0;
+        while copied < limit {
+            let room = (CHUNK - self.buffer.len()) as u64;
+            let wanted = room.min(limit - copied);
+            let got = content.take(wanted).read_to_end(&mut self.buffer)? as u64;
+            copied += got;
+            self.flush_if_full()?;
+            if got < wanted {
+                break;
+            }
+        }
+        Ok(copied)
+    }
+
+    fn pad(&mut self, size: u64) -> io::Result<()> {
+        pad(&mut self.buffer, size);
+        self.flush_if_full()
+    }
+
+    fn flush_if_full(&mut self) -> io::Result<()> {
+        if self.buffer.len() >= CHUNK { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if let Some(hash) = &mut self.plain {
+            hash.update(&self.buffer);
+        }
+        self.encoder.write_all(&self.buffer)?;
+        self.flushed += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<(Layer, W)> {
+        self.flush()?;
+        let mut hashed = self.encoder.finish()?;
+        hashed.out.flush()?;
+        let digest = Digest::sha256(hashed.hash.finalize().into());
+        let diff_id = self.plain.map_or(digest, |hash| Digest::sha256(hash.finalize().into()));
+        let descriptor = Descriptor::new(self.compression.media_type(), digest, hashed.size);
+        Ok((Layer { descriptor, diff_id, size: self.flushed }, hashed.out))
+    }
+}
+
+enum Encoder<W: Write> {
+    Plain(Hashed<W>),
+    Gzip(flate2::write::GzEncoder<Hashed<W>>),
+    Zstd(zstd::Encoder<'static, Hashed<W>>),
+}
+
+impl<W: Write> Encoder<W> {
+    fn new(out: Hashed<W>, compression: Compression) -> io::Result<Self> {
+        Ok(match compression {
+            Compression::None => Self::Plain(out),
+            Compression::Gzip(level @ 0..=9) => {
+                let builder = flate2::GzBuilder::new().mtime(0).operating_system(255);
+                Self::Gzip(builder.write(out, flate2::Compression::new(level)))
+            }
+            Compression::Zstd(level @ 1..=22) => Self::Zstd(zstd::Encoder::new(out, level)?),
+            Compression::Gzip(_) | Compression::Zstd(_) => {
+                let text = format!("{compression:?} is not a compression level (gzip: 0 to 9, zstd: 1 to 22)");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
+        })
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(out) => out.write_all(bytes),
+            Self::Gzip(encoder) => encoder.write_all(bytes),
+            Self::Zstd(encoder) => encoder.write_all(bytes),
+        }
+    }
+
+    fn finish(self) -> io::Result<Hashed<W>> {
+        match self {
+            Self::Plain(out) => Ok(out),
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+impl<W: Write> std::fmt::Debug for Encoder<W> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Encoder")
+    }
+}
+
+/// An output whose bytes are counted and hashed on the way.
+#[derive(Debug)]
+struct Hashed<W> {
+    out: W,
+    hash: Sha256,
+    size: u64,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
