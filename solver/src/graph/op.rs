@@ -147,6 +147,13 @@ pub enum ExecMountKind {
         /// Upper bound in bytes.
         size: Option<u64>,
     },
+    /// A read-only file that exists nowhere else: the script of a here-document that starts with `#!`.
+    Inline {
+        /// Its content.
+        data: Vec<u8>,
+        /// Its permission bits; it belongs to root.
+        mode: u32,
+    },
     /// A secret, as a file, an environment variable or both.
     Secret {
         /// Its name.

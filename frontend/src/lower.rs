@@ -1,0 +1,5 @@
+//! What must be built for a Dockerfile?
+
+mod options;
+
+pub use options::{CacheUse, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage};

@@ -1,0 +1,130 @@
+//! What decides, besides the file itself, what is built?
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use rbuild_core::{Digest, Platform, Span};
+use rbuild_image::ImageConfig;
+use rbuild_solver::graph::{Graph, NetworkMode, Output};
+
+use crate::Diagnostic;
+
+/// The answers of the command line.
+#[derive(Clone, Debug)]
+pub struct LowerOptions {
+    /// `--build-arg`. Without a value (the client's environment has none either) an argument counts as not given.
+    pub build_args: BTreeMap<String, Option<String>>,
+    /// `--target`, in any case; the last stage if absent.
+    pub target: Option<String>,
+    /// What the image is for.
+    pub platform: Platform,
+    /// What builds it: `$BUILDPLATFORM`.
+    pub build_platform: Platform,
+    /// `--build-context`, by name.
+    pub named_contexts: BTreeMap<String, NamedContext>,
+    /// `--no-cache` and `--no-cache-filter`.
+    pub cache: CacheUse,
+    /// `--label`, applied to the target last of all.
+    pub labels: BTreeMap<String, String>,
+    /// `--add-host`: names and addresses.
+    pub add_hosts: Vec<(String, String)>,
+    /// What a `RUN` without `--network` sees.
+    pub network: NetworkMode,
+    /// `--shm-size`.
+    pub shm_size: Option<u64>,
+    /// `SOURCE_DATE_EPOCH` of the client's environment; a build argument of that name wins.
+    pub source_date_epoch: Option<i64>,
+}
+
+impl LowerOptions {
+    /// Nothing asked for but a platform, which is the builder's too.
+    pub fn new(platform: Platform) -> Self {
+        Self {
+            build_args: BTreeMap::new(),
+            target: None,
+            build_platform: platform.clone(),
+            platform,
+            named_contexts: BTreeMap::new(),
+            cache: CacheUse::default(),
+            labels: BTreeMap::new(),
+            add_hosts: Vec::new(),
+            network: NetworkMode::default(),
+            shm_size: None,
+            source_date_epoch: None,
+        }
+    }
+}
+
+/// What a `--build-context` puts in the place of a stage or an image.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NamedContext {
+    /// A directory: vertices become [`LocalOp`](rbuild_solver::graph::LocalOp)s under the context's name.
+    Local,
+    /// An image; [`ResolveImage::resolve`] gets this text.
+    Image(String),
+}
+
+/// Which cached results may be used.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum CacheUse {
+    /// All.
+    #[default]
+    All,
+    /// None.
+    None,
+    /// All but those of the listed stages, whose names are compared without case.
+    AllBut(Vec<String>),
+}
+
+/// How lowering learns about images. It asks for each name and platform once, for several at a time.
+pub trait ResolveImage: Sync {
+    /// Why an image cannot be had.
+    type Error;
+
+    /// The image's ID, that is the digest of its configuration, and the configuration. `name` is as the Dockerfile has
+    /// it, variables expanded: not normalised, possibly no reference at all.
+    fn resolve(
+        &self,
+        name: &str,
+        platform: &Platform,
+    ) -> impl Future<Output = Result<(Digest, ImageConfig), Self::Error>> + Send;
+}
+
+/// What a Dockerfile comes down to.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// The result and what it needs.
+    pub graph: Graph,
+    /// The root file system of the target stage.
+    pub result: Output,
+    /// The configuration of the image but for `rootfs` and the times it was made at. Each history entry that does not
+    /// say `empty_layer` stands for one layer: first those of the base image, then the result's own.
+    pub config: ImageConfig,
+    /// `SOURCE_DATE_EPOCH`, from wherever it was set.
+    pub source_date_epoch: Option<i64>,
+    /// Lints that need values: undefined variables, relative working directories and the like.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Why there is no graph.
+#[derive(Debug, thiserror::Error)]
+pub enum LowerError<E: std::error::Error + 'static> {
+    /// The Dockerfile, or what the command line says about it, is wrong. At least one, all of them errors.
+    #[error("the Dockerfile has {} mistake{}", .0.len(), if .0.len() == 1 { "" } else { "s" })]
+    Mistakes(Vec<Diagnostic>),
+    /// A base image cannot be had.
+    #[error("cannot resolve `{name}` for {platform}")]
+    Image {
+        /// What the Dockerfile calls it, variables expanded.
+        name: String,
+        /// For which platform it was wanted.
+        platform: Platform,
+        /// The `FROM`, `--from` or `from=` that wants it.
+        span: Span,
+        /// A stage that may have been meant.
+        hint: Option<String>,
+        /// What the resolver said.
+        #[source]
+        source: E,
+    },
+}
