@@ -1,0 +1,265 @@
+//! Which containers are there?
+//!
+//! The store knows a container's id, its name (no two have the same) and what it keeps alive; everything else is the
+//! engine's, as JSON. Each has a directory `containers/<id>/` for logs, its upper layer and whatever the engine wants.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rbuild_core::{Digest, Mount, MountKind, OverlayUpper};
+use rustix::fs::Mode;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, StoreError};
+use crate::layers::{LayerError, LayerId};
+use crate::meta::Table;
+use crate::store::Store;
+
+pub(crate) const CONTAINERS: Table<Container> = Table::new(b'c', "container");
+pub(crate) const CONTAINER_NAMES: Table<String> = Table::new(b'd', "container name");
+
+/// A container, running or not.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Container {
+    /// Hexadecimal digits.
+    pub id: String,
+    /// What the user calls it.
+    pub name: String,
+    /// The image it was made from.
+    pub image: Option<Digest>,
+    /// Its root file system's read-only part, lowest layer first. Not pruned while the container exists.
+    pub layers: Vec<LayerId>,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// What the engine wants to remember.
+    pub details: serde_json::Value,
+}
+
+/// Why a container could not be stored or found.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// The disk or the metadata failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another container has this name.
+    #[error("the container name `{name}` is in use by container `{id}`")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        id: String,
+    },
+    /// There is a container with this id.
+    #[error("there is already a container `{0}`")]
+    IdTaken(String),
+    /// No container has this id.
+    #[error("there is no container `{0}`")]
+    NotFound(String),
+    /// Several containers have ids that begin like this.
+    #[error("`{prefix}` is the beginning of {count} container ids")]
+    Ambiguous {
+        /// What was asked for.
+        prefix: String,
+        /// How many match.
+        count: usize,
+    },
+    /// An id that is not 1 to 64 hexadecimal digits, a name that is not a Docker container name.
+    #[error("`{0}` is not a container id or name")]
+    Invalid(String),
+}
+
+impl ContainerError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::NameTaken { .. } => Some("remove that container, or choose another name".into()),
+            Self::NotFound(_) => Some("`rbuild ps --all` lists what is there".into()),
+            Self::Ambiguous { .. } => Some("give more digits".into()),
+            Self::Invalid(_) => {
+                Some("names begin with a letter or digit and continue with those, `_`, `.` and `-`".into())
+            }
+            Self::IdTaken(_) => None,
+        }
+    }
+}
+
+type Result<T, E = ContainerError> = std::result::Result<T, E>;
+
+/// The containers of a [`Store`].
+#[derive(Clone, Copy, Debug)]
+pub struct Containers<'a>(pub(crate) &'a Store);
+
+impl Containers<'_> {
+    /// Stores a new container and makes its directory, which is returned.
+    ///
+    /// # Errors
+    /// `NameTaken`, `IdTaken`, `Invalid`, or the disk fails.
+    pub fn create(&self, container: &Container) -> Result<PathBuf> {
+        check(container)?;
+        let path = self.directory(&container.id);
+        self.0.0.meta.write(|writer| {
+            if writer.reader().contains(&CONTAINERS, container.id.as_bytes())? {
+                return Err(ContainerError::IdTaken(container.id.clone()));
+            }
+            if let Some(id) = writer.find(&CONTAINER_NAMES, container.name.as_bytes())? {
+                return Err(ContainerError::NameTaken { name: container.name.clone(), id });
+            }
+            // A directory without a row is what a crash leaves; nobody owns it.
+            self.0.0.aside.discard(&path)?;
+            rustix::fs::mkdir(&path, Mode::from_raw_mode(0o700)).context("create", &path)?;
+            writer.put(&CONTAINER_NAMES, container.name.as_bytes(), &container.id)?;
+            Ok(writer.put(&CONTAINERS, container.id.as_bytes(), container)?)
+        })?;
+        Ok(path)
+    }
+
+    /// Changes a container with `change`, in one transaction with reading it. Its id cannot change. Returns the new
+    /// state.
+    ///
+    /// # Errors
+    /// `NotFound`, `NameTaken`, `Invalid`, or the metadata cannot be written.
+    pub fn update(&self, id: &str, change: impl FnOnce(&mut Container)) -> Result<Container> {
+        self.0.0.meta.write(|writer| {
+            let Some(before) = writer.find(&CONTAINERS, id.as_bytes())? else {
+                return Err(ContainerError::NotFound(id.to_owned()));
+            };
+            let mut after = before.clone();
+            change(&mut after);
+            after.id.clone_from(&before.id);
+            check(&after)?;
+            if after.name != before.name {
+                if let Some(id) = writer.find(&CONTAINER_NAMES, after.name.as_bytes())? {
+                    return Err(ContainerError::NameTaken { name: after.name, id });
+                }
+                writer.delete(&CONTAINER_NAMES, before.name.as_bytes())?;
+                writer.put(&CONTAINER_NAMES, after.name.as_bytes(), &after.id)?;
+            }
+            writer.put(&CONTAINERS, id.as_bytes(), &after)?;
+            Ok(after)
+        })
+    }
+
+    /// The container called `text`, or whose id is or begins with `text`.
+    ///
+    /// # Errors
+    /// `Ambiguous`, or the metadata cannot be read.
+    pub fn resolve(&self, text: &str) -> Result<Option<Container>> {
+        self.0.0.meta.read(|reader| {
+            if let Some(id) = reader.find(&CONTAINER_NAMES, text.as_bytes())? {
+                return Ok(reader.find(&CONTAINERS, id.as_bytes())?);
+            }
+            if text.is_empty() {
+                return Ok(None);
+            }
+            let mut matching = reader.list(&CONTAINERS, text.as_bytes())?;
+            if let Some(exact) = matching.iter().position(|(id, _)| id == text.as_bytes()) {
+                return Ok(Some(matching.swap_remove(exact).1));
+            }
+            match matching.len() {
+                0 | 1 => Ok(matching.pop().map(|(_, container)| container)),
+                count => Err(ContainerError::Ambiguous { prefix: text.to_owned(), count }),
+            }
+        })
+    }
+
+    /// All containers, newest first.
+    ///
+    /// # Errors
+    /// The metadata cannot be read.
+    pub fn list(&self) -> Result<Vec<Container>> {
+        let rows = self.0.0.meta.read(|reader| reader.list(&CONTAINERS, b""))?;
+        let mut containers: Vec<_> = rows.into_iter().map(|(_, container)| container).collect();
+        containers.sort_by_key(|container| std::cmp::Reverse(container.created));
+        Ok(containers)
+    }
+
+    /// Removes a container, its name and its directory. The caller has made sure that it does not run.
+    ///
+    /// # Errors
+    /// `NotFound`, or the disk fails.
+    pub fn remove(&self, id: &str) -> Result<()> {
+        self.0.0.meta.write(|writer| {
+            let Some(container) = writer.find(&CONTAINERS, id.as_bytes())? else {
+                return Err(ContainerError::NotFound(id.to_owned()));
+            };
+            writer.delete(&CONTAINERS, id.as_bytes())?;
+            writer.delete(&CONTAINER_NAMES, container.name.as_bytes())?;
+            self.0.0.aside.discard(&self.directory(id))?;
+            Ok(())
+        })
+    }
+
+    /// Where a container's files are: `containers/<id>/`.
+    pub fn directory(&self, id: &str) -> PathBuf {
+        self.0.root().join("containers").join(id)
+    }
+
+    /// The container's root file system: its layers under `upper/` in its directory, which is made if need be and
+    /// survives the container's process.
+    ///
+    /// # Errors
+    /// As [`crate::Layers::prepare`].
+    pub fn root_mount(&self, container: &Container) -> Result<Mount, LayerError> {
+        let lower = self.0.layers().directories(&container.layers)?;
+        let directory = self.directory(&container.id);
+        let (upper, work) = (directory.join("upper"), directory.join("work"));
+        if !upper.is_dir() {
+            crate::layers::make_upper(&upper, lower.first())?;
+        }
+        // A work directory can be unusable for a second mount (`volatile`), so each gets a new one.
+        self.0.0.aside.discard(&work)?;
+        fs::create_dir(&work).context("create", &work)?;
+        let upper = Some(OverlayUpper { upper, work });
+        Ok(Mount { target: "/".into(), kind: MountKind::Overlay { lower, upper }, read_only: false })
+    }
+}
+
+fn check(container: &Container) -> Result<()> {
+    let id = &container.id;
+    if id.is_empty() || id.len() > 64 || !id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err(ContainerError::Invalid(id.clone()));
+    }
+    let name = container.name.as_bytes();
+    let starts = name.first().is_some_and(u8::is_ascii_alphanumeric);
+    if !starts || !name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(byte)) {
+        return Err(ContainerError::Invalid(container.name.clone()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(id: &str, name: &str) -> Container {
+        let details = serde_json::json!({"pid": 1});
+        Container { id: id.into(), name: name.into(), image: None, layers: Vec::new(), created: 1, details }
+    }
+
+    #[test]
+    fn ids_and_names_are_unique() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let containers = store.containers();
+        let directory = containers.create(&container("abc1", "web")).unwrap();
+        assert!(directory.is_dir());
+        assert!(matches!(containers.create(&container("abc1", "x")), Err(ContainerError::IdTaken(_))));
+        assert!(matches!(containers.create(&container("abc2", "web")), Err(ContainerError::NameTaken { .. })));
+        for (id, name) in [("../x", "a"), ("", "a"), ("XYZ", "a"), ("abc", "-a"), ("abc", "a b"), ("abc", "")] {
+            assert!(matches!(containers.create(&container(id, name)), Err(ContainerError::Invalid(_))), "{id} {name}");
+        }
+        containers.create(&container("abc2", "db")).unwrap();
+        assert!(matches!(containers.resolve("abc"), Err(ContainerError::Ambiguous { count: 2, .. })));
+        assert_eq!(containers.resolve("abc2").unwrap().unwrap().name, "db");
+        let renamed = containers.update("abc2", |container| container.name = "store".into()).unwrap();
+        assert_eq!(containers.resolve("store").unwrap(), Some(renamed));
+        assert_eq!(containers.resolve("db").unwrap(), None);
+        let taken = containers.update("abc2", |container| container.name = "web".into());
+        assert!(matches!(taken, Err(ContainerError::NameTaken { .. })));
+        containers.remove("abc1").unwrap();
+        assert!(!directory.exists());
+        containers.create(&container("abc3", "web")).unwrap();
+        assert_eq!(containers.list().unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,549 @@
+//! What are root file systems made of?
+//!
+//! A root file system is an ordered list of [`LayerId`]s, lowest first; a layer knows nothing about what lies below
+//! it. Its content is one directory, `layers-v1/<id>/`, in the form the kernel's overlay wants as a lower directory:
+//! whiteouts are character devices 0/0, opaque directories carry an extended attribute. [`Form`] is what a caller may
+//! know of that; everything else here would stay the same for a layer that is a file to be mounted.
+//!
+//! ```text
+//!            register_remote                 import (verified against the diff ID)
+//!  registry ────────────────► Form::Remote ───────────────────────────────────────► Form::Directory
+//!            prepare           ActiveSnapshot            commit (tree digest)             ▲
+//!  parents  ────────────────► ingest/snapshot-*/upper ────────────────────────────────────┘
+//! ```
+//!
+//! - A directory in `layers-v1/` belongs to a layer only if the layer's row says [`Form::Directory`]: it is renamed
+//!   into place and the row is written in one write transaction. Any other directory there is garbage.
+//! - A layer never changes once it is a directory.
+//! - Nothing is flushed to disk when a layer is made. Until [`Layers::settle`] has done so, the layer is marked with
+//!   the machine's boot id; if the machine has started anew since, a built layer is hashed again before it is used, and
+//!   a pulled one is pulled again.
+
+mod active;
+pub(crate) mod tree;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use rbuild_core::{Algorithm, Digest, Mount, MountKind};
+use rbuild_image::Descriptor;
+use rustix::fs::{AtFlags, CWD, Gid, Mode, RenameFlags, Uid};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, StoreError};
+use crate::meta::{Reader, Table, Writer};
+use crate::store::{self, Store, used_key};
+
+pub use active::ActiveSnapshot;
+
+pub(crate) const LAYERS: Table<Layer> = Table::new(b'l', "layer");
+/// Diff ID → the layer that has it.
+pub(crate) const DIFF_IDS: Table<LayerId> = Table::new(b'f', "diff ID");
+/// Layers not flushed to disk yet → the boot id of the machine when they were written.
+pub(crate) const UNSETTLED: Table<String> = Table::new(b's', "unsettled layer");
+
+/// The kernel's limit on the layers of one overlay.
+pub const MAX_LAYERS: usize = 500;
+
+/// Names one layer in this store; its text is a safe file name.
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LayerId(String);
+
+impl LayerId {
+    pub(crate) fn of_diff_id(diff_id: &Digest) -> Self {
+        Self(format!("{}-{}", diff_id.algorithm().name(), diff_id.hex()))
+    }
+
+    /// A fresh id. The tree digest's beginning is only for people who look around in the store.
+    fn of_built(identity: &Digest) -> Self {
+        Self(format!("{}-{}", &identity.hex()[..16], crate::aside::unique()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for LayerId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for LayerId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// A text that is not a [`LayerId`].
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is not a layer id: expected 1 to 128 lower-case letters, digits and `-`")]
+pub struct LayerIdError(String);
+
+impl FromStr for LayerId {
+    type Err = LayerIdError;
+
+    fn from_str(text: &str) -> Result<Self, LayerIdError> {
+        let fits = (1..=128).contains(&text.len());
+        if fits && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(LayerIdError(text.to_owned()))
+        }
+    }
+}
+
+impl TryFrom<String> for LayerId {
+    type Error = LayerIdError;
+
+    fn try_from(text: String) -> Result<Self, LayerIdError> {
+        text.parse()
+    }
+}
+
+impl From<LayerId> for String {
+    fn from(id: LayerId) -> Self {
+        id.0
+    }
+}
+
+/// Where a layer's content is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Form {
+    /// Here, mountable.
+    Directory,
+    /// Not here: at a registry ([`Layer::sources`]), or compressed in the content store.
+    Remote,
+}
+
+/// What made a layer.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum LayerKind {
+    /// It came with an image.
+    Image,
+    /// A process in a sandbox.
+    Run,
+    /// Our own file operations.
+    Files,
+}
+
+/// What is known about a layer.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Layer {
+    /// Its name in this store.
+    pub id: LayerId,
+    /// What cache keys see of it: the diff ID of a layer that came with an image, the tree digest of one built here.
+    pub identity: Digest,
+    /// The digest of its plain tar, if it was computed or came with an image.
+    pub diff_id: Option<Digest>,
+    /// The length of its plain tar, if known.
+    pub size: Option<u64>,
+    /// Where its content is.
+    pub form: Form,
+    /// What made it.
+    pub kind: LayerKind,
+    /// Its compressed forms that are known. They may be in the content store or not.
+    pub blobs: Vec<Descriptor>,
+    /// Repositories (`host/name`) that have its blobs.
+    pub sources: Vec<String>,
+    /// How many files and directories it has, if it is a directory.
+    pub entries: u64,
+    /// How many bytes it takes on disk, if it is a directory.
+    pub disk_bytes: u64,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// Seconds since 1970, to the hour.
+    #[serde(skip)]
+    pub last_used: u64,
+}
+
+impl Layer {
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.form == Form::Directory && self.entries == 0
+    }
+}
+
+/// Why a layer could not be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The disk or the metadata failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A compressed form could not be stored or read.
+    #[error(transparent)]
+    Content(#[from] crate::ContentError),
+    /// No such layer is known.
+    #[error("there is no layer `{0}` in the store")]
+    Missing(LayerId),
+    /// Its content has to be pulled first.
+    #[error("the content of layer `{0}` is not in the store")]
+    NotLocal(LayerId),
+    /// Layers are named by the sha256 of their tar.
+    #[error("`{0}` is not a diff ID: only sha256 is")]
+    NotADiffId(Digest),
+    /// The kernel's overlay cannot stack that many.
+    #[error("{0} layers are too many for one root file system (the kernel stacks at most {MAX_LAYERS})")]
+    TooMany(usize),
+    /// The overlay recorded a rename or metadata instead of a file, which layers cannot express.
+    #[error("`{path}` was written by an overlay with `redirect_dir` or `metacopy` on")]
+    Redirect {
+        /// Relative to the root file system.
+        path: PathBuf,
+    },
+}
+
+impl LayerError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Content(error) => error.hint(),
+            Self::Missing(_) | Self::NotLocal(_) => Some("build or pull the image again".into()),
+            Self::TooMany(_) => Some("join some of the `RUN` and `COPY` instructions".into()),
+            Self::NotADiffId(_) | Self::Redirect { .. } => None,
+        }
+    }
+}
+
+type Result<T, E = LayerError> = std::result::Result<T, E>;
+
+/// The layers of a [`Store`].
+#[derive(Clone, Copy, Debug)]
+pub struct Layers<'a>(pub(crate) &'a Store);
+
+impl Layers<'_> {
+    /// What is known about the layer, if it can be used.
+    ///
+    /// # Errors
+    /// Only if the disk or the metadata fails.
+    pub fn find(&self, id: &LayerId) -> Result<Option<Layer>> {
+        let (layer, doubt) = self.0.0.meta.read(|reader| {
+            let layer = find(reader, id)?;
+            let doubt =
+                layer.is_some() && reader.find(&UNSETTLED, id.as_bytes())?.is_some_and(|at| at != store::boot());
+            Ok::<_, StoreError>((layer, doubt))
+        })?;
+        let Some((layer, last)) = layer else { return Ok(None) };
+        self.0.note_use(b'l', id.as_bytes(), last);
+        if doubt { self.recover(layer) } else { Ok(Some(layer)) }
+    }
+
+    /// As [`Layers::find`], where the layer must exist.
+    ///
+    /// # Errors
+    /// `Missing`, or the disk or the metadata fails.
+    pub fn read(&self, id: &LayerId) -> Result<Layer> {
+        self.find(id)?.ok_or_else(|| LayerError::Missing(id.clone()))
+    }
+
+    /// The layer whose plain tar has this digest.
+    ///
+    /// # Errors
+    /// Only if the disk or the metadata fails.
+    pub fn find_by_diff_id(&self, diff_id: &Digest) -> Result<Option<Layer>> {
+        let id = self.0.0.meta.read(|reader| reader.find(&DIFF_IDS, diff_id.as_bytes()))?;
+        id.map_or(Ok(None), |id| self.find(&id))
+    }
+
+    /// All layers, in the order of their ids.
+    ///
+    /// # Errors
+    /// The metadata cannot be read.
+    pub fn list(&self) -> Result<Vec<Layer>> {
+        Ok(self.0.0.meta.read(list)?)
+    }
+
+    /// Whether [`Layers::find`] would find it.
+    pub(crate) fn is_usable(&self, id: &LayerId) -> Result<bool, StoreError> {
+        match self.find(id) {
+            Ok(layer) => Ok(layer.is_some()),
+            Err(LayerError::Store(error)) => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Makes a layer known that an image at a registry has. `descriptor` is its blob there, `source` the repository as
+    /// `host/name`. If a layer with this diff ID is known already, only what is new about it is added.
+    ///
+    /// # Errors
+    /// `NotADiffId`, or the metadata cannot be written.
+    pub fn register_remote(&self, diff_id: &Digest, descriptor: &Descriptor, source: &str) -> Result<LayerId> {
+        let made = self.of_diff_id(diff_id)?;
+        self.0.0.meta.write(|writer| {
+            let mut layer = known_or(writer, diff_id, made)?;
+            add_blob(&mut layer, descriptor);
+            if !layer.sources.iter().any(|known| known == source) {
+                layer.sources.push(source.to_owned());
+            }
+            put(writer, &layer)?;
+            Ok(layer.id)
+        })
+    }
+
+    /// Remembers a compressed form of the layer.
+    ///
+    /// # Errors
+    /// `Missing`, or the metadata cannot be written.
+    pub fn add_blob(&self, id: &LayerId, descriptor: &Descriptor) -> Result<()> {
+        self.update(id, |layer| add_blob(layer, descriptor))
+    }
+
+    /// Remembers a repository that has the layer's blobs: it was just pushed there.
+    ///
+    /// # Errors
+    /// `Missing`, or the metadata cannot be written.
+    pub fn add_source(&self, id: &LayerId, source: &str) -> Result<()> {
+        self.update(id, |layer| {
+            if !layer.sources.iter().any(|known| known == source) {
+                layer.sources.push(source.to_owned());
+            }
+        })
+    }
+
+    /// A writable root file system on top of `parents`, lowest first.
+    ///
+    /// # Errors
+    /// `Missing`, `NotLocal`, `TooMany`, or the disk fails.
+    pub fn prepare(&self, parents: &[LayerId]) -> Result<ActiveSnapshot> {
+        ActiveSnapshot::new(self.0, self.directories(parents)?)
+    }
+
+    /// A read-only root file system of `parents`, lowest first.
+    ///
+    /// # Errors
+    /// As [`Layers::prepare`].
+    pub fn view(&self, parents: &[LayerId]) -> Result<Mount> {
+        let lower = self.directories(parents)?;
+        Ok(Mount { target: "/".into(), kind: MountKind::Overlay { lower, upper: None }, read_only: true })
+    }
+
+    /// The directories of `layers`, which come lowest first, as the kernel's overlay wants them: topmost first.
+    ///
+    /// # Errors
+    /// As [`Layers::prepare`].
+    pub fn directories(&self, layers: &[LayerId]) -> Result<Vec<PathBuf>> {
+        if layers.len() > MAX_LAYERS {
+            return Err(LayerError::TooMany(layers.len()));
+        }
+        layers.iter().rev().map(|id| self.directory(id)).collect()
+    }
+
+    /// Flushes all layers to disk, so that they are still trusted after the machine was switched off. Takes as long as
+    /// the disk needs: call it when nobody waits.
+    ///
+    /// # Errors
+    /// The disk or the metadata fails.
+    pub fn settle(&self) -> Result<()> {
+        let marks = self.0.0.meta.read(|reader| reader.list(&UNSETTLED, b""))?;
+        let ours: Vec<_> = marks.into_iter().filter(|(_, at)| at == store::boot()).collect();
+        if ours.is_empty() {
+            return Ok(());
+        }
+        let root = fs::File::open(self.0.root()).context("open", self.0.root())?;
+        rustix::fs::syncfs(&root).context("flush", self.0.root())?;
+        self.0.0.meta.write(|writer| {
+            for (id, boot) in &ours {
+                if writer.find(&UNSETTLED, id)?.as_ref() == Some(boot) {
+                    writer.delete(&UNSETTLED, id)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The directory of one layer, which must be there.
+    fn directory(&self, id: &LayerId) -> Result<PathBuf> {
+        let layer = self.read(id)?;
+        if layer.form != Form::Directory {
+            return Err(LayerError::NotLocal(id.clone()));
+        }
+        let path = self.path(id);
+        if path.is_dir() {
+            return Ok(path);
+        }
+        // Somebody else deleted it. Say so once, and build it again next time.
+        self.lose(layer)?;
+        Err(LayerError::NotLocal(id.clone()))
+    }
+
+    pub(crate) fn path(&self, id: &LayerId) -> PathBuf {
+        self.0.root().join("layers-v1").join(id.as_str())
+    }
+
+    /// Decides about a layer that was not flushed to disk before the machine was started anew.
+    fn recover(&self, layer: Layer) -> Result<Option<Layer>> {
+        let intact = layer.kind != LayerKind::Image && {
+            let path = self.path(&layer.id);
+            tree::digest(&path, self.0.0.options.overlay_xattrs).is_ok_and(|tree| tree.identity == layer.identity)
+        };
+        if intact {
+            self.0.0.meta.write(|writer| writer.delete(&UNSETTLED, layer.id.as_bytes()))?;
+            return Ok(Some(layer));
+        }
+        tracing::warn!(layer = %layer.id, "not trusted after a restart of the machine");
+        self.lose(layer)
+    }
+
+    /// Gives up a layer's directory. What can be pulled again stays known.
+    fn lose(&self, layer: Layer) -> Result<Option<Layer>> {
+        self.0.0.aside.discard(&self.path(&layer.id))?;
+        self.0.0.meta.write(|writer| {
+            if layer.blobs.is_empty() {
+                remove(writer, &layer)?;
+                return Ok(None);
+            }
+            let remote = Layer { form: Form::Remote, entries: 0, disk_bytes: 0, ..layer };
+            writer.delete(&UNSETTLED, remote.id.as_bytes())?;
+            put(writer, &remote)?;
+            Ok(Some(remote))
+        })
+    }
+
+    /// Moves `source`, complete, into place and makes it the content of `layer`. Returns the layer as it is now: if
+    /// another process was faster, `source` stays where it is.
+    fn publish(&self, source: &Path, layer: Layer) -> Result<Layer> {
+        let target = self.path(&layer.id);
+        self.0.0.meta.write(|writer| {
+            let known = writer.find(&LAYERS, layer.id.as_bytes())?;
+            if let Some(known) = &known
+                && known.form == Form::Directory
+                && target.is_dir()
+            {
+                return Ok(known.clone());
+            }
+            let layer = match known {
+                Some(known) => Layer { blobs: known.blobs, sources: known.sources, ..layer },
+                None => layer,
+            };
+            rename(self.0, source, &target)?;
+            writer.put(&UNSETTLED, layer.id.as_bytes(), &store::boot().to_owned())?;
+            put(writer, &layer)?;
+            Ok(layer)
+        })
+    }
+
+    fn of_diff_id(&self, diff_id: &Digest) -> Result<Layer> {
+        if diff_id.algorithm() != Algorithm::Sha256 {
+            return Err(LayerError::NotADiffId(*diff_id));
+        }
+        Ok(Layer {
+            id: LayerId::of_diff_id(diff_id),
+            identity: *diff_id,
+            diff_id: Some(*diff_id),
+            size: None,
+            form: Form::Remote,
+            kind: LayerKind::Image,
+            blobs: Vec::new(),
+            sources: Vec::new(),
+            entries: 0,
+            disk_bytes: 0,
+            created: store::now(),
+            last_used: 0,
+        })
+    }
+
+    fn update(&self, id: &LayerId, change: impl FnOnce(&mut Layer)) -> Result<()> {
+        self.0.0.meta.write(|writer| {
+            let mut layer = writer.find(&LAYERS, id.as_bytes())?.ok_or_else(|| LayerError::Missing(id.clone()))?;
+            change(&mut layer);
+            Ok(put(writer, &layer)?)
+        })
+    }
+}
+
+/// Makes the directory that becomes the top of an overlay. The overlay takes its root's owner and mode from there, so
+/// they are copied from the `topmost` layer below.
+pub(crate) fn make_upper(path: &Path, topmost: Option<&PathBuf>) -> Result<(), StoreError> {
+    rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)).context("create", path)?;
+    let mut mode = Mode::from_raw_mode(0o755);
+    if let Some(below) = topmost {
+        let stat = rustix::fs::stat(below).context("read", below)?;
+        mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        let made = rustix::fs::stat(path).context("read", path)?;
+        if (stat.st_uid, stat.st_gid) != (made.st_uid, made.st_gid) {
+            let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+            rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                .context("change the owner of", path)?;
+        }
+    }
+    rustix::fs::chmod(path, mode).context("change the mode of", path)
+}
+
+pub(crate) fn find(reader: &Reader<'_>, id: &LayerId) -> Result<Option<(Layer, Option<u64>)>, StoreError> {
+    let Some(layer) = reader.find(&LAYERS, id.as_bytes())? else { return Ok(None) };
+    let last = reader.find(&store::USED, &used_key(b'l', id.as_bytes()))?;
+    Ok(Some((Layer { last_used: last.unwrap_or(layer.created), ..layer }, last)))
+}
+
+pub(crate) fn list(reader: &Reader<'_>) -> Result<Vec<Layer>, StoreError> {
+    let rows = reader.list(&LAYERS, b"")?;
+    rows.into_iter()
+        .map(|(key, layer)| {
+            let last = reader.find(&store::USED, &used_key(b'l', &key))?;
+            Ok(Layer { last_used: last.unwrap_or(layer.created), ..layer })
+        })
+        .collect()
+}
+
+pub(crate) fn put(writer: &mut Writer<'_>, layer: &Layer) -> Result<(), StoreError> {
+    if let Some(diff_id) = &layer.diff_id
+        && writer.find(&DIFF_IDS, diff_id.as_bytes())?.is_none()
+    {
+        writer.put(&DIFF_IDS, diff_id.as_bytes(), &layer.id)?;
+    }
+    writer.put(&LAYERS, layer.id.as_bytes(), layer)
+}
+
+pub(crate) fn remove(writer: &mut Writer<'_>, layer: &Layer) -> Result<(), StoreError> {
+    if let Some(diff_id) = &layer.diff_id
+        && writer.find(&DIFF_IDS, diff_id.as_bytes())?.as_ref() == Some(&layer.id)
+    {
+        writer.delete(&DIFF_IDS, diff_id.as_bytes())?;
+    }
+    writer.delete(&UNSETTLED, layer.id.as_bytes())?;
+    writer.delete(&store::USED, &used_key(b'l', layer.id.as_bytes()))?;
+    writer.delete(&LAYERS, layer.id.as_bytes())?;
+    Ok(())
+}
+
+/// The layer that has this diff ID, or `made`.
+fn known_or(writer: &Writer<'_>, diff_id: &Digest, made: Layer) -> Result<Layer, StoreError> {
+    let reader = writer.reader();
+    if let Some(id) = reader.find(&DIFF_IDS, diff_id.as_bytes())?
+        && let Some(layer) = reader.find(&LAYERS, id.as_bytes())?
+    {
+        return Ok(layer);
+    }
+    Ok(made)
+}
+
+fn add_blob(layer: &mut Layer, descriptor: &Descriptor) {
+    if !layer.blobs.iter().any(|known| known.digest == descriptor.digest) {
+        layer.blobs.push(Descriptor::new(descriptor.media_type.clone(), descriptor.digest, descriptor.size));
+    }
+}
+
+/// Renames a directory to a place where, if anything, only garbage is.
+fn rename(store: &Store, source: &Path, target: &Path) -> Result<(), StoreError> {
+    loop {
+        match rustix::fs::renameat_with(CWD, source, CWD, target, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EXIST) => {
+                store.0.aside.discard(target)?;
+            }
+            Err(error) => return Err(io::Error::from(error)).context("create", target),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! How does a build step get a root file system it may write to, and how does that become a layer?
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rbuild_core::{Mount, MountKind, OverlayUpper};
+
+use super::{Form, Layer, LayerId, LayerKind, Result, make_upper, tree};
+use crate::aside::Working;
+use crate::error::Context;
+use crate::store::{self, Store};
+
+/// A root file system being changed. Nothing is mounted: the caller mounts [`ActiveSnapshot::root_mount`], in a mount
+/// namespace of its own, and is done with it before [`ActiveSnapshot::commit`].
+#[derive(Debug)]
+#[must_use = "dropping an active snapshot discards it"]
+pub struct ActiveSnapshot {
+    store: Store,
+    working: Working,
+    lower: Vec<PathBuf>,
+}
+
+impl ActiveSnapshot {
+    pub(super) fn new(store: &Store, lower: Vec<PathBuf>) -> Result<Self> {
+        let working = store.0.aside.make_directory("snapshot")?;
+        make_upper(&working.path().join("upper"), lower.first())?;
+        for name in ["work", "scratch"] {
+            let path = working.path().join(name);
+            fs::create_dir(&path).context("create", &path)?;
+        }
+        Ok(Self { store: store.clone(), working, lower })
+    }
+
+    /// The whole root file system, writable. The overlay must be mounted with `redirect_dir=off,metacopy=off` where
+    /// those are not the defaults, and may be `volatile`.
+    pub fn root_mount(&self) -> Mount {
+        let upper = Some(OverlayUpper { upper: self.upper(), work: self.working.path().join("work") });
+        let kind = MountKind::Overlay { lower: self.lower.clone(), upper };
+        Mount { target: "/".into(), kind, read_only: false }
+    }
+
+    /// The directories below, topmost first: for code that resolves paths without mounting.
+    pub fn lower(&self) -> &[PathBuf] {
+        &self.lower
+    }
+
+    /// Where changes end up; what is here at [`ActiveSnapshot::commit`] is the layer. May also be written to directly,
+    /// in the overlay's terms, while it is not mounted.
+    pub fn upper(&self) -> PathBuf {
+        self.working.path().join("upper")
+    }
+
+    /// A private directory on the same file system that never enters the layer.
+    pub fn scratch(&self) -> PathBuf {
+        self.working.path().join("scratch")
+    }
+
+    /// Makes the changes a layer: hashes them in one parallel pass, moves them into place, remembers them.
+    ///
+    /// # Errors
+    /// `Redirect`, or the disk fails. The snapshot is then discarded.
+    pub fn commit(self, kind: LayerKind) -> Result<Layer> {
+        let upper = self.upper();
+        let tree = tree::digest(&upper, self.store.0.options.overlay_xattrs)?;
+        let now = store::now();
+        let layer = Layer {
+            id: LayerId::of_built(&tree.identity),
+            identity: tree.identity,
+            diff_id: None,
+            size: None,
+            form: Form::Directory,
+            kind,
+            blobs: Vec::new(),
+            sources: Vec::new(),
+            entries: tree.entries,
+            disk_bytes: tree.disk_bytes,
+            created: now,
+            last_used: now,
+        };
+        // What remains beside `upper` is discarded when `self` is dropped.
+        self.store.layers().publish(&upper, layer)
+    }
+
+    /// Where it lies, for messages.
+    pub fn path(&self) -> &Path {
+        self.working.path()
+    }
+}

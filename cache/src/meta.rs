@@ -1,0 +1,283 @@
+//! How are small facts kept so that several processes can read and write them at once?
+//!
+//! One LMDB database (copy-on-write pages, a robust lock for the one writer, readers never wait). It has a single key
+//! space: the first byte of a key names the [`Table`], the rest is the row's key. A value is one format byte and JSON.
+//! One key space instead of named databases keeps opening at a single system-call-free look-up.
+//!
+//! A transaction is one closure: whatever it returns an error from has not happened. A commit is flushed to disk
+//! before it returns, but for LMDB's last page: a power cut can lose the newest transaction, never mix two.
+
+use std::collections::HashMap;
+use std::fs;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use heed::types::Bytes;
+use heed::{Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Context, Result, StoreError};
+
+/// Address space, not disk: the file is as large as its pages.
+const MAP_SIZE: usize = 64 << 30;
+/// Concurrent read transactions, over all processes. 64 bytes each, in the lock file.
+const MAX_READERS: u32 = 1024;
+/// LMDB's own limit on a key.
+const MAX_KEY: usize = 511;
+/// The first byte of every value.
+const FORMAT: u8 = 1;
+
+/// One kind of rows.
+pub(crate) struct Table<V> {
+    tag: u8,
+    name: &'static str,
+    values: PhantomData<fn() -> V>,
+}
+
+impl<V> Table<V> {
+    /// A table. `tag` is its place in the key space and must never be used for something else.
+    pub(crate) const fn new(tag: u8, name: &'static str) -> Self {
+        Self { tag, name, values: PhantomData }
+    }
+
+    fn key(&self, key: &[u8]) -> Result<Vec<u8>> {
+        if key.len() >= MAX_KEY {
+            let name = String::from_utf8_lossy(&key[..64]).into_owned();
+            return Err(StoreError::NameTooLong { table: self.name, name, length: key.len(), limit: MAX_KEY - 1 });
+        }
+        let mut full = Vec::with_capacity(key.len() + 1);
+        full.push(self.tag);
+        full.extend_from_slice(key);
+        Ok(full)
+    }
+}
+
+impl<V: DeserializeOwned> Table<V> {
+    fn decode(&self, key: &[u8], value: &[u8]) -> Result<V> {
+        let text = || String::from_utf8_lossy(key).into_owned();
+        match value.split_first() {
+            Some((&FORMAT, json)) => {
+                serde_json::from_slice(json).map_err(|source| StoreError::Row { table: self.name, key: text(), source })
+            }
+            other => {
+                let format = other.map_or(0, |(format, _)| *format);
+                Err(StoreError::Format { table: self.name, key: text(), format })
+            }
+        }
+    }
+}
+
+/// The database of one store, shared by everything in this process that opened the same directory.
+pub(crate) struct Meta {
+    env: Env<WithoutTls>,
+    rows: Database<Bytes, Bytes>,
+    path: PathBuf,
+}
+
+impl Meta {
+    /// Opens the database in `path`, an existing directory.
+    pub(crate) fn open(path: &Path) -> Result<Arc<Self>> {
+        // LMDB's locks are per process: a second mapping of one file in a process would break the first's.
+        static OPEN: Mutex<Option<HashMap<PathBuf, Weak<Meta>>>> = Mutex::new(None);
+        let path = fs::canonicalize(path).context("find", path)?;
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = open.get_or_insert_default();
+        if let Some(meta) = open.get(&path).and_then(Weak::upgrade) {
+            return Ok(meta);
+        }
+        open.retain(|_, meta| meta.strong_count() > 0);
+        let meta = Arc::new(Self::map(&path)?);
+        open.insert(path, Arc::downgrade(&meta));
+        Ok(meta)
+    }
+
+    fn map(path: &Path) -> Result<Self> {
+        let failed = |source| StoreError::Metadata { action: "open", path: path.to_owned(), source };
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options.map_size(MAP_SIZE).max_readers(MAX_READERS);
+        let env = loop {
+            #[expect(unsafe_code, reason = "heed marks mapping a file and choosing its durability as unsafe")]
+            // SAFETY: Only LMDB, through its own locks, writes the file: it is private to the store's owner (mode 0600
+            // in a directory of ours), and `open` above keeps this process from mapping it twice. NO_META_SYNC gives
+            // up the newest transaction at a power cut, never the file's consistency.
+            let result = unsafe {
+                options.flags(EnvFlags::NO_META_SYNC);
+                options.open(path)
+            };
+            match result {
+                // The last user of an earlier mapping is just closing it on another thread.
+                Err(heed::Error::EnvAlreadyOpened) => std::thread::yield_now(),
+                other => break other.map_err(failed)?,
+            }
+        };
+        let transaction = env.read_txn().map_err(failed)?;
+        let rows = env.open_database(&transaction, None).map_err(failed)?.expect("the unnamed database always exists");
+        // Without the commit the handle dies with the transaction.
+        transaction.commit().map_err(failed)?;
+        Ok(Self { env, rows, path: path.to_owned() })
+    }
+
+    /// Frees the pages that readers which died are still holding. Returns how many there were.
+    pub(crate) fn clear_dead_readers(&self) -> Result<usize> {
+        self.env.clear_stale_readers().map_err(self.failed("clean"))
+    }
+
+    /// Runs `body` on one consistent state of all tables.
+    pub(crate) fn read<T, E: From<StoreError>>(
+        &self,
+        body: impl FnOnce(&Reader<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let transaction = self.env.read_txn().map_err(self.failed("read"))?;
+        body(&Reader { meta: self, transaction: &transaction })
+    }
+
+    /// Runs `body` alone among all writers of all processes, and commits unless it fails.
+    pub(crate) fn write<T, E: From<StoreError>>(
+        &self,
+        body: impl FnOnce(&mut Writer<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let transaction = self.env.write_txn().map_err(self.failed("write"))?;
+        let mut writer = Writer { meta: self, transaction };
+        let value = body(&mut writer)?;
+        writer.transaction.commit().map_err(self.failed("write"))?;
+        Ok(value)
+    }
+
+    fn failed(&self, action: &'static str) -> impl FnOnce(heed::Error) -> StoreError + use<> {
+        let path = self.path.clone();
+        move |source| StoreError::Metadata { action, path, source }
+    }
+}
+
+impl std::fmt::Debug for Meta {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Meta").field(&self.path).finish()
+    }
+}
+
+/// One consistent state of all tables.
+pub(crate) struct Reader<'a> {
+    meta: &'a Meta,
+    transaction: &'a RoTxn<'a>,
+}
+
+impl Reader<'_> {
+    pub(crate) fn find<V: DeserializeOwned>(&self, table: &Table<V>, key: &[u8]) -> Result<Option<V>> {
+        let full = table.key(key)?;
+        let value = self.meta.rows.get(self.transaction, &full).map_err(self.meta.failed("read"))?;
+        value.map(|value| table.decode(key, value)).transpose()
+    }
+
+    pub(crate) fn contains<V>(&self, table: &Table<V>, key: &[u8]) -> Result<bool> {
+        let full = table.key(key)?;
+        Ok(self.meta.rows.get(self.transaction, &full).map_err(self.meta.failed("read"))?.is_some())
+    }
+
+    /// All rows whose key begins with `prefix`, in key order.
+    pub(crate) fn list<V: DeserializeOwned>(&self, table: &Table<V>, prefix: &[u8]) -> Result<Vec<(Vec<u8>, V)>> {
+        let full = table.key(prefix)?;
+        let rows = self.meta.rows.prefix_iter(self.transaction, &full).map_err(self.meta.failed("read"))?;
+        rows.map(|row| {
+            let (key, value) = row.map_err(self.meta.failed("read"))?;
+            Ok((key[1..].to_vec(), table.decode(&key[1..], value)?))
+        })
+        .collect()
+    }
+}
+
+/// The one write transaction of the moment.
+pub(crate) struct Writer<'a> {
+    meta: &'a Meta,
+    transaction: RwTxn<'a>,
+}
+
+impl Writer<'_> {
+    /// Reads, seeing this transaction's own writes.
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader { meta: self.meta, transaction: &self.transaction }
+    }
+
+    pub(crate) fn find<V: DeserializeOwned>(&self, table: &Table<V>, key: &[u8]) -> Result<Option<V>> {
+        self.reader().find(table, key)
+    }
+
+    pub(crate) fn put<V: Serialize>(&mut self, table: &Table<V>, key: &[u8], value: &V) -> Result<()> {
+        let full = table.key(key)?;
+        let mut bytes = vec![FORMAT];
+        serde_json::to_writer(&mut bytes, value).map_err(|source| {
+            let key = String::from_utf8_lossy(key).into_owned();
+            StoreError::Row { table: table.name, key, source }
+        })?;
+        self.meta.rows.put(&mut self.transaction, &full, &bytes).map_err(self.meta.failed("write"))
+    }
+
+    /// Whether there was such a row.
+    pub(crate) fn delete<V>(&mut self, table: &Table<V>, key: &[u8]) -> Result<bool> {
+        let full = table.key(key)?;
+        self.meta.rows.delete(&mut self.transaction, &full).map_err(self.meta.failed("write"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEFT: Table<u32> = Table::new(b'l', "left");
+    const RIGHT: Table<String> = Table::new(b'r', "right");
+
+    #[test]
+    fn tables_do_not_mix_and_failed_transactions_leave_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let meta = Meta::open(directory.path()).unwrap();
+        meta.write(|writer| {
+            writer.put(&LEFT, b"a", &1)?;
+            writer.put(&LEFT, b"ab", &2)?;
+            writer.put(&RIGHT, b"a", &"x".into())
+        })
+        .unwrap();
+        let failed: Result<()> = meta.write(|writer| {
+            writer.put(&LEFT, b"c", &3)?;
+            Err(StoreError::io("test", "/", std::io::Error::other("no")))
+        });
+        assert!(failed.is_err());
+        let (left, right) =
+            meta.read(|reader| Ok::<_, StoreError>((reader.list(&LEFT, b"")?, reader.find(&RIGHT, b"a")?))).unwrap();
+        assert_eq!(left, [(b"a".to_vec(), 1), (b"ab".to_vec(), 2)]);
+        assert_eq!(right.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn one_directory_can_be_opened_often_and_again() {
+        let directory = tempfile::tempdir().unwrap();
+        for round in 0..20 {
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        let meta = Meta::open(directory.path()).unwrap();
+                        meta.write(|writer| writer.put(&LEFT, b"round", &round)).unwrap();
+                    });
+                }
+            });
+        }
+        let meta = Meta::open(directory.path()).unwrap();
+        assert_eq!(meta.read(|reader| reader.find(&LEFT, b"round")).unwrap(), Some(19));
+    }
+
+    #[test]
+    fn long_names_and_unknown_formats_are_errors() {
+        let directory = tempfile::tempdir().unwrap();
+        let meta = Meta::open(directory.path()).unwrap();
+        let error = meta.write(|writer| writer.put(&LEFT, &[b'x'; 600], &1)).unwrap_err();
+        assert!(matches!(error, StoreError::NameTooLong { length: 600, .. }), "{error}");
+        meta.write(|writer| {
+            let bytes: &[u8] = &[9, b'1'];
+            writer.meta.rows.put(&mut writer.transaction, b"lz", bytes).unwrap();
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+        let error = meta.read(|reader| reader.find(&LEFT, b"z")).unwrap_err();
+        assert!(matches!(error, StoreError::Format { format: 9, .. }), "{error}");
+    }
+}

@@ -1,0 +1,372 @@
+//! What is the state directory, and who is using it?
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FlockOperation, IFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::aside::Aside;
+use crate::error::{Context, Result};
+use crate::meta::{Meta, Table};
+use crate::{CacheMounts, Containers, Content, Images, Layers, Records, StatCache};
+
+/// Directories of a new store. `meta-v1` is made last: where it is, all are.
+const DIRECTORIES: [&str; 10] = [
+    "blobs",
+    "blobs/sha256",
+    "layers-v1",
+    "ingest",
+    "trash",
+    "locks",
+    "cache-mounts",
+    "containers",
+    "stat-cache-v1",
+    "meta-v1",
+];
+/// Directories whose children are spread over the disk (`chattr +T`): in a journal-less ext4, creating files beside
+/// many just deleted ones costs a millisecond each.
+const SPREAD: [&str; 3] = ["layers-v1", "ingest", "trash"];
+
+/// When each row was used last, in seconds since 1970, by its table's letter and its key.
+pub(crate) const USED: Table<u64> = Table::new(b'u', "last use");
+/// How precise [`USED`] is. A build that only finds things rarely has to write.
+const USED_STEP: u64 = 3600;
+
+/// Under which names the kernel's overlay keeps its own extended attributes, such as "opaque".
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OverlayXattrs {
+    /// `trusted.overlay.*`: the mounter is root on the host.
+    #[default]
+    Trusted,
+    /// `user.overlay.*`: the mounter is root in a user namespace and mounts with the option `userxattr`.
+    User,
+}
+
+impl OverlayXattrs {
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted.overlay.",
+            Self::User => "user.overlay.",
+        }
+    }
+}
+
+/// How a store is used by this process.
+#[derive(Clone, Debug, Default)]
+pub struct StoreOptions {
+    /// How layers mark directories that hide the ones below them. The same for the whole life of a store.
+    pub overlay_xattrs: OverlayXattrs,
+}
+
+/// One state directory. Cheap to clone; any number of processes may have it open.
+#[derive(Clone, Debug)]
+pub struct Store(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) root: PathBuf,
+    pub(crate) options: StoreOptions,
+    pub(crate) meta: Arc<Meta>,
+    pub(crate) aside: Aside,
+    used: Mutex<HashSet<Vec<u8>>>,
+}
+
+impl Store {
+    /// Opens the store in `root` with default options, making it if it is new.
+    ///
+    /// # Errors
+    /// The directory cannot be made, or its database cannot be opened.
+    pub fn open(root: &Path) -> Result<Self> {
+        Self::open_with(root, StoreOptions::default())
+    }
+
+    /// Opens the store in `root`, making it if it is new.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(root: &Path, options: StoreOptions) -> Result<Self> {
+        let metadata = root.join("meta-v1");
+        if !metadata.is_dir() {
+            create(root)?;
+        }
+        // Mounts and error messages need paths that do not depend on the working directory.
+        let root = fs::canonicalize(root).context("find", root)?;
+        let meta = Meta::open(&metadata)?;
+        let aside = Aside::new(&root);
+        Ok(Self(Arc::new(Inner { root, options, meta, aside, used: Mutex::default() })))
+    }
+
+    /// The state directory, absolute.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// Blobs by their sha256: manifests, configurations, layers as they travel.
+    pub fn content(&self) -> Content<'_> {
+        Content(self)
+    }
+
+    /// What root file systems are made of.
+    pub fn layers(&self) -> Layers<'_> {
+        Layers(self)
+    }
+
+    /// What build steps produced, by cache key.
+    pub fn records(&self) -> Records<'_> {
+        Records(self)
+    }
+
+    /// Images and their names.
+    pub fn images(&self) -> Images<'_> {
+        Images(self)
+    }
+
+    /// Containers that were run, and their directories.
+    pub fn containers(&self) -> Containers<'_> {
+        Containers(self)
+    }
+
+    /// `RUN --mount=type=cache` directories.
+    pub fn cache_mounts(&self) -> CacheMounts<'_> {
+        CacheMounts(self)
+    }
+
+    /// What is known about the files of build contexts.
+    pub fn stat_cache(&self) -> StatCache<'_> {
+        StatCache(self)
+    }
+
+    /// Keeps everything in the store from being pruned until the lease is dropped. Every build and every running
+    /// container holds one; without it, what a look-up returned may be gone at the next line. Waits for a prune that
+    /// is under way, which takes milliseconds. `why` is for traces.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened.
+    pub fn lease(&self, why: &str) -> Result<Lease> {
+        let file = self.open_lease_file()?;
+        let path = self.lease_path();
+        lock(&file, FlockOperation::LockShared).context("lock", &path)?;
+        tracing::debug!(why, "lease taken");
+        Ok(Lease { store: self.clone(), file })
+    }
+
+    /// The right to remove things: nobody holds a lease. `None` while somebody does.
+    pub(crate) fn try_exclusive(&self) -> Result<Option<Exclusive>> {
+        let file = self.open_lease_file()?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Exclusive { _file: file })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error).context("lock", self.lease_path()),
+        }
+    }
+
+    /// As [`Store::try_exclusive`], but waits.
+    pub(crate) fn exclusive(&self) -> Result<Exclusive> {
+        let file = self.open_lease_file()?;
+        lock(&file, FlockOperation::LockExclusive).context("lock", self.lease_path())?;
+        Ok(Exclusive { _file: file })
+    }
+
+    /// The processes that hold leases, as far as this one can see them.
+    ///
+    /// # Errors
+    /// `/proc/locks` or the lock file cannot be read.
+    pub fn lease_holders(&self) -> Result<Vec<Holder>> {
+        let inode = self.open_lease_file()?.metadata().context("read", self.lease_path())?;
+        let device = inode.dev();
+        // The kernel's own list, so a lease costs its holder no file: `1: FLOCK ADVISORY READ 123 fd:01:4567 0 EOF`.
+        let locks = fs::read_to_string("/proc/locks").context("read", "/proc/locks")?;
+        let wanted = format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), inode.ino());
+        let mut holders: Vec<Holder> = locks
+            .lines()
+            .filter_map(|line| {
+                let mut words = line.split_whitespace().skip(1);
+                let kind = words.next()?;
+                let pid = words.nth(2)?.parse().ok()?;
+                (kind == "FLOCK" && words.next()? == wanted).then(|| Holder::of(pid))
+            })
+            .collect();
+        holders.sort_by_key(|holder| holder.pid);
+        holders.dedup();
+        Ok(holders)
+    }
+
+    /// Cleans up after a build: what it discarded, what dead processes left, readers that died. Cheap if there is
+    /// nothing; never touches anything that is visible. Returns how many entries were deleted.
+    ///
+    /// # Errors
+    /// The disk fails. What this process may not delete stays for one that may.
+    pub fn reap(&self) -> Result<usize> {
+        self.flush_used()?;
+        self.0.meta.clear_dead_readers()?;
+        let now = SystemTime::now();
+        self.0.aside.reap_ingest(|name, metadata| {
+            name.as_encoded_bytes().ends_with(crate::content::PARTIAL.as_bytes())
+                && metadata.modified().is_ok_and(|at| now.duration_since(at).unwrap_or_default() < PARTIAL_LIFE)
+        })?;
+        self.0.aside.empty_trash()
+    }
+
+    /// Remembers that the row of `key` in the table `letter` was used now.
+    pub(crate) fn note_use(&self, letter: u8, key: &[u8], last: Option<u64>) {
+        if last.is_none_or(|last| last + USED_STEP < now()) {
+            self.0.used.lock().unwrap_or_else(PoisonError::into_inner).insert(used_key(letter, key));
+        }
+    }
+
+    /// Writes what [`Store::note_use`] collected.
+    pub(crate) fn flush_used(&self) -> Result<()> {
+        let used = std::mem::take(&mut *self.0.used.lock().unwrap_or_else(PoisonError::into_inner));
+        if used.is_empty() {
+            return Ok(());
+        }
+        let now = now();
+        self.0.meta.write(|writer| used.iter().try_for_each(|key| writer.put(&USED, key, &now)))
+    }
+
+    fn lease_path(&self) -> PathBuf {
+        self.0.root.join("locks/store")
+    }
+
+    fn open_lease_file(&self) -> Result<File> {
+        let path = self.lease_path();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).context("open", &path)?.into())
+    }
+}
+
+/// A broken pull can be continued for this long.
+const PARTIAL_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// Keeps the store from being pruned, see [`Store::lease`]. Dies with its process.
+#[derive(Debug)]
+#[must_use = "dropping a lease allows pruning"]
+pub struct Lease {
+    store: Store,
+    #[expect(dead_code, reason = "its lock is what counts")]
+    file: File,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Err(error) = self.store.flush_used() {
+            // Only makes things look older than they are.
+            tracing::debug!(%error, "uses not recorded");
+        }
+    }
+}
+
+/// Nobody holds a lease while this exists.
+#[derive(Debug)]
+pub(crate) struct Exclusive {
+    _file: File,
+}
+
+/// A process that holds a lease.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Holder {
+    /// Its number in this process's pid namespace; 0 if it is not visible from here.
+    pub pid: u32,
+    /// Its command line, if it can be read.
+    pub command: Option<String>,
+}
+
+impl Holder {
+    fn of(pid: u32) -> Self {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok().map(|bytes| {
+            let words: Vec<_> = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+            words.join(" ").trim_end().to_owned()
+        });
+        Self { pid, command }
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.command {
+            Some(command) => write!(formatter, "{command} (process {})", self.pid),
+            None => write!(formatter, "process {}", self.pid),
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// What distinguishes this start of the machine from all others.
+pub(crate) fn boot() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        text.trim().to_owned()
+    })
+}
+
+pub(crate) fn used_key(letter: u8, key: &[u8]) -> Vec<u8> {
+    let mut full = vec![letter];
+    full.extend_from_slice(key);
+    full
+}
+
+/// `flock`, again after a signal.
+pub(crate) fn lock(file: &File, operation: FlockOperation) -> io::Result<()> {
+    loop {
+        match rustix::fs::flock(file, operation) {
+            Err(Errno::INTR) => {}
+            other => return other.map_err(Into::into),
+        }
+    }
+}
+
+/// Reads a whole small file; `None` if there is none.
+pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context("open", path),
+    };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).context("read", path)?;
+    Ok(Some(bytes))
+}
+
+fn create(root: &Path) -> Result<()> {
+    fs::create_dir_all(root).context("create", root)?;
+    // Set-user-id programs of images are below: nobody else may reach them.
+    rustix::fs::chmod(root, Mode::from_raw_mode(0o700)).context("change the mode of", root)?;
+    for name in DIRECTORIES {
+        let path = root.join(name);
+        match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error).context("create", &path),
+        }
+        if SPREAD.contains(&name) {
+            spread(&path);
+        }
+        if name == "stat-cache-v1" {
+            let path = root.join("oci-layout");
+            fs::write(&path, r#"{"imageLayoutVersion":"1.0.0"}"#).context("write", &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Only ext4 knows the flag, and only speed depends on it.
+fn spread(path: &Path) {
+    let set = || {
+        let directory = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let flags = rustix::fs::ioctl_getflags(&directory)?;
+        rustix::fs::ioctl_setflags(&directory, flags | IFlags::TOPDIR)
+    };
+    if let Err(error) = set() {
+        tracing::debug!(path = %path.display(), %error, "not spread");
+    }
+}
