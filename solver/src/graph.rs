@@ -4,6 +4,7 @@
 //! result of a vertex. The op model is BuildKit's LLB (`solver/pb/ops.proto` there), so that LLB can be imported.
 
 mod component;
+mod fields;
 mod op;
 
 pub use component::{Component, KeyScope};
@@ -79,12 +80,24 @@ pub enum GraphError {
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     inner: DiGraph<Vertex, Input>,
+    scope: String,
 }
 
 impl Graph {
     /// An empty graph.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Says what tells this build from unrelated ones when a step is compared with its former self, such as the
+    /// path of the Dockerfile. Enters no cache key.
+    pub fn set_scope(&mut self, scope: impl Into<String>) {
+        self.scope = scope.into();
+    }
+
+    /// What [`Graph::set_scope`] said; empty if nothing.
+    pub fn scope(&self) -> &str {
+        &self.scope
     }
 
     /// Adds a vertex and names its first output.

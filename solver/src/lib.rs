@@ -4,9 +4,20 @@
 //! The rest is generic over a [`Worker`], which knows what ops mean, and [`Records`], which remember what was made:
 //! nothing outside `graph` looks into an op.
 
+mod explain;
+mod flight;
 pub mod graph;
+mod key;
+mod plan;
+mod progress;
 mod records;
+mod run;
+mod slots;
+mod solve;
+mod step;
 mod worker;
 
+pub use explain::{ComponentChange, Reason, Verdict};
 pub use records::{Provenance, Records, Stored};
+pub use solve::{Limits, SolveError, Solver};
 pub use worker::{Fingerprint, Task, Worker};

@@ -1,0 +1,243 @@
+//! In which order are the missed vertices made?
+//!
+//! Each starts when its last input is there. While there are fewer slots than processes to run, the one with the
+//! longest path of work to a target goes first, by the durations recorded when the steps ran before.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use rbuild_core::{Digest, Outcome};
+
+use crate::flight::{Flight, Landed, Order, fly};
+use crate::graph::{Graph, Output, VertexId};
+use crate::key;
+use crate::plan::{Keys, Plan, State};
+use crate::progress::{Listener, Progress};
+use crate::records::{Provenance, Records};
+use crate::solve::{Inner, SolveError, step};
+use crate::step;
+use crate::worker::Worker;
+
+/// What a step that never ran is assumed to take, so that at least the number of steps counts.
+const UNKNOWN: Duration = Duration::from_secs(1);
+
+pub(crate) struct Run<'a, W: Worker, R> {
+    solver: &'a Arc<Inner<W, R>>,
+    graph: &'a Graph,
+    keys: &'a Keys,
+    plan: Plan<W::Output>,
+    progress: &'a Arc<Progress>,
+    build: u64,
+    /// The missed vertices, canonical, inputs first.
+    missed: Vec<VertexId>,
+    names: Vec<Vec<Digest>>,
+    priorities: Vec<Duration>,
+    made: Vec<Option<Vec<W::Output>>>,
+}
+
+/// A vertex whose flight has landed, or that could not take off.
+type Arrival<W> = Result<
+    (
+        VertexId,
+        Landed<<W as Worker>::Output, <W as Worker>::Error>,
+        Flight<<W as Worker>::Output, <W as Worker>::Error>,
+    ),
+    SolveError<<W as Worker>::Error>,
+>;
+
+impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
+    pub(crate) fn new(
+        solver: &'a Arc<Inner<W, R>>,
+        graph: &'a Graph,
+        keys: &'a Keys,
+        plan: Plan<W::Output>,
+        progress: &'a Arc<Progress>,
+    ) -> Self {
+        let missed: Vec<_> =
+            keys.order.iter().copied().filter(|id| keys.canonical(*id) == *id && plan.is_missed(*id)).collect();
+        let count = if missed.is_empty() { 0 } else { graph.len() };
+        Self {
+            solver,
+            graph,
+            keys,
+            plan,
+            progress,
+            build: solver.builds.fetch_add(1, Ordering::Relaxed),
+            names: if missed.is_empty() { Vec::new() } else { step::names(graph) },
+            priorities: vec![Duration::ZERO; count],
+            made: (0..count).map(|_| None).collect(),
+            missed,
+        }
+    }
+
+    pub(crate) async fn finish(mut self, targets: &[Output]) -> Result<Vec<W::Output>, SolveError<W::Error>> {
+        self.prioritise().await;
+        self.made = self.make_missed().await?;
+        targets.iter().map(|target| self.output(&self.made, *target)).collect()
+    }
+
+    async fn make_missed(&self) -> Result<Vec<Option<Vec<W::Output>>>, SolveError<W::Error>> {
+        let mut made: Vec<Option<Vec<W::Output>>> = (0..self.made.len()).map(|_| None).collect();
+        let mut needs = Needs::new(self);
+        let mut running = FuturesUnordered::new();
+        // Keeps what this solve has made shared with others until it ends, in case it could not be recorded.
+        let mut kept = Vec::new();
+        for id in self.missed.iter().filter(|id| needs.waiting[id.index()] == 0) {
+            running.push(self.make(*id, self.inputs(&made, *id)?));
+        }
+        while let Some(arrival) = running.next().await {
+            let (id, landed, flight) = arrival?;
+            kept.push(flight);
+            let landed = landed.map_err(|source| SolveError::execution(self.graph, id, source))?;
+            let outcome = if landed.executed { Outcome::Done } else { Outcome::Cached };
+            made[id.index()] = Some(landed.outputs);
+            self.progress.finish(step(id), &self.graph.vertex(id).origin.title, outcome);
+            for ready in needs.finished(id) {
+                running.push(self.make(ready, self.inputs(&made, ready)?));
+            }
+        }
+        self.report_twins();
+        Ok(made)
+    }
+
+    /// Makes one vertex from its finished inputs.
+    async fn make(&self, id: VertexId, inputs: Vec<W::Output>) -> Arrival<W> {
+        let vertex = self.graph.vertex(id);
+        let facts = self.keys.of(id);
+        let worker = &self.solver.worker;
+        let identities = inputs.iter().enumerate().map(|(place, input)| worker.identity(&vertex.op, place, input));
+        let identities = try_join_all(identities).await.map_err(|source| SolveError::key(self.graph, id, source))?;
+        let content = key::content(&facts.fingerprint, &identities);
+        let provenance = self.provenance(id);
+        let name = (content, facts.forced.then_some(self.build));
+        let listener =
+            Listener { progress: Arc::downgrade(self.progress), step: step(id), title: vertex.origin.title.clone() };
+        let flight = self.solver.flights.join(name, listener, |audience| {
+            let order = Order {
+                vertex: vertex.clone(),
+                step: step(id),
+                inputs,
+                content,
+                definition: facts.definition,
+                forced: facts.forced,
+                priority: self.priorities[id.index()],
+                provenance: provenance.clone(),
+            };
+            Box::pin(fly(Arc::clone(self.solver), order, audience))
+        });
+        let landed = flight.clone().await;
+        if let Ok(made) = &landed
+            && made.definition != facts.definition
+        {
+            let provenance = Provenance { duration: made.duration, ..provenance };
+            self.solver.records.insert(&[facts.definition], &made.outputs, &provenance).await;
+        }
+        Ok((id, landed, flight))
+    }
+
+    fn provenance(&self, id: VertexId) -> Provenance {
+        let vertex = self.graph.vertex(id);
+        Provenance {
+            title: vertex.origin.title.clone(),
+            steps: self.names[id.index()].clone(),
+            components: self.keys.of(id).fingerprint.components.clone(),
+            inputs: vertex.inputs().iter().map(|input| self.keys.of(input.vertex).definition).collect(),
+            duration: Duration::ZERO,
+        }
+    }
+
+    fn inputs(&self, made: &[Option<Vec<W::Output>>], id: VertexId) -> Result<Vec<W::Output>, SolveError<W::Error>> {
+        self.graph.vertex(id).inputs().iter().map(|input| self.output(made, *input)).collect()
+    }
+
+    fn output(&self, made: &[Option<Vec<W::Output>>], output: Output) -> Result<W::Output, SolveError<W::Error>> {
+        let id = self.keys.canonical(output.vertex);
+        let outputs = match self.plan.state(id) {
+            State::Hit(stored) => &stored.outputs,
+            _ => made[id.index()].as_ref().expect("a vertex is asked for its outputs after it has finished"),
+        };
+        let found = outputs.get(output.index as usize).cloned();
+        found.ok_or_else(|| SolveError::outputs(self.graph, id, outputs.len(), self.keys.of(id).outputs))
+    }
+
+    /// Vertices that are the same as one that was made.
+    fn report_twins(&self) {
+        for id in &self.keys.order {
+            let canonical = self.keys.canonical(*id);
+            if canonical != *id && self.plan.is_missed(canonical) {
+                self.progress.finish(step(*id), &self.graph.vertex(*id).origin.title, Outcome::Cached);
+            }
+        }
+    }
+
+    /// The longest path to a target behind each vertex; only worked out if somebody will have to wait.
+    async fn prioritise(&mut self) {
+        let processes: Vec<_> =
+            self.missed.iter().copied().filter(|id| self.graph.vertex(*id).op.runs_process()).collect();
+        if processes.len() <= self.solver.limits.jobs {
+            return;
+        }
+        let (records, names) = (&self.solver.records, &self.names);
+        let ask = |id: VertexId| async move { (id, previous(records, &names[id.index()]).await) };
+        let mut asked: FuturesUnordered<_> = processes.into_iter().map(ask).collect();
+        while let Some((id, previous)) = asked.next().await {
+            self.priorities[id.index()] = previous.map_or(UNKNOWN, |previous| previous.duration);
+        }
+        drop(asked);
+        // What a vertex passes on is final when it is reached: all that need it come later in the order.
+        let mut behind = vec![Duration::ZERO; self.graph.len()];
+        for id in self.missed.iter().rev() {
+            let total = behind[id.index()] + self.priorities[id.index()];
+            self.priorities[id.index()] = total;
+            for input in self.graph.vertex(*id).inputs() {
+                let input = self.keys.canonical(input.vertex).index();
+                behind[input] = behind[input].max(total);
+            }
+        }
+    }
+}
+
+/// The latest provenance under the best of the names that has one.
+pub(crate) async fn previous<T, R: Records<T>>(records: &R, names: &[Digest]) -> Option<Provenance> {
+    for name in names {
+        if let Some(previous) = records.previous(name).await {
+            return Some(previous);
+        }
+    }
+    None
+}
+
+/// Who waits for how many, and who waits for whom. Indexed by vertex.
+struct Needs {
+    waiting: Vec<usize>,
+    dependents: Vec<Vec<VertexId>>,
+}
+
+impl Needs {
+    fn new<W: Worker, R: Records<W::Output>>(run: &Run<'_, W, R>) -> Self {
+        let mut needs = Self { waiting: vec![0; run.made.len()], dependents: vec![Vec::new(); run.made.len()] };
+        for id in &run.missed {
+            for input in run.graph.vertex(*id).inputs() {
+                let input = run.keys.canonical(input.vertex);
+                if run.plan.is_missed(input) {
+                    needs.waiting[id.index()] += 1;
+                    needs.dependents[input.index()].push(*id);
+                }
+            }
+        }
+        needs
+    }
+
+    /// Who can start now that `id` is there.
+    fn finished(&mut self, id: VertexId) -> Vec<VertexId> {
+        let mut ready = std::mem::take(&mut self.dependents[id.index()]);
+        ready.retain(|dependent| {
+            self.waiting[dependent.index()] -= 1;
+            self.waiting[dependent.index()] == 0
+        });
+        ready
+    }
+}

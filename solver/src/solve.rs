@@ -1,0 +1,211 @@
+//! How does a graph become results?
+//!
+//! ```text
+//! plan      keys of all vertices; look-ups from the targets down                     (module plan)
+//! run       each missed vertex, as soon as its inputs are there:
+//!             single-flighted per content key:                                       (module flight)
+//!               record under the content key?      -> hit (early cut-off), also stored under the definition key
+//!               lock against other processes; take a slot; execute; store under both keys
+//! ```
+//!
+//! One solve is one future that owns all its work: no task is spawned, so a solve that is dropped has stopped when the
+//! drop returns. Vertices wait in a counter, not on each other's futures: depth costs no stack. No slot and no lock is
+//! held while waiting for another vertex. The first failure ends the solve and thereby cancels what runs; what was
+//! finished is recorded.
+
+use std::fmt;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use rbuild_core::{Outcome, Reporter, Span, StepId};
+
+use crate::flight::Flights;
+use crate::graph::{Graph, Output, VertexId};
+use crate::plan::{Keys, Plan};
+use crate::progress::{Closing, Progress};
+use crate::records::Records;
+use crate::run::Run;
+use crate::slots::Slots;
+use crate::worker::Worker;
+
+/// How much may be executed at once, by all solves of one solver together. Zero counts as one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Vertices that start a process: `--jobs`.
+    pub jobs: usize,
+    /// All other vertices: downloads, copies.
+    pub others: usize,
+}
+
+impl Default for Limits {
+    /// Several processes per core, since build steps wait for networks and disks as often as they compute.
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self { jobs: (4 * cores).max(16), others: 64 }
+    }
+}
+
+/// Why a solve failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SolveError<E: std::error::Error + 'static> {
+    /// Executing a vertex failed.
+    #[error("`{title}` failed")]
+    Vertex {
+        /// The step's title.
+        title: String,
+        /// The instruction's places in the Dockerfile.
+        spans: Vec<Span>,
+        /// The vertex.
+        vertex: VertexId,
+        /// What the worker said; shared with other solves that waited for the same execution.
+        #[source]
+        source: Arc<E>,
+    },
+    /// The worker could not tell what goes into one of the vertex's keys.
+    #[error("cannot compute the cache key of `{title}`")]
+    Key {
+        /// The step's title.
+        title: String,
+        /// The instruction's places in the Dockerfile.
+        spans: Vec<Span>,
+        /// The vertex.
+        vertex: VertexId,
+        /// What the worker said.
+        #[source]
+        source: Arc<E>,
+    },
+    /// The worker made fewer outputs than others of the graph use.
+    #[error("`{title}` made {made} outputs where {wanted} are used")]
+    Outputs {
+        /// The step's title.
+        title: String,
+        /// The instruction's places in the Dockerfile.
+        spans: Vec<Span>,
+        /// The vertex.
+        vertex: VertexId,
+        /// How many there are.
+        made: usize,
+        /// How many there should be.
+        wanted: usize,
+    },
+}
+
+impl<E: std::error::Error + 'static> SolveError<E> {
+    /// The vertex it happened at.
+    pub fn vertex(&self) -> VertexId {
+        match self {
+            Self::Vertex { vertex, .. } | Self::Key { vertex, .. } | Self::Outputs { vertex, .. } => *vertex,
+        }
+    }
+
+    pub(crate) fn key(graph: &Graph, vertex: VertexId, source: E) -> Self {
+        let origin = graph.vertex(vertex).origin.clone();
+        Self::Key { title: origin.title, spans: origin.spans, vertex, source: Arc::new(source) }
+    }
+
+    pub(crate) fn execution(graph: &Graph, vertex: VertexId, source: Arc<E>) -> Self {
+        let origin = graph.vertex(vertex).origin.clone();
+        Self::Vertex { title: origin.title, spans: origin.spans, vertex, source }
+    }
+
+    pub(crate) fn outputs(graph: &Graph, vertex: VertexId, made: usize, wanted: usize) -> Self {
+        let origin = graph.vertex(vertex).origin.clone();
+        Self::Outputs { title: origin.title, spans: origin.spans, vertex, made, wanted }
+    }
+
+    fn reason(&self) -> String {
+        match self {
+            Self::Vertex { source, .. } | Self::Key { source, .. } => source.to_string(),
+            Self::Outputs { .. } => self.to_string(),
+        }
+    }
+}
+
+/// Finds or makes the results of graphs. Concurrent solves of one solver share what they have in common.
+pub struct Solver<W: Worker, R>(pub(crate) Arc<Inner<W, R>>);
+
+pub(crate) struct Inner<W: Worker, R> {
+    pub(crate) worker: W,
+    pub(crate) records: R,
+    pub(crate) limits: Limits,
+    pub(crate) processes: Slots,
+    pub(crate) others: Slots,
+    pub(crate) flights: Flights<W::Output, W::Error>,
+    pub(crate) builds: AtomicU64,
+}
+
+impl<W: Worker, R: Records<W::Output>> Solver<W, R> {
+    /// A solver with nothing to do yet.
+    pub fn new(worker: W, records: R, limits: Limits) -> Self {
+        Self(Arc::new(Inner {
+            worker,
+            records,
+            limits,
+            processes: Slots::new(limits.jobs),
+            others: Slots::new(limits.others),
+            flights: Flights::new(),
+            builds: AtomicU64::new(0),
+        }))
+    }
+
+    /// The worker it was made with.
+    pub fn worker(&self) -> &W {
+        &self.0.worker
+    }
+
+    /// The records it was made with.
+    pub fn records(&self) -> &R {
+        &self.0.records
+    }
+
+    /// Finds or makes `targets`, in their order. Dropping the future cancels what no other solve waits for.
+    ///
+    /// A step's number in events is its vertex's [`VertexId::index`]. Vertices that did not have to be looked at, since
+    /// what needs them was found, are reported as cached.
+    ///
+    /// # Errors
+    /// The first failure; everything else that was still running is cancelled then.
+    pub async fn solve(
+        &self,
+        graph: &Graph,
+        targets: &[Output],
+        reporter: &Reporter,
+    ) -> Result<Vec<W::Output>, SolveError<W::Error>> {
+        let progress = Closing(Arc::new(Progress::new(reporter)));
+        let result = self.attempt(graph, targets, &progress.0).await;
+        if let Err(error) = &result {
+            let id = error.vertex();
+            progress.0.finish(step(id), &graph.vertex(id).origin.title, Outcome::Failed(error.reason()));
+        }
+        result
+    }
+
+    async fn attempt(
+        &self,
+        graph: &Graph,
+        targets: &[Output],
+        progress: &Arc<Progress>,
+    ) -> Result<Vec<W::Output>, SolveError<W::Error>> {
+        let keys = Keys::compute(&self.0.worker, graph, targets).await?;
+        progress.planned(keys.order.len());
+        let plan = Plan::make(&self.0.records, graph, &keys, targets).await;
+        for id in &keys.order {
+            if !plan.is_missed(keys.canonical(*id)) {
+                progress.finish(step(*id), &graph.vertex(*id).origin.title, Outcome::Cached);
+            }
+        }
+        Run::new(&self.0, graph, &keys, plan, progress).finish(targets).await
+    }
+}
+
+impl<W: Worker, R> fmt::Debug for Solver<W, R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Solver").field("limits", &self.0.limits).finish_non_exhaustive()
+    }
+}
+
+/// The step that stands for a vertex.
+pub(crate) fn step(id: VertexId) -> StepId {
+    StepId(u32::try_from(id.index()).expect("petgraph numbers nodes with 32 bits"))
+}
