@@ -99,6 +99,10 @@ impl Fields {
                 let size = size.map_or_else(|| "default".to_owned(), |bytes| bytes.to_string());
                 self.add(name, format!("tmpfs, size {size}"));
             }
+            ExecMountKind::Inline { data, mode } => {
+                self.add(name.clone(), format!("inline file, mode {mode:04o}"));
+                self.add(format!("{name} content"), inline(data));
+            }
             ExecMountKind::Secret { id, required, file, env, mode, uid, gid } => {
                 let need = if *required { "required" } else { "optional" };
                 let file =
@@ -168,9 +172,7 @@ impl Fields {
             CopySource::Inline { name: file, data } => {
                 self.add(name.to_owned(), "inline");
                 self.add(format!("{name} name"), file);
-                let mut hasher = KeyHasher::new("inline/1");
-                hasher.bytes(data);
-                self.add(format!("{name} content"), hasher.finish().to_string());
+                self.add(format!("{name} content"), inline(data));
             }
         }
     }
@@ -189,4 +191,10 @@ impl Fields {
             Principal::Id(number) => self.add(by_id, number.to_string()),
         }
     }
+}
+
+fn inline(data: &[u8]) -> String {
+    let mut hasher = KeyHasher::new("inline/1");
+    hasher.bytes(data);
+    hasher.finish().to_string()
 }
