@@ -1,0 +1,121 @@
+//! Is a miss explained by what was changed?
+
+use rbuild_solver::graph::{Graph, Output};
+use rbuild_solver::{ComponentChange, Reason, Verdict};
+
+use crate::fake::{Bench, add_titled};
+
+/// `base`, `a` and `b` one upon the other, with `a`'s extra word, and a stage of its own that `b` also needs.
+fn graph(a: &[&str], forced: bool) -> (Graph, Output) {
+    let mut graph = Graph::new();
+    graph.set_scope("/src/Dockerfile");
+    let base = add_titled(&mut graph, &["base"], &[], "[1/3] FROM base", false);
+    let args: Vec<_> = ["a"].iter().chain(a).copied().collect();
+    let title = format!("[2/3] RUN {}", args.join(" "));
+    let a = add_titled(&mut graph, &args, &[base], &title, forced);
+    let side = add_titled(&mut graph, &["side"], &[], "[side 1/1] RUN side", false);
+    let b = add_titled(&mut graph, &["b"], &[a, side], "[3/3] RUN b", false);
+    (graph, b)
+}
+
+async fn verdicts(bench: &Bench, graph: &Graph, target: Output) -> Vec<(usize, Result<(), Reason>)> {
+    let verdicts = bench.solver.explain(graph, target).await.unwrap();
+    let short = verdicts.into_iter().map(|(id, verdict)| match verdict {
+        Verdict::Hit(_) => (id.index(), Ok(())),
+        Verdict::Missed(reason) => (id.index(), Err(reason)),
+    });
+    short.collect()
+}
+
+fn input(graph: &Graph, target: Output, place: usize) -> Output {
+    graph.vertex(target.vertex).inputs()[place]
+}
+
+#[tokio::test]
+async fn nothing_is_known_of_a_first_build() {
+    let bench = Bench::new(4);
+    let (graph, top) = graph(&[], false);
+    let expected: Vec<_> = (0..4).map(|number| (number, Err(Reason::NeverBuilt))).collect();
+    assert_eq!(verdicts(&bench, &graph, top).await, expected);
+    assert!(bench.ledger.began().is_empty());
+}
+
+#[tokio::test]
+async fn a_found_target_hides_everything_below() {
+    let bench = Bench::new(4);
+    let (graph, top) = graph(&[], false);
+    bench.solve(&graph, top).await;
+    assert_eq!(verdicts(&bench, &graph, top).await, [(3, Ok(()))]);
+}
+
+#[tokio::test]
+async fn an_edited_step_names_what_was_edited_and_what_follows_names_its_input() {
+    let bench = Bench::new(4);
+    let (before, top) = graph(&["=1"], false);
+    bench.solve(&before, top).await;
+    let (after, top) = graph(&["=2"], false);
+    let change = ComponentChange { name: "argument 1".into(), before: Some("=1".into()), after: Some("=2".into()) };
+    let expected = [
+        (0, Ok(())),
+        (1, Err(Reason::OpChanged(vec![change]))),
+        (2, Ok(())),
+        (3, Err(Reason::InputChanged(input(&after, top, 0)))),
+    ];
+    assert_eq!(verdicts(&bench, &after, top).await, expected);
+}
+
+#[tokio::test]
+async fn a_changed_salt_is_named_though_the_text_is_the_same() {
+    let bench = Bench::new(4);
+    let (graph, top) = graph(&[], false);
+    let salt = |text: &str| bench.ledger.salts.lock().unwrap().insert("a".into(), text.into());
+    salt("1");
+    bench.solve(&graph, top).await;
+    salt("2");
+    let change = ComponentChange { name: "salt".into(), before: Some("1".into()), after: Some("2".into()) };
+    assert_eq!(verdicts(&bench, &graph, top).await[1], (1, Err(Reason::OpChanged(vec![change]))));
+}
+
+#[tokio::test]
+async fn a_forced_step_is_forced_and_what_follows_has_a_changed_input() {
+    let bench = Bench::new(4);
+    let (normal, top) = graph(&[], false);
+    bench.solve(&normal, top).await;
+    let (forced, top) = graph(&[], true);
+    let expected =
+        [(0, Ok(())), (1, Err(Reason::Forced)), (2, Ok(())), (3, Err(Reason::InputChanged(input(&forced, top, 0))))];
+    assert_eq!(verdicts(&bench, &forced, top).await, expected);
+}
+
+#[tokio::test]
+async fn a_pruned_record_is_forgotten() {
+    let bench = Bench::new(4);
+    let (graph, top) = graph(&[], false);
+    bench.solve(&graph, top).await;
+    let verdict = bench.solver.explain(&graph, top).await.unwrap();
+    let Verdict::Hit(definition) = verdict[0].1 else { panic!("{verdict:?}") };
+    bench.memory.prune(&definition);
+    let expected = [(1, Ok(())), (2, Ok(())), (3, Err(Reason::Forgotten))];
+    assert_eq!(verdicts(&bench, &graph, top).await, expected);
+}
+
+#[tokio::test]
+async fn a_record_of_equal_content_counts_as_found() {
+    let bench = Bench::new(4);
+    let (before, top) = graph(&["=same", "one"], false);
+    bench.solve(&before, top).await;
+    let (after, top) = graph(&["=same", "two"], false);
+    let a = input(&after, top, 0);
+    bench.solve(&after, a).await;
+    assert_eq!(verdicts(&bench, &after, top).await, [(1, Ok(())), (2, Ok(())), (3, Ok(()))]);
+}
+
+#[tokio::test]
+async fn another_dockerfile_is_not_a_former_self() {
+    let bench = Bench::new(4);
+    let (before, top) = graph(&["=1"], false);
+    bench.solve(&before, top).await;
+    let (mut after, top) = graph(&["=2"], false);
+    after.set_scope("/other/Dockerfile");
+    assert_eq!(verdicts(&bench, &after, top).await[1], (1, Err(Reason::NeverBuilt)));
+}

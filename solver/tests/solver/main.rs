@@ -1,0 +1,11 @@
+//! Does the solver keep its promises, whatever the worker does?
+
+#![expect(clippy::unwrap_used, reason = "what is wrong in a test fails the test, in its fakes too")]
+
+mod cancel;
+mod concurrency;
+mod explain;
+mod fake;
+mod keys;
+mod random;
+mod scale;
