@@ -23,27 +23,24 @@ use crate::store::{self, Store, used_key};
 pub(crate) const RECORDS: Table<Record> = Table::new(b'r', "build record");
 /// Cache key → key in [`RECORDS`].
 pub(crate) const KEYS: Table<Digest> = Table::new(b'k', "cache key");
+/// Step key → key in [`RECORDS`] of its latest record.
+pub(crate) const STEPS: Table<Digest> = Table::new(b'h', "build step");
 
 /// What a build step produced.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Record {
-    /// For each output of the step: its layers, lowest first.
-    pub outputs: Vec<Vec<LayerId>>,
-    /// What the content key was made of, as name and value: to explain a later miss.
-    pub components: Vec<(String, String)>,
+    /// Every layer without which the record means nothing.
+    pub layers: Vec<LayerId>,
+    /// The step's outputs, in the caller's own terms.
+    pub outputs: serde_json::Value,
+    /// How it came to be, in the caller's own terms: to explain a later miss.
+    pub provenance: serde_json::Value,
     /// The step, as the user knows it.
     pub title: String,
     /// Seconds since 1970.
     pub created: u64,
     /// How long it took.
     pub duration_ms: u64,
-}
-
-impl Record {
-    /// Every layer it needs; some may be named more than once.
-    pub fn layers(&self) -> impl Iterator<Item = &LayerId> {
-        self.outputs.iter().flatten()
-    }
 }
 
 /// The build records of a [`Store`].
@@ -63,7 +60,7 @@ impl Records<'_> {
             Ok::<_, crate::StoreError>(Some((id, record, last)))
         })?;
         let Some((id, record, last)) = found else { return Ok(None) };
-        for layer in record.layers() {
+        for layer in &record.layers {
             if !self.0.layers().is_usable(layer)? {
                 self.0.0.meta.write(|writer| writer.delete(&RECORDS, id.as_bytes()))?;
                 return Ok(None);
@@ -73,16 +70,28 @@ impl Records<'_> {
         Ok(Some(record))
     }
 
-    /// Stores `record` under all `keys`, replacing what was there.
+    /// Stores `record` under all `keys`, replacing what was there, and makes it the latest of each of `steps`.
     ///
     /// # Errors
     /// The metadata cannot be written.
-    pub fn insert(&self, keys: &[Digest], record: &Record) -> Result<()> {
+    pub fn insert(&self, keys: &[Digest], steps: &[Digest], record: &Record) -> Result<()> {
         let json = serde_json::to_vec(record).expect("strings and numbers always serialize");
         let id = Digest::blake3(*blake3::hash(&json).as_bytes());
         self.0.0.meta.write(|writer| {
             writer.put(&RECORDS, id.as_bytes(), record)?;
-            keys.iter().try_for_each(|key| writer.put(&KEYS, &key_bytes(key), &id))
+            keys.iter().try_for_each(|key| writer.put(&KEYS, &key_bytes(key), &id))?;
+            steps.iter().try_for_each(|step| writer.put(&STEPS, &key_bytes(step), &id))
+        })
+    }
+
+    /// The latest record of a step, whether or not its layers are still there.
+    ///
+    /// # Errors
+    /// The metadata cannot be read.
+    pub fn latest(&self, step: &Digest) -> Result<Option<Record>> {
+        self.0.0.meta.read(|reader| match reader.find(&STEPS, &key_bytes(step))? {
+            Some(id) => reader.find(&RECORDS, id.as_bytes()),
+            None => Ok(None),
         })
     }
 
@@ -179,8 +188,9 @@ mod tests {
 
     fn record(layers: &[LayerId]) -> Record {
         Record {
-            outputs: vec![layers.to_vec()],
-            components: vec![("command".into(), "true".into())],
+            layers: layers.to_vec(),
+            outputs: serde_json::json!(["a root"]),
+            provenance: serde_json::json!({ "command": "true" }),
             title: "RUN true".into(),
             created: 1,
             duration_ms: 2,
@@ -194,11 +204,13 @@ mod tests {
         let records = store.records();
         assert_eq!(records.find(&key(1)).unwrap(), None);
         let whole = record(&[]);
-        records.insert(&[key(1), key(2)], &whole).unwrap();
+        records.insert(&[key(1), key(2)], &[key(9)], &whole).unwrap();
         assert_eq!(records.find(&key(2)).unwrap().as_ref(), Some(&whole));
         assert_eq!(records.find(&key(3)).unwrap(), None);
+        assert_eq!(records.latest(&key(9)).unwrap().as_ref(), Some(&whole));
+        assert_eq!(records.latest(&key(1)).unwrap(), None);
         let broken = record(&["gone".parse().unwrap()]);
-        records.insert(&[key(1)], &broken).unwrap();
+        records.insert(&[key(1)], &[], &broken).unwrap();
         assert_eq!(records.find(&key(1)).unwrap(), None);
         assert_eq!(records.find(&key(2)).unwrap().as_ref(), Some(&whole));
         assert_eq!(records.list().unwrap().len(), 1);
