@@ -4,6 +4,7 @@
 
 pub mod ast;
 mod diagnostic;
+pub mod expand;
 mod grammar;
 mod ignore;
 mod lower;
