@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what is wrong in a test fails the test, in its fakes too")]
 
 mod cancel;
+mod components;
 mod concurrency;
 mod explain;
 mod fake;
