@@ -191,7 +191,7 @@ fn fields_of_a_secret_mount() {
     check(&base, with_mount, rows);
 }
 
-fn owner(user: Principal, group: Option<Principal>) -> Option<Owner> {
+fn owned_by(user: Principal, group: Option<Principal>) -> Option<Owner> {
     Some(Owner { user, group })
 }
 
@@ -230,10 +230,10 @@ fn fields_of_copy() {
     let rows: &[Row<CopyAction>] = &[
         ("destination", Both, |copy| copy.destination = "/other/".into()),
         ("into directory", Both, |copy| copy.into_directory = false),
-        ("user by name", Both, |copy| copy.owner = owner(Principal::Name("7".into()), None)),
-        ("user by number", Both, |copy| copy.owner = owner(Principal::Id(7), None)),
-        ("group by name", Both, |copy| copy.owner = owner(Principal::Id(7), Some(Principal::Name("7".into())))),
-        ("group by number", Both, |copy| copy.owner = owner(Principal::Id(7), Some(Principal::Id(7)))),
+        ("user by name", Both, |copy| copy.owner = owned_by(Principal::Name("7".into()), None)),
+        ("user by number", Both, |copy| copy.owner = owned_by(Principal::Id(7), None)),
+        ("group by name", Both, |copy| copy.owner = owned_by(Principal::Id(7), Some(Principal::Name("7".into())))),
+        ("group by number", Both, |copy| copy.owner = owned_by(Principal::Id(7), Some(Principal::Id(7)))),
         ("mode", Both, |copy| copy.mode = Some(Mode::Octal(0o755))),
         ("symbolic mode", Both, |copy| copy.mode = Some(Mode::Symbolic("0755".into()))),
         ("preserve owner", Both, |copy| copy.preserve_owner = true),
@@ -282,7 +282,7 @@ fn fields_of_make_directory() {
     }
     let rows: &[Row<FileAction>] = &[
         ("path", Both, set!(path, "/src".into())),
-        ("owner", Both, set!(owner, owner(Principal::Id(7), None))),
+        ("owner", Both, set!(owner, owned_by(Principal::Id(7), None))),
         ("mtime", Neither, set!(mtime, Some(1))),
     ];
     check(&base, |action| Op::File(FileOp { actions: vec![action] }), rows);
