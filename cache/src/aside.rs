@@ -101,6 +101,14 @@ impl Aside {
         }
     }
 
+    /// As [`Aside::discard`], for `name` in an open directory; `path` is only for messages.
+    pub(crate) fn discard_at(&self, directory: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<()> {
+        match rustix::fs::renameat(directory, name, CWD, self.trash.join(unique())) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error).context("move to the trash", path),
+        }
+    }
+
     /// Moves to the trash what dead processes left in `ingest/`, except files that `keep` wants. Returns how many.
     pub(crate) fn reap_ingest(&self, keep: impl Fn(&OsStr, &fs::Metadata) -> bool) -> Result<usize> {
         let mut count = 0;

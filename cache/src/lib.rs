@@ -36,7 +36,9 @@ pub use containers::{Container, ContainerError, Containers};
 pub use content::{Blob, BlobWriter, Content, ContentError};
 pub use error::StoreError;
 pub use images::{Image, ImageError, Images, ListedImage, RemoteName};
-pub use layers::{ActiveSnapshot, Form, Layer, LayerError, LayerId, LayerIdError, LayerKind, Layers, MAX_LAYERS};
+pub use layers::{
+    ActiveSnapshot, Changes, Form, Layer, LayerError, LayerId, LayerIdError, LayerKind, Layers, MAX_LAYERS, TarOptions,
+};
 pub use records::{KeyLock, Record, Records};
 pub use stat_cache::StatCache;
 pub use store::{Holder, Lease, OverlayXattrs, Store, StoreOptions};
