@@ -1,1 +1,1 @@
-//! Placeholder.
+//! How fast is it? The benchmarks are in `benches/`; this library is empty.

@@ -22,17 +22,28 @@ pub struct Fingerprint {
 impl Fingerprint {
     /// Hashes the components, in their order.
     pub fn of(components: Vec<Component>) -> Self {
-        let hash = |domain, selected: &dyn Fn(&&Component) -> bool| {
-            let mut hasher = KeyHasher::new(domain);
-            for component in components.iter().filter(selected) {
-                hasher.field(component);
-            }
-            hasher.finish()
-        };
-        let digest = hash("op/1", &|_| true);
-        let content = hash("op-content/1", &|component| component.scope == KeyScope::Both);
-        Self { digest, content, components }
+        let content = hash("op/1", &components, KeyScope::Both);
+        if components.iter().all(|component| component.scope == KeyScope::Both) {
+            return Self { digest: content, content, components };
+        }
+        let mut hasher = KeyHasher::new("op-selected/1");
+        hasher.digest(&content).digest(&hash("selectors/1", &components, KeyScope::Definition));
+        Self { digest: hasher.finish(), content, components }
     }
+}
+
+// One field per call would cost more than the hashing: they are laid out first, each with its length before it.
+fn hash(domain: &'static str, components: &[Component], scope: KeyScope) -> Digest {
+    let mut fields = Vec::with_capacity(1024);
+    for component in components.iter().filter(|component| component.scope == scope) {
+        for text in [component.name.as_ref(), &component.value] {
+            fields.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            fields.extend_from_slice(text.as_bytes());
+        }
+    }
+    let mut hasher = KeyHasher::new(domain);
+    hasher.bytes(&fields);
+    hasher.finish()
 }
 
 /// One execution of a vertex.

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 
-use rbuild_core::{KeyHasher, StableHash};
 use serde::{Deserialize, Serialize};
 
 /// Which of a vertex's two keys a component enters.
@@ -40,11 +39,5 @@ impl Component {
     /// A component of the definition key only; see [`KeyScope::Definition`].
     pub fn selector(name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         Self { name: name.into(), value: value.into(), scope: KeyScope::Definition }
-    }
-}
-
-impl StableHash for Component {
-    fn stable_hash(&self, hasher: &mut KeyHasher) {
-        hasher.text(&self.name).text(&self.value);
     }
 }

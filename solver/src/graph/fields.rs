@@ -55,7 +55,7 @@ impl Fields {
             self.add(format!("argument {number}"), argument);
         }
         for (name, value) in &exec.env {
-            self.add(format!("env {name}"), value);
+            self.add(["env ", name].concat(), value);
         }
         self.add("working directory", &exec.cwd);
         self.add("user", &exec.user);
