@@ -119,3 +119,13 @@ async fn another_dockerfile_is_not_a_former_self() {
     after.set_scope("/other/Dockerfile");
     assert_eq!(verdicts(&bench, &after, top).await[1], (1, Err(Reason::NeverBuilt)));
 }
+
+#[test]
+fn solving_and_explaining_can_move_between_threads() {
+    fn assert_send(_: impl Send) {}
+    let bench = Bench::new(1);
+    let (graph, top) = graph(&[], false);
+    let (targets, reporter) = ([top], rbuild_core::Reporter::silent());
+    assert_send(bench.solver.solve(&graph, &targets, &reporter));
+    assert_send(bench.solver.explain(&graph, top));
+}
