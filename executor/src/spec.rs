@@ -40,6 +40,8 @@ pub struct SandboxSpec {
     pub hostname: String,
     /// Lines added to `/etc/hosts`: name, then address.
     pub hosts: Vec<(String, String)>,
+    /// Whether `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` are read-only, as they are for `RUN`.
+    pub etc_read_only: bool,
     /// Content of `/etc/resolv.conf`, usually [`crate::net::resolv_conf`]; the image's own file stays if absent.
     pub resolv_conf: Option<String>,
     /// Size of `/dev/shm` in bytes; Docker's 64 MiB if absent.
@@ -64,6 +66,7 @@ impl SandboxSpec {
             privileges: Privileges::Default,
             hostname: "buildkitsandbox".to_owned(),
             hosts: Vec::new(),
+            etc_read_only: true,
             resolv_conf: None,
             shm_size: None,
             durability: Durability::Durable,
@@ -100,11 +103,13 @@ pub struct SandboxFile {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Whether writes fail with `EROFS`.
+    pub read_only: bool,
 }
 
 impl fmt::Debug for SandboxFile {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { target, content, mode, uid, gid } = self;
+        let Self { target, content, mode, uid, gid, .. } = self;
         let (path, length) = (target.display(), content.len());
         write!(formatter, "SandboxFile({path}, {length} bytes, mode {mode:o}, owner {uid}:{gid})")
     }
