@@ -1,0 +1,444 @@
+//! How does one request reach one registry host?
+//!
+//! Finds out whether the host speaks HTTPS or HTTP, sends, follows redirects, authenticates when asked to, and turns
+//! failures into [`Error`]s. Nothing is repeated here but the one request that a 401 answered.
+//!
+//! The `Authorization` header goes to the host itself only: a redirect to another host, or another port of it, is
+//! followed without. No redirect leads from HTTPS to HTTP unless the registry was declared insecure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Body, Method, Response, StatusCode, Url};
+use tokio::sync::{Mutex, OnceCell, Semaphore};
+
+use crate::auth::{Auth, Scopes};
+use crate::config::{Config, Security};
+use crate::credentials::CredentialStore;
+use crate::error::{Error, Result, Subject, causes};
+use crate::tls::{self, Trust};
+
+const DOCKER_HUB: &str = "docker.io";
+const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
+const MOST_REDIRECTS: usize = 8;
+const LONGEST_WORDS: usize = 64 << 10;
+/// How long a host may think about a request that only finds out which protocol it speaks.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One registry host, and what we learned about it.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// As in image names and in the Docker configuration.
+    name: String,
+    security: Security,
+    trust: Trust,
+    user_agent: String,
+    connect_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    credentials: CredentialStore,
+    base: OnceCell<Url>,
+    plain: OnceCell<reqwest::Client>,
+    secure: OnceCell<reqwest::Client>,
+    /// For redirects to other hosts: shared by all of a client's hosts.
+    outside: Arc<OnceCell<reqwest::Client>>,
+    auth: Mutex<Option<Auth>>,
+    pub(crate) transfers: Arc<Semaphore>,
+}
+
+/// A request that can be sent any number of times.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) method: Method,
+    pub(crate) place: Place,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Option<Bytes>,
+    pub(crate) redirects: Redirects,
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// Below the registry's root: `v2/…`
+    Path(String),
+    /// An address that the registry gave us.
+    Url(Url),
+}
+
+/// What happens to an answer that points elsewhere.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Redirects {
+    Follow,
+    Return,
+}
+
+impl Ask {
+    pub(crate) fn new(method: Method, path: String) -> Self {
+        let redirects =
+            if matches!(method, Method::GET | Method::HEAD) { Redirects::Follow } else { Redirects::Return };
+        Self { method, place: Place::Path(path), headers: HeaderMap::new(), body: None, redirects }
+    }
+}
+
+impl Host {
+    pub(crate) fn new(name: &str, config: &Config, outside: Arc<OnceCell<reqwest::Client>>) -> Self {
+        let own = config.hosts.get(name);
+        let security = own.map_or(Security::default(), |host| host.security);
+        let mut trust = Trust { anyone: security == Security::Insecure, ..Trust::default() };
+        trust.roots = own.map(|host| host.roots.clone()).unwrap_or_default();
+        trust.add_directories(&config.certificates, name);
+        Self {
+            name: name.to_owned(),
+            security,
+            trust,
+            user_agent: config.user_agent.clone(),
+            connect_timeout: config.connect_timeout,
+            idle_timeout: config.idle_timeout,
+            credentials: config.credentials.clone(),
+            base: OnceCell::new(),
+            plain: OnceCell::new(),
+            secure: OnceCell::new(),
+            outside,
+            auth: Mutex::new(None),
+            transfers: Arc::new(Semaphore::new(config.transfers_per_host.max(1))),
+        }
+    }
+
+    /// Sends and authenticates. Every answer but 401 is returned, whatever its status.
+    pub(crate) async fn ask(&self, subject: &Subject, scopes: &Scopes, ask: &Ask) -> Result<Response> {
+        self.ask_as(subject, scopes, ask, &self.auth).await
+    }
+
+    /// The same as somebody else.
+    pub(crate) async fn ask_as(
+        &self,
+        subject: &Subject,
+        scopes: &Scopes,
+        ask: &Ask,
+        auth: &Mutex<Option<Auth>>,
+    ) -> Result<Response> {
+        let base = self.base(subject).await?;
+        let url = match &ask.place {
+            Place::Path(path) => join(subject, base, path)?,
+            Place::Url(url) => url.clone(),
+        };
+        let mut header = self.authorization(subject, base, scopes, auth).await?;
+        for _ in 0..2 {
+            let (response, at_home) = self.follow(subject, base, &url, ask, header.as_ref()).await?;
+            if response.status() != StatusCode::UNAUTHORIZED {
+                return Ok(response);
+            }
+            let mut guard = auth.lock().await;
+            let state = guard.as_mut().expect("loaded by `authorization`");
+            let http = self.client(base, subject).await?;
+            let next = if at_home {
+                state.challenged(subject, http, base, scopes, response.headers(), header.as_ref()).await?
+            } else {
+                None
+            };
+            if next.is_none() {
+                let known = state.is_known();
+                drop(guard);
+                let said = words(response).await;
+                return Err(Error::Unauthorized { subject: subject.clone(), known, said });
+            }
+            header = next;
+        }
+        let known = auth.lock().await.as_ref().is_some_and(Auth::is_known);
+        Err(Error::Unauthorized { subject: subject.clone(), known, said: String::new() })
+    }
+
+    /// Sends a body that can be sent only once, to an address that the registry gave us.
+    pub(crate) async fn send_body(
+        &self,
+        subject: &Subject,
+        scopes: &Scopes,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Body,
+    ) -> Result<Response> {
+        let base = self.base(subject).await?;
+        self.check_target(subject, base, &url)?;
+        let mut request = self.client_for(base, &url, subject).await?.request(method, url.clone()).headers(headers);
+        if same_origin(base, &url)
+            && let Some(header) = self.authorization(subject, base, scopes, &self.auth).await?
+        {
+            request = request.header(AUTHORIZATION, header);
+        }
+        request.body(body).send().await.map_err(|error| transport_error(subject, error))
+    }
+
+    /// The address that a `Location` header names.
+    pub(crate) fn location(subject: &Subject, response: &Response) -> Result<Url> {
+        let header = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let url = header.and_then(|text| response.url().join(text).ok());
+        let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        url.ok_or_else(|| Error::Protocol {
+            subject: subject.clone(),
+            problem: "the registry answered without a valid `Location`".to_owned(),
+        })
+    }
+
+    async fn authorization(
+        &self,
+        subject: &Subject,
+        base: &Url,
+        scopes: &Scopes,
+        auth: &Mutex<Option<Auth>>,
+    ) -> Result<Option<HeaderValue>> {
+        let mut guard = auth.lock().await;
+        if guard.is_none() {
+            *guard = Some(Auth::load(subject, &self.credentials, &self.name).await?);
+        }
+        let state = guard.as_mut().expect("it was just loaded");
+        state.header(subject, self.client(base, subject).await?, base, scopes).await
+    }
+
+    /// The final answer, and whether the registry itself gave it.
+    async fn follow(
+        &self,
+        subject: &Subject,
+        base: &Url,
+        start: &Url,
+        ask: &Ask,
+        header: Option<&HeaderValue>,
+    ) -> Result<(Response, bool)> {
+        let mut url = start.clone();
+        for _ in 0..MOST_REDIRECTS {
+            self.check_target(subject, base, &url)?;
+            let at_home = same_origin(base, &url);
+            let http = self.client_for(base, &url, subject).await?;
+            let mut request = http.request(ask.method.clone(), url.clone()).headers(ask.headers.clone());
+            if let Some(header) = header.filter(|_| at_home) {
+                request = request.header(AUTHORIZATION, header);
+            }
+            if let Some(body) = &ask.body {
+                request = request.body(body.clone());
+            }
+            let answer = tokio::time::timeout(self.idle_timeout, request.send()).await;
+            let answer = answer.map_err(|_| Error::Timeout { subject: subject.clone(), after: self.idle_timeout })?;
+            let response = answer.map_err(|error| transport_error(subject, error))?;
+            let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+            if !moved || ask.redirects == Redirects::Return {
+                return Ok((response, at_home));
+            }
+            url = Self::location(subject, &response)?;
+        }
+        Err(Error::Protocol { subject: subject.clone(), problem: "the registry redirects in circles".to_owned() })
+    }
+
+    fn check_target(&self, subject: &Subject, base: &Url, url: &Url) -> Result<()> {
+        if base.scheme() == "https" && url.scheme() != "https" && self.security == Security::Verified {
+            let host = url.host_str().unwrap_or_default();
+            let problem = format!("the registry points to `{host}` over an unprotected connection");
+            return Err(Error::Protocol { subject: subject.clone(), problem });
+        }
+        Ok(())
+    }
+
+    async fn client_for(&self, base: &Url, url: &Url, subject: &Subject) -> Result<&reqwest::Client> {
+        if url.host_str() == base.host_str() {
+            return self.client(url, subject).await;
+        }
+        self.outside.get_or_try_init(async || self.build(&Trust::default(), Proxy::Environment)).await
+    }
+
+    async fn client(&self, url: &Url, _: &Subject) -> Result<&reqwest::Client> {
+        let proxy = if self.is_local() { Proxy::Never } else { Proxy::Environment };
+        if url.scheme() == "https" {
+            self.secure.get_or_try_init(async || self.build(&self.trust, proxy)).await
+        } else {
+            // Certificates are not even read.
+            let nobody = Trust { anyone: true, ..Trust::default() };
+            self.plain.get_or_try_init(async || self.build(&nobody, proxy)).await
+        }
+    }
+
+    fn build(&self, trust: &Trust, proxy: Proxy) -> Result<reqwest::Client> {
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::client_config(trust)?)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(&self.user_agent)
+            .connect_timeout(self.connect_timeout)
+            .retry(reqwest::retry::never())
+            // Several connections carry more than several streams of one.
+            .http1_only();
+        if proxy == Proxy::Never {
+            builder = builder.no_proxy();
+        }
+        builder.build().map_err(|error| Error::Setup(Box::new(error)))
+    }
+
+    fn authority(&self) -> &str {
+        if self.name == DOCKER_HUB { DOCKER_HUB_HOST } else { &self.name }
+    }
+
+    fn is_local(&self) -> bool {
+        let host = match self.name.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => &self.name,
+        };
+        host == "localhost"
+            || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+            || host == "[::1]"
+    }
+
+    /// The root of the registry's addresses, with the protocol it was found to speak.
+    pub(crate) async fn base(&self, subject: &Subject) -> Result<&Url> {
+        self.base.get_or_try_init(|| self.find_base(subject)).await
+    }
+
+    async fn find_base(&self, subject: &Subject) -> Result<Url> {
+        let at = |scheme: &str| {
+            Url::parse(&format!("{scheme}://{}/", self.authority())).map_err(|error| Error::Setup(Box::new(error)))
+        };
+        let (https, http) = (at("https")?, at("http")?);
+        match self.security {
+            Security::PlainHttp => return Ok(http),
+            Security::Verified if !self.is_local() => return Ok(https),
+            Security::Verified | Security::Insecure => {}
+        }
+        // A TLS server answers a request in plain text at once, with an error. An HTTP server may wait forever for the
+        // end of what it takes for a request line. So on a port of its own plain text is tried first.
+        let has_port = https.port().is_some();
+        let first = if has_port { &http } else { &https };
+        let probe = self.client(first, subject).await?.get(join(subject, first, "v2/")?).timeout(PROBE_TIMEOUT);
+        match (probe.send().await, has_port) {
+            (Ok(response), true) if response.status() == StatusCode::BAD_REQUEST => {
+                let body = read_limited(response, LONGEST_WORDS).await.unwrap_or_default();
+                let wants_tls = body.windows(5).any(|window| window == b"HTTPS");
+                Ok(if wants_tls { https } else { http })
+            }
+            (Ok(_), true) => Ok(http),
+            (Ok(_), false) => Ok(https),
+            (Err(error), true) if error.is_connect() => Err(transport_error(subject, error)),
+            (Err(_), true) => Ok(https),
+            (Err(error), false) => match transport_error(subject, error) {
+                error @ (Error::Certificate { .. } | Error::Timeout { .. }) => Err(error),
+                _ => Ok(http),
+            },
+        }
+    }
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Proxy {
+    Environment,
+    Never,
+}
+
+fn same_origin(one: &Url, other: &Url) -> bool {
+    one.origin() == other.origin()
+}
+
+fn join(subject: &Subject, base: &Url, path: &str) -> Result<Url> {
+    base.join(path).map_err(|_| Error::Protocol {
+        subject: subject.clone(),
+        problem: format!("`{path}` cannot stand in an address"),
+    })
+}
+
+/// What it means that a request got no answer. Addresses are dropped: redirects carry signatures.
+pub(crate) fn transport_error(subject: &Subject, error: reqwest::Error) -> Error {
+    let subject = subject.clone();
+    let host = error.url().and_then(Url::host_str).unwrap_or_default().to_owned();
+    let tls = causes(&error).find_map(|cause| {
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause.downcast_ref::<rustls::Error>().or(inner.and_then(|inner| inner.downcast_ref()))
+    });
+    let kind = tls.map(|tls| match tls {
+        rustls::Error::InvalidCertificate(_) => "certificate",
+        rustls::Error::InvalidMessage(_) => "plain",
+        _ => "other",
+    });
+    let connect = error.is_connect();
+    let source = error.without_url();
+    match kind {
+        Some("certificate") => Error::Certificate { subject, source },
+        Some("plain") => Error::PlainHttp { subject, source },
+        _ if connect => Error::Connect { subject, host, source },
+        _ => Error::Transfer { subject, source },
+    }
+}
+
+/// The response, if its status is a success; else what its status means.
+pub(crate) async fn check(subject: &Subject, response: Response) -> Result<Response> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let subject = subject.clone();
+    let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let after = seconds.map(Duration::from_secs);
+    let said = words(response).await;
+    Err(match status {
+        StatusCode::UNAUTHORIZED => Error::Unauthorized { subject, known: true, said },
+        StatusCode::FORBIDDEN => Error::Denied { subject, said },
+        StatusCode::NOT_FOUND => Error::NotFound { subject, said },
+        StatusCode::TOO_MANY_REQUESTS => Error::RateLimit { subject, after, said },
+        _ => Error::Status { subject, status: status.as_u16(), after, said },
+    })
+}
+
+async fn words(response: Response) -> String {
+    let body = tokio::time::timeout(PROBE_TIMEOUT, read_limited(response, LONGEST_WORDS)).await;
+    server_words(&body.ok().and_then(Result::ok).unwrap_or_default())
+}
+
+/// At most `limit` bytes of a body; a longer one is an error of its own.
+pub(crate) async fn read_limited(mut response: Response, limit: usize) -> Result<Bytes, Option<reqwest::Error>> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(Some)? {
+        if body.len() + chunk.len() > limit {
+            return Err(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// The first message in an error document of the distribution API or of a token service, made safe to print.
+pub(crate) fn server_words(body: &[u8]) -> String {
+    const LONGEST: usize = 300;
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else { return String::new() };
+    let first = &value["errors"][0];
+    let candidates = [&first["message"], &first["code"], &value["details"], &value["message"], &value["error"]];
+    let text = candidates.iter().find_map(|value| value.as_str().filter(|text| !text.is_empty())).unwrap_or_default();
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_words_are_found_and_made_harmless() {
+        for (body, expected) in [
+            (r#"{"errors":[{"code":"DENIED","message":"not \u001b[31myours"}]}"#, "not  [31myours"),
+            (r#"{"errors":[{"code":"DENIED"}]}"#, "DENIED"),
+            (r#"{"details":"incorrect username or password"}"#, "incorrect username or password"),
+            ("<html>", ""),
+            ("[]", ""),
+        ] {
+            assert_eq!(server_words(body.as_bytes()), expected);
+        }
+    }
+
+    #[test]
+    fn only_the_local_host_may_speak_plain_http_unasked() {
+        for (name, local) in [
+            ("localhost", true),
+            ("localhost:5000", true),
+            ("127.0.0.1:80", true),
+            ("[::1]:5000", true),
+            ("[::1]", true),
+            ("localhost.example.com", false),
+            ("10.0.0.1", false),
+            ("docker.io", false),
+        ] {
+            assert_eq!(Host::new(name, &Config::default(), Arc::default()).is_local(), local, "{name}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! How is an image written to a registry?
+//!
+//! Blobs first, in any order, then the manifest that names them. Nothing is sent that is there already: each blob is
+//! looked for, then mounted from a sibling repository if the caller knows one, and only then uploaded: one `POST`,
+//! which says where to, and one `PUT` with all bytes.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
+use rbuild_image::{Descriptor, Reference, sha256};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Body, Method, Response, StatusCode, Url};
+
+use crate::auth::Scopes;
+use crate::client::{Client, Origin};
+use crate::error::{Error, Result, Subject};
+use crate::host::{Ask, Host, Place, Redirects, check};
+use crate::retry::retry;
+
+/// What became of something that should be in a registry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pushed {
+    /// It was sent.
+    Sent,
+    /// It was there.
+    Existed,
+}
+
+impl Client {
+    /// Whether the repository has this blob.
+    ///
+    /// # Errors
+    /// See [`Error`]; a blob that is missing is none.
+    pub async fn has_blob(&self, name: &Reference, descriptor: &Descriptor) -> Result<bool> {
+        let subject = Subject::new("look for", format!("blob `{}`", descriptor.digest), name);
+        let origin = self.origin(name);
+        let mut ask = Ask::new(Method::HEAD, origin.path(&format!("blobs/{}", descriptor.digest)));
+        // To point elsewhere is to have it; a signed address may not be good for `HEAD`.
+        ask.redirects = Redirects::Return;
+        let scopes = Scopes::push(&origin.repository);
+        retry(&self.config().retry, || async {
+            let response = origin.host.ask(&subject, &scopes, &ask).await?;
+            if response.status().is_redirection() {
+                return Ok(true);
+            }
+            match check(&subject, response).await {
+                Ok(_) => Ok(true),
+                Err(Error::NotFound { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// Puts a blob into the repository unless it is there. `open` gives its bytes from the beginning, and is called
+    /// again for each attempt; there must be exactly `descriptor.size` of them.
+    ///
+    /// # Errors
+    /// [`Error::Body`] if `open`'s stream fails; see [`Error`].
+    pub async fn push_blob<S>(
+        &self,
+        name: &Reference,
+        descriptor: &Descriptor,
+        open: impl Fn() -> S + Send + Sync,
+    ) -> Result<Pushed>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        if self.has_blob(name, descriptor).await? {
+            return Ok(Pushed::Existed);
+        }
+        let subject = Subject::new("write", format!("blob `{}`", descriptor.digest), name);
+        let origin = self.origin(name);
+        let limit = Arc::clone(&origin.host.transfers);
+        let _permit = limit.acquire_owned().await.expect("the semaphore is never closed");
+        let scopes = Scopes::push(&origin.repository);
+        retry(&self.config().retry, || async {
+            let ask = Ask { body: Some(Bytes::new()), ..Ask::new(Method::POST, origin.path("blobs/uploads/")) };
+            let response = origin.host.ask(&subject, &scopes, &ask).await?;
+            let response = expect(&subject, response, StatusCode::ACCEPTED).await?;
+            let url = upload_url(Host::location(&subject, &response)?, descriptor);
+            upload(&subject, &origin, &scopes, url, descriptor, open()).await
+        })
+        .await?;
+        Ok(Pushed::Sent)
+    }
+
+    /// Makes a blob of the repository `from` appear in `to` without sending it. Returns whether that worked; it does
+    /// not between registries, or if the registry does not know the blob or does not let us.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn mount_blob(&self, to: &Reference, from: &Reference, descriptor: &Descriptor) -> Result<bool> {
+        if to.registry() != from.registry() || to.repository() == from.repository() {
+            return Ok(false);
+        }
+        let subject = Subject::new("mount", format!("blob `{}`", descriptor.digest), to);
+        let origin = self.origin(to);
+        let path = origin.path(&format!("blobs/uploads/?mount={}&from={}", descriptor.digest, from.repository()));
+        let ask = Ask { body: Some(Bytes::new()), ..Ask::new(Method::POST, path) };
+        let scopes = Scopes::push(to.repository()).with(&format!("repository:{}:pull", from.repository()));
+        let answer = retry(&self.config().retry, || async {
+            let response = origin.host.ask(&subject, &scopes, &ask).await?;
+            check(&subject, response).await
+        });
+        match answer.await {
+            Ok(response) if response.status() == StatusCode::CREATED => Ok(true),
+            Ok(response) => {
+                // The registry began an upload instead, which nobody will finish. It forgets by itself, sooner or
+                // later: a failure to cancel is none of ours.
+                if let Ok(url) = Host::location(&subject, &response) {
+                    let cancel = Ask { place: Place::Url(url), ..Ask::new(Method::DELETE, String::new()) };
+                    drop(origin.host.ask(&subject, &scopes, &cancel).await);
+                }
+                Ok(false)
+            }
+            Err(Error::Unauthorized { .. } | Error::Denied { .. } | Error::NotFound { .. }) => Ok(false),
+            Err(Error::Status { status: 400..=499, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a manifest or an index into the repository, under the tag of `name` if it has one. What it names must be
+    /// there already.
+    ///
+    /// # Errors
+    /// [`Error::Digest`] if `raw` is not what `descriptor` says; see [`Error`].
+    pub async fn push_manifest(&self, name: &Reference, descriptor: &Descriptor, raw: Bytes) -> Result<Pushed> {
+        let locator = name.tag().map_or_else(|| descriptor.digest.to_string(), str::to_owned);
+        let subject = Subject::new("write", format!("manifest `{locator}`"), name);
+        let actual = sha256(&raw);
+        if actual != descriptor.digest {
+            return Err(Error::Digest { subject, expected: descriptor.digest, actual });
+        }
+        let origin = self.origin(name);
+        let scopes = Scopes::push(&origin.repository);
+        let path = origin.path(&format!("manifests/{locator}"));
+        let media_type = HeaderValue::from_str(&descriptor.media_type).map_err(|_| Error::Protocol {
+            subject: subject.clone(),
+            problem: format!("`{}` is not a media type", descriptor.media_type),
+        })?;
+        let mut look = Ask::new(Method::HEAD, path.clone());
+        look.headers.insert(reqwest::header::ACCEPT, media_type.clone());
+        let mut put = Ask { body: Some(raw), ..Ask::new(Method::PUT, path) };
+        put.headers.insert(CONTENT_TYPE, media_type);
+        retry(&self.config().retry, || async {
+            let there = origin.host.ask(&subject, &scopes, &look).await?;
+            if there.status().is_success() && stated_digest(&there).as_deref() == Some(&descriptor.digest.to_string()) {
+                return Ok(Pushed::Existed);
+            }
+            let response = origin.host.ask(&subject, &scopes, &put).await?;
+            check(&subject, response).await?;
+            Ok(Pushed::Sent)
+        })
+        .await
+    }
+}
+
+fn stated_digest(response: &Response) -> Option<String> {
+    response.headers().get("docker-content-digest")?.to_str().ok().map(str::to_owned)
+}
+
+fn upload_url(mut url: Url, descriptor: &Descriptor) -> Url {
+    url.query_pairs_mut().append_pair("digest", &descriptor.digest.to_string());
+    url
+}
+
+async fn upload<S>(
+    subject: &Subject,
+    origin: &Origin,
+    scopes: &Scopes,
+    url: Url,
+    descriptor: &Descriptor,
+    body: S,
+) -> Result<()>
+where
+    S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+{
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(descriptor.size));
+    // An error of the body reaches us only as a broken connection, so it is put aside on its way.
+    let failure = Arc::new(Mutex::new(None));
+    let aside = Arc::clone(&failure);
+    let body = body.map_err(move |error| {
+        let kind = error.kind();
+        *aside.lock().expect("nothing panics while it holds this lock") = Some(error);
+        io::Error::from(kind)
+    });
+    let body = if descriptor.size == 0 { Body::from(Bytes::new()) } else { Body::wrap_stream(body) };
+    let answer = origin.host.send_body(subject, scopes, Method::PUT, url, headers, body).await;
+    if let Some(source) = failure.lock().expect("nothing panics while it holds this lock").take() {
+        return Err(Error::Body { subject: subject.clone(), source });
+    }
+    check(subject, answer?).await.map(drop)
+}
+
+async fn expect(subject: &Subject, response: Response, status: StatusCode) -> Result<Response> {
+    let response = check(subject, response).await?;
+    if response.status() == status {
+        return Ok(response);
+    }
+    Err(Error::Protocol {
+        subject: subject.clone(),
+        problem: format!("the registry answered {} instead of {}", response.status().as_u16(), status.as_u16()),
+    })
+}
