@@ -1,0 +1,358 @@
+//! What does a build see of a local directory?
+//!
+//! One parallel walk under the ignore rules lists everything; excluded directories are not entered unless an exception
+//! reaches into them. Contents are read later, only of what is selected and has changed ([`StatCache`]). What cannot
+//! be read is an error only once something selects it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ignore::{DirEntry, ParallelVisitor, ParallelVisitorBuilder, WalkBuilder, WalkState};
+use rbuild_frontend::IgnoreFile;
+
+use super::path::walk_order;
+use super::tree::SourceTree;
+use super::{FileDigest, InnerPath, Kind, Node, Root, StatCache, Tree, content};
+
+/// Why a directory cannot be a build context.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// It is missing, or no directory, or may not be read.
+    #[error("cannot use `{directory}` as a build context")]
+    Open {
+        /// The directory.
+        directory: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A local directory as a build sees it, at one moment.
+#[derive(Debug)]
+pub struct ContextScan {
+    root: Root,
+    node: Node,
+    ignore: IgnoreFile,
+    /// In the order of a walk, without the root.
+    entries: Vec<Entry>,
+    unreadable: BTreeMap<InnerPath, io::Error>,
+    cache: StatCache,
+    /// Nanoseconds since the epoch when the walk began.
+    clock: i64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    path: Box<[u8]>,
+    node: Node,
+    /// A directory that is only here because of what was taken back in below it.
+    excluded: bool,
+    digest: OnceLock<Known>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    digest: FileDigest,
+    origin: Origin,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Origin {
+    Cache,
+    Read,
+    /// The file changed between the walk and the reading.
+    ReadLater,
+}
+
+impl ContextScan {
+    /// Walks `directory`. `cache` is what an earlier scan of it left.
+    ///
+    /// # Errors
+    /// If the directory itself cannot be read.
+    pub fn new(directory: &Path, ignore: IgnoreFile, cache: StatCache) -> Result<Self, ScanError> {
+        let error = |source| ScanError::Open { directory: directory.to_owned(), source };
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let directory = fs::canonicalize(directory).map_err(error)?;
+        let root = Root::open(&directory).map_err(error)?;
+        let node = super::root::node_of(rustix::fd::AsFd::as_fd(&root)).map_err(error)?;
+        let (mut entries, mut unreadable) = walk(&directory, &ignore);
+        if let Some(source) = unreadable.remove(&InnerPath::root()) {
+            return Err(error(source));
+        }
+        entries.sort_unstable_by(|left, right| walk_order(&left.path, &right.path));
+        drop_excluded(&mut entries);
+        let clock = i64::try_from(clock.as_nanos()).unwrap_or(i64::MAX);
+        Ok(Self { root, node, ignore, entries, unreadable, cache, clock })
+    }
+
+    /// How many files, directories and links there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the context is empty.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What the next scan wants to know of this one; nothing if it would learn nothing new.
+    pub fn stat_cache(&self) -> Option<Vec<u8>> {
+        let known = |entry: &Entry| entry.digest.get().copied();
+        if !self.entries.iter().filter_map(known).any(|known| known.origin == Origin::Read) {
+            return None;
+        }
+        let files = self.entries.iter().filter(|entry| entry.node.kind == Kind::File);
+        Some(self.cache.renew(
+            self.clock,
+            files.map(|entry| {
+                let known = known(entry).filter(|known| known.origin != Origin::ReadLater);
+                (&entry.node, known.map(|known| known.digest))
+            }),
+        ))
+    }
+
+    fn place(&self, path: &InnerPath) -> Option<usize> {
+        self.entries.binary_search_by(|entry| walk_order(&entry.path, path.as_bytes())).ok()
+    }
+
+    /// The first place after `start` that is not below the directory at `start`.
+    fn end_of(&self, start: usize) -> usize {
+        let directory = &*self.entries[start].path;
+        let below = |entry: &Entry| {
+            entry.path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'))
+        };
+        // Most directories are small: look close by first.
+        let mut reach = 8;
+        while self.entries.get(start + reach).is_some_and(below) {
+            reach *= 2;
+        }
+        let end = self.entries.len().min(start + reach);
+        start + 1 + self.entries[start + 1..end].partition_point(below)
+    }
+
+    fn error_at(&self, path: &InnerPath) -> Option<io::Error> {
+        self.unreadable.get(path).map(copy_of)
+    }
+}
+
+fn copy_of(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}
+
+impl Tree for ContextScan {
+    fn node(&self, path: &InnerPath) -> io::Result<Option<Node>> {
+        if path.is_root() {
+            return Ok(Some(self.node.clone()));
+        }
+        match self.place(path) {
+            Some(place) => Ok(Some(self.entries[place].node.clone())),
+            None => self.error_at(path).map_or(Ok(None), Err),
+        }
+    }
+
+    fn list(&self, directory: &InnerPath) -> io::Result<Vec<(OsString, Node)>> {
+        if let Some(error) = self.error_at(directory) {
+            return Err(error);
+        }
+        let (mut place, end) = if directory.is_root() {
+            (0, self.entries.len())
+        } else {
+            let Some(place) = self.place(directory) else { return Err(io::ErrorKind::NotFound.into()) };
+            (place + 1, self.end_of(place))
+        };
+        let skip = if directory.is_root() { 0 } else { directory.as_bytes().len() + 1 };
+        let mut entries = Vec::new();
+        while place < end {
+            let entry = &self.entries[place];
+            entries.push((OsStr::from_bytes(&entry.path[skip..]).to_owned(), entry.node.clone()));
+            place = if entry.node.is_directory() { self.end_of(place) } else { place + 1 };
+        }
+        let unreadable = self.unreadable.range(directory.clone()..).take_while(|(path, _)| {
+            path == &directory || directory.strip(path.as_bytes()).is_some()
+        });
+        for (path, error) in unreadable {
+            if path.parent().as_ref() == Some(directory) && self.place(path).is_none() {
+                return Err(copy_of(error));
+            }
+        }
+        // Walk order puts `a/…` before `a-b`; among the names of one directory that is no difference.
+        Ok(entries)
+    }
+}
+
+impl SourceTree for ContextScan {
+    fn root(&self) -> &Root {
+        &self.root
+    }
+
+    fn digests(&self, files: &[(&InnerPath, &Node)]) -> Result<Vec<FileDigest>, (InnerPath, io::Error)> {
+        let mut digests = vec![FileDigest::default(); files.len()];
+        let mut unknown = Vec::new();
+        for (number, (path, node)) in files.iter().enumerate() {
+            // Attributes of directories do not count: reading them would take longer than all the rest of a scan.
+            if node.is_directory() {
+                continue;
+            }
+            let entry = self.place(path).map(|place| &self.entries[place]);
+            let known = entry.and_then(|entry| {
+                let found = || {
+                    let digest = self.cache.find(&entry.node)?;
+                    Some(*entry.digest.get_or_init(|| Known { digest, origin: Origin::Cache }))
+                };
+                entry.digest.get().copied().or_else(found)
+            });
+            match known {
+                Some(known) => digests[number] = known.digest,
+                None => unknown.push((number, entry)),
+            }
+        }
+        let unread: Vec<_> = unknown.iter().map(|(number, _)| files[*number]).collect();
+        for ((number, entry), (digest, now)) in unknown.into_iter().zip(content::digest_all(&self.root, &unread)?) {
+            digests[number] = digest;
+            if let Some(entry) = entry {
+                let origin = if now.same_version(&entry.node) { Origin::Read } else { Origin::ReadLater };
+                entry.digest.get_or_init(|| Known { digest, origin });
+            }
+        }
+        Ok(digests)
+    }
+
+    fn hidden_by(&self, path: &InnerPath) -> Option<String> {
+        self.ignore.excludes(path.as_relative()).map(|pattern| pattern.text().to_owned())
+    }
+}
+
+/// Drops directories that are excluded and have nothing in them that is not.
+fn drop_excluded(entries: &mut Vec<Entry>) {
+    let mut open: Vec<usize> = Vec::new();
+    for place in 0..entries.len() {
+        let path = &entries[place].path;
+        while let Some(top) = open.last()
+            && path.strip_prefix(&*entries[*top].path).is_none_or(|rest| rest.first() != Some(&b'/'))
+        {
+            open.pop();
+        }
+        if entries[place].excluded {
+            open.push(place);
+        } else {
+            for place in open.drain(..) {
+                entries[place].excluded = false;
+            }
+        }
+    }
+    entries.retain(|entry| !entry.excluded);
+}
+
+type Found = (Vec<Entry>, BTreeMap<InnerPath, io::Error>);
+
+fn walk(directory: &Path, ignore: &IgnoreFile) -> Found {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(2, 12);
+    let all = Mutex::new(Found::default());
+    let mut walker = WalkBuilder::new(directory);
+    walker.standard_filters(false).follow_links(false).threads(threads);
+    walker.build_parallel().visit(&mut Visitors { directory, ignore, all: &all });
+    all.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Visitors<'a> {
+    directory: &'a Path,
+    ignore: &'a IgnoreFile,
+    all: &'a Mutex<Found>,
+}
+
+impl<'a> ParallelVisitorBuilder<'a> for Visitors<'a> {
+    fn build(&mut self) -> Box<dyn ParallelVisitor + 'a> {
+        let Self { directory, ignore, all } = *self;
+        Box::new(Visitor { directory, ignore, all, entries: Vec::new(), unreadable: Vec::new() })
+    }
+}
+
+/// Collects what one thread finds, and hands it over when that thread is done.
+struct Visitor<'a> {
+    directory: &'a Path,
+    ignore: &'a IgnoreFile,
+    all: &'a Mutex<Found>,
+    entries: Vec<Entry>,
+    unreadable: Vec<(InnerPath, io::Error)>,
+}
+
+impl Drop for Visitor<'_> {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.0.is_empty() {
+            all.0 = std::mem::take(&mut self.entries);
+        } else {
+            all.0.append(&mut self.entries);
+        }
+        all.1.extend(self.unreadable.drain(..));
+    }
+}
+
+impl ParallelVisitor for Visitor<'_> {
+    fn visit(&mut self, found: Result<DirEntry, ignore::Error>) -> WalkState {
+        match found {
+            Ok(entry) if entry.depth() == 0 => WalkState::Continue,
+            Ok(entry) => self.entry(&entry),
+            Err(error) => {
+                let path = self.inner(path_of(&error).unwrap_or(self.directory)).into();
+                let error = error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into());
+                self.unreadable.push((InnerPath::from_clean(path), error));
+                WalkState::Continue
+            }
+        }
+    }
+}
+
+impl Visitor<'_> {
+    fn inner<'p>(&self, path: &'p Path) -> &'p [u8] {
+        let path = path.as_os_str().as_bytes();
+        let inner = path.strip_prefix(self.directory.as_os_str().as_bytes()).unwrap_or(path);
+        inner.strip_prefix(b"/").unwrap_or(inner)
+    }
+
+    fn entry(&mut self, entry: &DirEntry) -> WalkState {
+        let inner = self.inner(entry.path());
+        let relative = Path::new(OsStr::from_bytes(inner));
+        let verdict = self.ignore.matched(relative);
+        let is_directory = entry.file_type().is_some_and(|kind| kind.is_dir());
+        let prunes = verdict.is_excluded() && (!is_directory || self.ignore.prunes(verdict, relative));
+        if prunes {
+            return WalkState::Skip;
+        }
+        match node_of(entry) {
+            Ok(node) => {
+                let excluded = verdict.is_excluded();
+                self.entries.push(Entry { path: inner.into(), node, excluded, digest: OnceLock::new() });
+                WalkState::Continue
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => WalkState::Skip,
+            Err(error) => {
+                self.unreadable.push((InnerPath::from_clean(inner), error));
+                WalkState::Skip
+            }
+        }
+    }
+}
+
+fn node_of(entry: &DirEntry) -> io::Result<Node> {
+    let metadata = entry
+        .metadata()
+        .map_err(|error| error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into()))?;
+    let target = metadata.is_symlink().then(|| fs::read_link(entry.path())).transpose()?;
+    Ok(Node::from_metadata(&metadata, target.map(|target| target.into_os_string().into())))
+}
+
+fn path_of(error: &ignore::Error) -> Option<&Path> {
+    match error {
+        ignore::Error::WithPath { path, .. } => Some(path),
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => path_of(err),
+        _ => None,
+    }
+}

@@ -1,0 +1,302 @@
+//! What is the content of what a step copies or mounts?
+//!
+//! One digest over everything that is selected, with a component for each path, so that a miss can be explained. What
+//! counts (and what does not):
+//!
+//! | of each | counts |
+//! |---|---|
+//! | match of a source | the name it was found under, if it is not a directory; that it is absent |
+//! | anything | path below the source, kind, mode; owner and group only when they are kept |
+//! | file | size, content, `security.capability` and `user.*` attributes |
+//! | link | where it points |
+//! | device | its number |
+//! | directory on the way to something with `--parents` | as any directory |
+//!
+//! Times, inode numbers and link counts do not count, nor does anything that ignore files or `--exclude` leave out. Of
+//! a context's own root directory nothing counts but what it contains.
+
+use rbuild_core::{Digest, KeyHasher};
+use rbuild_solver::graph::{CopyAction, CopySource, LocalOp};
+use std::os::unix::ffi::OsStrExt;
+
+use super::select::{Match, Parents, matches};
+use super::tree::SourceTree;
+use super::walk::{Filter, Reason, Visitor, WalkError, walk};
+use super::{Exclude, FileDigest, InnerPath, Kind, Node, PatternError, SelectError};
+
+/// Which files of a tree a step sees.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Selector {
+    /// Paths or patterns, as [`LocalOp::include`] has them.
+    pub include: Vec<String>,
+    /// Whether they may contain wildcards.
+    pub wildcards: bool,
+    /// Whether they are sources of a copy with `--parents`.
+    pub parents: bool,
+    /// What is left out, relative to each source's root.
+    pub exclude: Vec<String>,
+    /// Whether it matters who owns the files.
+    pub owners: bool,
+}
+
+impl From<&LocalOp> for Selector {
+    fn from(op: &LocalOp) -> Self {
+        Self {
+            include: op.include.clone(),
+            wildcards: op.wildcards,
+            parents: op.parents,
+            exclude: op.exclude.clone(),
+            owners: false,
+        }
+    }
+}
+
+impl Selector {
+    /// What a copy takes from one of its inputs.
+    pub fn of_copy(action: &CopyAction, input: usize) -> Self {
+        let path = |source: &CopySource| match source {
+            CopySource::Path { input: from, path, .. } if *from == input => Some(path.clone()),
+            _ => None,
+        };
+        Self {
+            include: action.sources.iter().filter_map(path).collect(),
+            wildcards: action.wildcards,
+            parents: action.parents,
+            exclude: action.exclude.clone(),
+            owners: action.preserve_owner && action.owner.is_none(),
+        }
+    }
+
+    /// All of what is at `path`: the source of a bind mount.
+    pub fn path(path: &str) -> Self {
+        let include = vec![path.to_owned()];
+        Self { include, wildcards: false, parents: false, exclude: Vec::new(), owners: true }
+    }
+}
+
+/// Why a selection has no digest.
+#[derive(Debug, thiserror::Error)]
+pub enum DigestError {
+    /// It is not known what is selected.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// Something selected cannot be read.
+    #[error("cannot read `{path}`")]
+    Read {
+        /// What, from the tree's root.
+        path: InnerPath,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl From<PatternError> for DigestError {
+    fn from(error: PatternError) -> Self {
+        Self::Select(error.into())
+    }
+}
+
+impl From<WalkError> for DigestError {
+    fn from(WalkError { path, source }: WalkError) -> Self {
+        Self::Read { path, source }
+    }
+}
+
+/// The part that one path has in a digest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Component {
+    /// The path from the tree's root, links followed.
+    pub path: InnerPath,
+    /// Digest of all that counts of it.
+    pub digest: Digest,
+}
+
+/// The files a [`Selector`] selects, as digests.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Selection {
+    /// Of everything.
+    pub digest: Digest,
+    /// Of each path, in the order of the sources.
+    pub components: Vec<Component>,
+}
+
+impl Selection {
+    /// Looks at everything selected, and reads what is not known yet.
+    ///
+    /// # Errors
+    /// If a pattern is malformed or something selected cannot be read. A path that does not exist is no error: its
+    /// absence is part of the digest.
+    pub fn of(tree: &dyn SourceTree, selector: &Selector) -> Result<Self, DigestError> {
+        let exclude = Exclude::new(&selector.exclude)?;
+        let mut items = Items { list: Vec::new(), base: InnerPath::root() };
+        let everything = [String::new()];
+        let include = if selector.include.is_empty() { &everything[..] } else { &selector.include[..] };
+        for pattern in include {
+            if selector.parents {
+                items.parents(tree, pattern, selector.wildcards, &exclude)?;
+            } else {
+                items.sources(tree, pattern, selector.wildcards, &exclude)?;
+            }
+        }
+        items.digest(tree, selector.owners)
+    }
+}
+
+/// What is to be hashed about one path.
+struct Item {
+    /// As a copy sees it: the name of a matched file, or the path below a matched directory.
+    label: Vec<u8>,
+    path: InnerPath,
+    role: Role,
+    node: Option<Node>,
+}
+
+#[derive(Clone, Copy)]
+enum Role {
+    /// Found by a source, or missing.
+    Match = 0,
+    /// Below a directory that was found.
+    Below = 1,
+    /// On the way to something with `--parents`.
+    OnTheWay = 2,
+}
+
+struct Items {
+    list: Vec<Item>,
+    base: InnerPath,
+}
+
+impl Items {
+    fn sources(
+        &mut self,
+        tree: &dyn SourceTree,
+        pattern: &str,
+        wildcards: bool,
+        exclude: &Exclude,
+    ) -> Result<(), DigestError> {
+        for found in matches(tree, pattern, wildcards)? {
+            let is_directory = found.node.as_ref().is_some_and(Node::is_directory);
+            if !is_directory && exclude.leaves_out(&found.name) {
+                continue;
+            }
+            self.push_match(&found, is_directory);
+            if is_directory {
+                self.base = found.path;
+                walk(tree, &self.base.clone(), Filter { exclude: &exclude.0, include: None }, self)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn parents(
+        &mut self,
+        tree: &dyn SourceTree,
+        pattern: &str,
+        wildcards: bool,
+        exclude: &Exclude,
+    ) -> Result<(), DigestError> {
+        let parents = Parents::new(pattern, wildcards)?;
+        for found in matches(tree, parents.pivot, wildcards)? {
+            let is_directory = found.node.as_ref().is_some_and(Node::is_directory);
+            self.push_match(&found, is_directory);
+            if is_directory {
+                self.base = found.path;
+                let filter = Filter { exclude: &exclude.0, include: parents.include.as_ref() };
+                walk(tree, &self.base.clone(), filter, self)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push_match(&mut self, found: &Match, is_directory: bool) {
+        let label = if is_directory { Vec::new() } else { found.name.as_bytes().to_vec() };
+        self.list.push(Item { label, path: found.path.clone(), role: Role::Match, node: found.node.clone() });
+    }
+
+    fn push(&mut self, path: &InnerPath, node: &Node, role: Role) {
+        let (label, path) = (path.as_bytes().to_vec(), self.base.join_path(path));
+        self.list.push(Item { label, path, role, node: Some(node.clone()) });
+    }
+
+    fn digest(self, tree: &dyn SourceTree, owners: bool) -> Result<Selection, DigestError> {
+        let with_content = |item: &&Item| {
+            item.node.as_ref().is_some_and(|node| matches!(node.kind, Kind::File | Kind::Directory))
+        };
+        let files: Vec<_> = self
+            .list
+            .iter()
+            .filter(with_content)
+            .filter_map(|item| item.node.as_ref().map(|node| (&item.path, node)))
+            .collect();
+        let contents = tree.digests(&files).map_err(|(path, source)| DigestError::Read { path, source })?;
+        let mut contents = contents.into_iter();
+        let mut hasher = KeyHasher::new("tree/1");
+        let mut record = Vec::new();
+        let mut components = Vec::with_capacity(self.list.len());
+        for item in &self.list {
+            let content = if with_content(&item) { contents.next().unwrap_or_default() } else { FileDigest::default() };
+            record.clear();
+            item.write(&mut record, content, owners);
+            let digest = Digest::blake3(*blake3::hash(&record).as_bytes());
+            hasher.bytes(digest.as_bytes());
+            components.push(Component { path: item.path.clone(), digest });
+        }
+        Ok(Selection { digest: hasher.finish(), components })
+    }
+}
+
+impl Visitor for Items {
+    type Error = DigestError;
+
+    fn enter(&mut self, path: &InnerPath, node: &Node, reason: Reason) -> Result<(), DigestError> {
+        self.push(path, node, if reason == Reason::Selected { Role::Below } else { Role::OnTheWay });
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<(), DigestError> {
+        Ok(())
+    }
+
+    fn other(&mut self, path: &InnerPath, node: &Node) -> Result<(), DigestError> {
+        // A socket is never copied, and comes and goes with whoever listens.
+        if node.kind != Kind::Socket {
+            self.push(path, node, Role::Below);
+        }
+        Ok(())
+    }
+}
+
+impl Item {
+    /// Every field has a fixed length or its length before it.
+    fn write(&self, record: &mut Vec<u8>, content: FileDigest, owners: bool) {
+        let text = |record: &mut Vec<u8>, text: &[u8]| {
+            record.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            record.extend_from_slice(text);
+        };
+        record.push(self.role as u8);
+        text(record, &self.label);
+        let Some(node) = &self.node else {
+            record.push(b'!');
+            return;
+        };
+        record.push(node.kind.letter());
+        if matches!(self.role, Role::Match) && node.is_directory() && self.path.is_root() {
+            return;
+        }
+        record.extend_from_slice(&node.mode.to_le_bytes());
+        let (uid, gid) = if owners { (node.uid, node.gid) } else { (0, 0) };
+        record.extend_from_slice(&uid.to_le_bytes());
+        record.extend_from_slice(&gid.to_le_bytes());
+        match node.kind {
+            Kind::File => {
+                record.extend_from_slice(&node.size.to_le_bytes());
+                record.extend_from_slice(&content.0);
+            }
+            Kind::Directory => record.extend_from_slice(&content.0),
+            Kind::Symlink => text(record, node.target.as_deref().map(OsStrExt::as_bytes).unwrap_or_default()),
+            Kind::CharacterDevice | Kind::BlockDevice => record.extend_from_slice(&node.device.to_le_bytes()),
+            Kind::Fifo | Kind::Socket => {}
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Which files need not be read again?
+//!
+//! A file whose device, inode, size, times and mode are those of last time has the content of last time: what git's
+//! index relies on. And as in git, this is not believed of a file that was changed so shortly before it was read that
+//! a second change could have got the same time ("racily clean"): such files are read again.
+//!
+//! ```text
+//! magic(16) clock(8) count(8) { dev(8) ino(8) size(8) mtime(8) ctime(8) mode(4) age(4) digest(32) }* blake3(32)
+//! ```
+//!
+//! Numbers are little-endian, times in nanoseconds, records sorted by device and inode so that they are searched where
+//! they lie. Bytes that are not like this count as an empty cache.
+
+use super::{FileDigest, Node};
+
+const MAGIC: &[u8; 16] = b"rbuild-stat/1\0\0\0";
+const HEADER: usize = 32;
+const RECORD: usize = 80;
+const CHECKSUM: usize = 32;
+
+/// How many times a cache is rewritten before it forgets a file that no scan has met since: other Dockerfiles with
+/// other ignore files may share the directory.
+const MAX_AGE: u32 = 8;
+
+/// The kernel stamps files with a clock that stands still for up to one tick (10 ms at 100 Hz).
+const TICK: i64 = 20_000_000;
+
+/// Some file systems keep even or whole seconds only.
+const COARSE_TICK: i64 = 2_000_000_000;
+
+/// Digests of files as they were, from one scan of a context to the next.
+#[derive(Clone, Debug, Default)]
+pub struct StatCache {
+    /// Empty, or checked to be well-formed.
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Record {
+    dev: u64,
+    ino: u64,
+    size: u64,
+    mtime: i64,
+    ctime: i64,
+    mode: u32,
+    age: u32,
+    digest: FileDigest,
+}
+
+impl Record {
+    pub(crate) fn new(node: &Node, digest: FileDigest) -> Self {
+        Self {
+            dev: node.dev,
+            ino: node.ino,
+            size: node.size,
+            mtime: node.mtime.total_nanoseconds(),
+            ctime: node.ctime.total_nanoseconds(),
+            mode: node.mode,
+            age: 0,
+            digest,
+        }
+    }
+
+    fn is_of(&self, node: &Node) -> bool {
+        Self { age: self.age, ..Self::new(node, self.digest) } == *self
+    }
+
+    /// Whether a change after `clock` would have given the file other times.
+    fn is_settled(&self, clock: i64) -> bool {
+        let coarse = self.mtime % 1_000_000_000 == 0 && self.ctime % 1_000_000_000 == 0;
+        let tick = if coarse { COARSE_TICK } else { TICK };
+        self.mtime.max(self.ctime) < clock.saturating_sub(tick)
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        for number in [self.dev, self.ino, self.size, self.mtime.cast_unsigned(), self.ctime.cast_unsigned()] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&self.mode.to_le_bytes());
+        bytes.extend_from_slice(&self.age.to_le_bytes());
+        bytes.extend_from_slice(&self.digest.0);
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        let small = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        Self {
+            dev: number(bytes, 0),
+            ino: number(bytes, 8),
+            size: number(bytes, 16),
+            mtime: number(bytes, 24).cast_signed(),
+            ctime: number(bytes, 32).cast_signed(),
+            mode: small(40),
+            age: small(44),
+            digest: FileDigest(bytes[48..RECORD].try_into().expect("the rest of a record")),
+        }
+    }
+}
+
+fn number(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+impl StatCache {
+    /// Takes what an earlier [`ContextScan::stat_cache`](super::ContextScan::stat_cache) returned.
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        let well_formed = bytes.len() >= HEADER + CHECKSUM && bytes.starts_with(MAGIC) && {
+            let (body, checksum) = bytes.split_at(bytes.len() - CHECKSUM);
+            let records = body.len() - HEADER;
+            records.is_multiple_of(RECORD)
+                && number(body, 24) == (records / RECORD) as u64
+                && blake3::hash(body).as_bytes() == checksum
+        };
+        Self { bytes: if well_formed { bytes } else { Vec::new() } }
+    }
+
+    fn clock(&self) -> i64 {
+        if self.bytes.is_empty() { i64::MIN } else { number(&self.bytes, 16).cast_signed() }
+    }
+
+    fn records(&self) -> &[[u8; RECORD]] {
+        let body = self.bytes.get(HEADER..self.bytes.len().saturating_sub(CHECKSUM)).unwrap_or_default();
+        body.as_chunks().0
+    }
+
+    /// The digest of a file that has not changed.
+    pub(crate) fn find(&self, node: &Node) -> Option<FileDigest> {
+        let records = self.records();
+        let key = (node.dev, node.ino);
+        let place = records.binary_search_by_key(&key, |record| (number(record, 0), number(record, 8))).ok()?;
+        let record = Record::read(&records[place]);
+        (record.is_of(node) && record.is_settled(self.clock())).then_some(record.digest)
+    }
+
+    /// The cache after a scan that began at `clock` and met `met`: for each file its digest if it is known by now.
+    pub(crate) fn renew<'a>(&self, clock: i64, met: impl Iterator<Item = (&'a Node, Option<FileDigest>)>) -> Vec<u8> {
+        let mut fresh: Vec<(u64, u64, Option<Record>)> = met
+            .map(|(node, digest)| {
+                let record = digest.or_else(|| self.find(node)).map(|digest| Record::new(node, digest));
+                (node.dev, node.ino, record.filter(|record| record.is_settled(clock)))
+            })
+            .collect();
+        fresh.sort_unstable_by_key(|(dev, ino, record)| (*dev, *ino, record.is_none()));
+        fresh.dedup_by_key(|(dev, ino, _)| (*dev, *ino));
+        let mut kept: Vec<Record> = self
+            .records()
+            .iter()
+            .map(|record| Record::read(record))
+            .filter(|record| record.age < MAX_AGE && record.is_settled(self.clock()))
+            .filter(|record| fresh.binary_search_by_key(&(record.dev, record.ino), |(dev, ino, _)| (*dev, *ino)).is_err())
+            .map(|record| Record { age: record.age + 1, ..record })
+            .collect();
+        kept.extend(fresh.into_iter().filter_map(|(_, _, record)| record));
+        kept.sort_unstable_by_key(|record| (record.dev, record.ino));
+        let mut bytes = Vec::with_capacity(HEADER + kept.len() * RECORD + CHECKSUM);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&clock.to_le_bytes());
+        bytes.extend_from_slice(&(kept.len() as u64).to_le_bytes());
+        for record in &kept {
+            record.write(&mut bytes);
+        }
+        let checksum = blake3::hash(&bytes);
+        bytes.extend_from_slice(checksum.as_bytes());
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::{Kind, Timestamp};
+
+    fn node(ino: u64, seconds: i64) -> Node {
+        let time = Timestamp { seconds, nanoseconds: 5 };
+        Node {
+            kind: Kind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size: 3,
+            mtime: time,
+            ctime: time,
+            dev: 1,
+            ino,
+            links: 1,
+            device: 0,
+            target: None,
+        }
+    }
+
+    fn digest(byte: u8) -> Option<FileDigest> {
+        Some(FileDigest([byte; 32]))
+    }
+
+    const CLOCK: i64 = 1_000_000_000_000;
+
+    #[test]
+    fn unchanged_files_are_found_and_changed_ones_are_not() {
+        let nodes: Vec<Node> = (0..100).map(|ino| node(ino, 10)).collect();
+        let cache = StatCache::default();
+        let bytes = cache.renew(CLOCK, nodes.iter().map(|node| (node, digest(u8::try_from(node.ino).unwrap()))));
+        let cache = StatCache::from_bytes(bytes);
+        assert!(nodes.iter().all(|node| cache.find(node) == digest(u8::try_from(node.ino).unwrap())));
+        let same = node(7, 10);
+        assert_eq!(cache.find(&same), digest(7));
+        for changed in [
+            Node { size: 4, ..same.clone() },
+            Node { mode: 0o755, ..same.clone() },
+            Node { mtime: Timestamp { seconds: 10, nanoseconds: 6 }, ..same.clone() },
+            Node { ctime: Timestamp::seconds(11), ..same.clone() },
+            Node { ino: 1000, ..same.clone() },
+            Node { dev: 2, ..same },
+        ] {
+            assert_eq!(cache.find(&changed), None, "{changed:?}");
+        }
+    }
+
+    #[test]
+    fn files_younger_than_the_scan_are_read_again() {
+        let at = |nanoseconds: i64| {
+            let time = Timestamp::new(nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+            Node { mtime: time, ..node(1, 10) }
+        };
+        for (time, trusted) in [
+            (CLOCK + 5, false),
+            (CLOCK - TICK / 2 + 5, false),
+            (CLOCK - TICK - 5, true),
+            // Whole seconds: the file system may know no finer ones.
+            (CLOCK - 1_000_000_000, true),
+        ] {
+            let node = at(time);
+            let cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, [(&node, digest(1))].into_iter()));
+            assert_eq!(cache.find(&node).is_some(), trusted, "{time}");
+        }
+        let whole = Node { mtime: Timestamp::seconds(999), ctime: Timestamp::seconds(999), ..node(1, 10) };
+        let cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, [(&whole, digest(1))].into_iter()));
+        assert_eq!(cache.find(&whole), None);
+    }
+
+    #[test]
+    fn files_not_met_are_forgotten_after_a_while() {
+        let kept = node(1, 10);
+        let mut cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, [(&kept, digest(1))].into_iter()));
+        for round in 0..=MAX_AGE {
+            assert_eq!(cache.find(&kept).is_some(), round <= MAX_AGE, "{round}");
+            cache = StatCache::from_bytes(cache.renew(CLOCK, std::iter::empty()));
+        }
+        assert_eq!(cache.find(&kept), None);
+        // Met but not asked for: kept as young as it was.
+        let cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, [(&kept, digest(1))].into_iter()));
+        let cache = StatCache::from_bytes(cache.renew(CLOCK, [(&kept, None)].into_iter()));
+        assert_eq!(cache.find(&kept), digest(1));
+    }
+
+    #[test]
+    fn damaged_bytes_are_an_empty_cache() {
+        let good = StatCache::default().renew(CLOCK, [(&node(1, 10), digest(1))].into_iter());
+        assert!(StatCache::from_bytes(good.clone()).find(&node(1, 10)).is_some());
+        for end in 0..good.len() {
+            assert!(StatCache::from_bytes(good[..end].to_vec()).find(&node(1, 10)).is_none());
+        }
+        for at in 0..good.len() {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1;
+            assert!(StatCache::from_bytes(bytes).find(&node(1, 10)).is_none(), "{at}");
+        }
+    }
+}
