@@ -17,7 +17,7 @@
 //! Nothing here knows stores, sandboxes or networks.
 
 mod content;
-// copy comes next
+pub mod copy;
 mod node;
 mod path;
 mod root;

@@ -4,8 +4,10 @@
 //! two cases cannot meet, since the second is a hash under a domain of its own.
 
 use std::cell::RefCell;
-use std::ffi::CString;
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use rbuild_core::KeyHasher;
@@ -41,6 +43,12 @@ impl Attributes {
         }
         found.sort_unstable();
         Ok(Self(found))
+    }
+
+    /// Those of an archive's entry that a copy keeps.
+    pub(crate) fn kept_of(all: &BTreeMap<OsString, Vec<u8>>) -> Self {
+        let kept = all.iter().filter(|(name, _)| is_kept(name.as_bytes()));
+        Self(kept.filter_map(|(name, value)| Some((CString::new(name.as_bytes()).ok()?, value.clone()))).collect())
     }
 
     /// Names and values.

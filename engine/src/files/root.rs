@@ -48,7 +48,17 @@ impl Root {
     /// # Errors
     /// As `open(2)`.
     pub fn open_inside(&self, path: &InnerPath, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        self.open_resolving(path, flags, mode, ResolveFlags::NO_MAGICLINKS)
+    }
+
+    fn open_resolving(
+        &self,
+        path: &InnerPath,
+        flags: OFlags,
+        mode: Mode,
+        resolve: ResolveFlags,
+    ) -> io::Result<OwnedFd> {
+        let resolve = resolve | ResolveFlags::IN_ROOT;
         let flags = flags | OFlags::CLOEXEC;
         // The kernel answers EAGAIN when a rename elsewhere may have spoiled its `..`; that is rare and passes.
         for _ in 0..128 {
@@ -60,14 +70,15 @@ impl Root {
         Err(Errno::AGAIN.into())
     }
 
-    /// Opens a file or directory to read it; a link as last name is refused, a fifo or device does not block.
+    /// Opens a file or directory to read it. Its links are followed already: one is refused. A fifo does not block.
     pub(crate) fn open_to_read(&self, path: &InnerPath) -> io::Result<OwnedFd> {
-        self.open_inside(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        self.open_resolving(path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
     }
 
-    /// Opens a directory to work in it with the `*at` calls.
+    /// Opens a directory to work in it with the `*at` calls. Its links are followed already: one is refused.
     pub(crate) fn open_directory(&self, path: &InnerPath) -> io::Result<OwnedFd> {
-        self.open_inside(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
+        self.open_resolving(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty(), ResolveFlags::NO_SYMLINKS)
     }
 
     /// The content of a small file, links followed inside the tree; nothing if it does not exist.

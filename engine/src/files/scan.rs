@@ -125,9 +125,7 @@ impl ContextScan {
     /// The first place after `start` that is not below the directory at `start`.
     fn end_of(&self, start: usize) -> usize {
         let directory = &*self.entries[start].path;
-        let below = |entry: &Entry| {
-            entry.path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'))
-        };
+        let below = |entry: &Entry| entry.path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'));
         // Most directories are small: look close by first.
         let mut reach = 8;
         while self.entries.get(start + reach).is_some_and(below) {
@@ -174,9 +172,10 @@ impl Tree for ContextScan {
             entries.push((OsStr::from_bytes(&entry.path[skip..]).to_owned(), entry.node.clone()));
             place = if entry.node.is_directory() { self.end_of(place) } else { place + 1 };
         }
-        let unreadable = self.unreadable.range(directory.clone()..).take_while(|(path, _)| {
-            path == &directory || directory.strip(path.as_bytes()).is_some()
-        });
+        let unreadable = self
+            .unreadable
+            .range(directory.clone()..)
+            .take_while(|(path, _)| path == &directory || directory.strip(path.as_bytes()).is_some());
         for (path, error) in unreadable {
             if path.parent().as_ref() == Some(directory) && self.place(path).is_none() {
                 return Err(copy_of(error));
@@ -226,6 +225,10 @@ impl SourceTree for ContextScan {
 
     fn hidden_by(&self, path: &InnerPath) -> Option<String> {
         self.ignore.excludes(path.as_relative()).map(|pattern| pattern.text().to_owned())
+    }
+
+    fn keeps_directory_attributes(&self) -> bool {
+        false
     }
 }
 
@@ -301,9 +304,9 @@ impl ParallelVisitor for Visitor<'_> {
             Ok(entry) if entry.depth() == 0 => WalkState::Continue,
             Ok(entry) => self.entry(&entry),
             Err(error) => {
-                let path = self.inner(path_of(&error).unwrap_or(self.directory)).into();
+                let path = InnerPath::from_clean(self.inner(path_of(&error).unwrap_or(self.directory)));
                 let error = error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into());
-                self.unreadable.push((InnerPath::from_clean(path), error));
+                self.unreadable.push((path, error));
                 WalkState::Continue
             }
         }
@@ -342,9 +345,8 @@ impl Visitor<'_> {
 }
 
 fn node_of(entry: &DirEntry) -> io::Result<Node> {
-    let metadata = entry
-        .metadata()
-        .map_err(|error| error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into()))?;
+    let metadata =
+        entry.metadata().map_err(|error| error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into()))?;
     let target = metadata.is_symlink().then(|| fs::read_link(entry.path())).transpose()?;
     Ok(Node::from_metadata(&metadata, target.map(|target| target.into_os_string().into())))
 }

@@ -78,11 +78,7 @@ pub(crate) struct Match {
 }
 
 /// Everything that `pattern` names, in the order of a walk. A literal path always gives one match.
-pub(crate) fn matches(
-    tree: &(impl Tree + ?Sized),
-    pattern: &str,
-    wildcards: bool,
-) -> Result<Vec<Match>, SelectError> {
+pub(crate) fn matches(tree: &(impl Tree + ?Sized), pattern: &str, wildcards: bool) -> Result<Vec<Match>, SelectError> {
     let (literal, rest) = if wildcards { split_at_wildcard(pattern) } else { (pattern, "") };
     let literal = InnerPath::new(literal);
     let found = follow(tree, &literal)?;
@@ -90,7 +86,8 @@ pub(crate) fn matches(
         return Ok(vec![found]);
     }
     let rest = String::from_utf8_lossy(InnerPath::new(rest).as_bytes()).into_owned();
-    let glob = Glob::new(&rest, Stars::Shallow).map_err(|source| PatternError { pattern: pattern.to_owned(), source })?;
+    let glob =
+        Glob::new(&rest, Stars::Shallow).map_err(|source| PatternError { pattern: pattern.to_owned(), source })?;
     let mut matches = Vec::new();
     let mut directories = match found.node {
         Some(node) if node.is_directory() => vec![InnerPath::root()],
@@ -259,7 +256,9 @@ mod tests {
 
     #[test]
     fn wildcards_behind_a_backslash_are_literal() {
-        for (name, expected) in [("a", false), ("a*", true), ("a\\*", false), ("a\\\\*", true), ("[", true), ("a\\", false)] {
+        for (name, expected) in
+            [("a", false), ("a*", true), ("a\\*", false), ("a\\\\*", true), ("[", true), ("a\\", false)]
+        {
             assert_eq!(has_wildcard(name), expected, "{name}");
         }
     }

@@ -220,9 +220,8 @@ impl Items {
     }
 
     fn digest(self, tree: &dyn SourceTree, owners: bool) -> Result<Selection, DigestError> {
-        let with_content = |item: &&Item| {
-            item.node.as_ref().is_some_and(|node| matches!(node.kind, Kind::File | Kind::Directory))
-        };
+        let with_content =
+            |item: &&Item| item.node.as_ref().is_some_and(|node| matches!(node.kind, Kind::File | Kind::Directory));
         let files: Vec<_> = self
             .list
             .iter()

@@ -146,7 +146,9 @@ impl StatCache {
             .iter()
             .map(|record| Record::read(record))
             .filter(|record| record.age < MAX_AGE && record.is_settled(self.clock()))
-            .filter(|record| fresh.binary_search_by_key(&(record.dev, record.ino), |(dev, ino, _)| (*dev, *ino)).is_err())
+            .filter(|record| {
+                fresh.binary_search_by_key(&(record.dev, record.ino), |(dev, ino, _)| (*dev, *ino)).is_err()
+            })
             .map(|record| Record { age: record.age + 1, ..record })
             .collect();
         kept.extend(fresh.into_iter().filter_map(|(_, _, record)| record));

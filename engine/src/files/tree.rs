@@ -37,6 +37,10 @@ pub trait SourceTree: Tree {
 
     /// The pattern of the ignore file that hides `path`.
     fn hidden_by(&self, path: &InnerPath) -> Option<String>;
+
+    /// Whether extended attributes of directories are part of the tree. Those of a local directory belong to the
+    /// machine it is on.
+    fn keeps_directory_attributes(&self) -> bool;
 }
 
 impl SourceTree for Root {
@@ -50,6 +54,10 @@ impl SourceTree for Root {
 
     fn hidden_by(&self, _path: &InnerPath) -> Option<String> {
         None
+    }
+
+    fn keeps_directory_attributes(&self) -> bool {
+        true
     }
 }
 
@@ -139,7 +147,8 @@ pub(crate) mod fake {
             let mut tree = Self::default();
             tree.insert(InnerPath::root(), Kind::Directory, None);
             for (place, entry) in entries.split_whitespace().enumerate() {
-                let (path, target) = entry.split_once("->").map_or((entry, None), |(path, target)| (path, Some(target)));
+                let (path, target) =
+                    entry.split_once("->").map_or((entry, None), |(path, target)| (path, Some(target)));
                 let kind = match (target, path.ends_with('/')) {
                     (Some(_), _) => Kind::Symlink,
                     (None, true) => Kind::Directory,
