@@ -64,9 +64,14 @@ impl CacheMounts<'_> {
             Ok::<_, crate::StoreError>(known.then_some(used))
         })?;
         if last.is_none() {
-            self.0.0.meta.write(|writer| writer.put(&CACHE_MOUNTS, hash.as_bytes(), &id.to_owned()))?;
+            self.0.0.meta.write(|writer| {
+                writer.put(&store::USED, &used_key(b'q', hash.as_bytes()), &store::now())?;
+                writer.put(&CACHE_MOUNTS, hash.as_bytes(), &id.to_owned())
+            })?;
         }
-        self.0.note_use(b'q', hash.as_bytes(), last.flatten());
+        if let Some(last) = last {
+            self.0.note_use(b'q', hash.as_bytes(), last);
+        }
         let directory = self.0.root().join("cache-mounts");
         for slot in 0_u32.. {
             let name = if slot == 0 { hash.to_owned() } else { format!("{hash}.{slot}") };

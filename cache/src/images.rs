@@ -102,6 +102,7 @@ impl Images<'_> {
                 }
             }
             writer.put(&IMAGES, image.id.as_bytes(), image)?;
+            writer.put(&store::USED, &store::used_key(b'i', image.id.as_bytes()), &store::now())?;
             names.iter().try_for_each(|name| Ok(writer.put(&NAMES, name.as_bytes(), &image.id)?))
         })
     }

@@ -27,6 +27,7 @@ mod error;
 mod images;
 mod layers;
 mod meta;
+mod prune;
 mod records;
 mod stat_cache;
 mod store;
@@ -39,6 +40,7 @@ pub use images::{Image, ImageError, Images, ListedImage, RemoteName};
 pub use layers::{
     ActiveSnapshot, Changes, Form, Layer, LayerError, LayerId, LayerIdError, LayerKind, Layers, MAX_LAYERS, TarOptions,
 };
+pub use prune::{DiskUsage, PruneError, PruneImages, PrunePolicy, PruneReport, Usage, WhenBusy};
 pub use records::{KeyLock, Record, Records};
 pub use stat_cache::StatCache;
 pub use store::{Holder, Lease, OverlayXattrs, Store, StoreOptions};

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use heed::types::Bytes;
 use heed::{Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -147,8 +148,15 @@ impl Meta {
 
     fn failed(&self, action: &'static str) -> impl FnOnce(heed::Error) -> StoreError + use<> {
         let path = self.path.clone();
-        move |source| StoreError::Metadata { action, path, source }
+        move |source| StoreError::Metadata { action, source: explain(source, &path), path }
     }
+}
+
+/// LMDB calls a write that ran out of room halfway an input/output error.
+fn explain(error: heed::Error, path: &Path) -> heed::Error {
+    let is_short = matches!(&error, heed::Error::Io(error) if Errno::from_io_error(error) == Some(Errno::IO));
+    let is_full = || rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail * disk.f_frsize < 1 << 20);
+    if is_short && is_full() { heed::Error::Io(Errno::NOSPC.into()) } else { error }
 }
 
 impl std::fmt::Debug for Meta {

@@ -1,5 +1,7 @@
 //! Do layers come out of the store as they went in, and is nothing else touched on the way?
 
+#![expect(clippy::unwrap_used, reason = "tests, and what they share")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
@@ -289,7 +291,7 @@ fn snapshots_name_their_parents_topmost_first() {
     let path = |id: &rbuild_cache::LayerId| store.root().join("layers-v1").join(id.as_str());
     assert_eq!(lower, [path(&two), path(&one)]);
     assert!(upper.upper.is_dir() && upper.work.is_dir());
-    let view = layers.view(&[one.clone()]).unwrap();
+    let view = layers.view(std::slice::from_ref(&one)).unwrap();
     assert!(view.read_only && view.kind == MountKind::Overlay { lower: vec![path(&one)], upper: None });
     drop(snapshot);
     assert_eq!(fs::read_dir(store.root().join("ingest")).unwrap().count(), 0, "dropping discards");
@@ -297,7 +299,7 @@ fn snapshots_name_their_parents_topmost_first() {
     assert!(matches!(layers.prepare(&[one.clone(), gone]), Err(LayerError::Missing(_))));
     assert!(matches!(layers.prepare(&vec![one.clone(); 501]), Err(LayerError::TooMany(501))));
     fs::remove_dir_all(path(&one)).unwrap();
-    assert!(matches!(layers.prepare(&[one.clone()]), Err(LayerError::NotLocal(_))));
+    assert!(matches!(layers.prepare(std::slice::from_ref(&one)), Err(LayerError::NotLocal(_))));
     assert!(layers.find(&one).unwrap().is_none(), "a lost layer is forgotten");
 }
 
@@ -326,7 +328,7 @@ fn a_remote_layer_becomes_local_and_keeps_what_was_known() {
     let blob = rbuild_image::compress_layer(&mut tar.as_slice(), &mut packed, Compression::Gzip(6)).unwrap().descriptor;
     let id = layers.register_remote(&diff_id, &blob, "example.com/a").unwrap();
     assert_eq!(layers.register_remote(&diff_id, &blob, "example.com/b").unwrap(), id);
-    assert!(matches!(layers.prepare(&[id.clone()]), Err(LayerError::NotLocal(_))));
+    assert!(matches!(layers.prepare(std::slice::from_ref(&id)), Err(LayerError::NotLocal(_))));
     assert!(layers.unpack(&id).unwrap().is_none());
     store.content().put(&blob.media_type, &packed).unwrap();
     let layer = layers.unpack(&id).unwrap().unwrap();
@@ -334,7 +336,7 @@ fn a_remote_layer_becomes_local_and_keeps_what_was_known() {
     assert_eq!(layer.sources, ["example.com/a", "example.com/b"]);
     assert_eq!(layer.blobs.len(), 1);
     assert_eq!(layers.read(&id).unwrap().blobs, layer.blobs);
-    layers.prepare(&[id]).unwrap();
+    drop(layers.prepare(&[id]).unwrap());
 }
 
 #[test]

@@ -374,25 +374,20 @@ impl Unpacker {
 
     /// The directory `name`, made if nothing or a whiteout is there; `None` if it is something else.
     fn enter(&self, at: BorrowedFd<'_>, name: &OsStr, path: &Path, mode: u32) -> Result<Option<OwnedFd>> {
-        loop {
-            match rustix::fs::mkdirat(at, name, Mode::from_raw_mode(mode)) {
-                Ok(()) => {}
-                Err(Errno::EXIST) if self.is_whiteout(at, name) => {
-                    // Whatever the layers below have there is gone, so the directory starts empty.
-                    self.discard(at, name, path)?;
-                    match rustix::fs::mkdirat(at, name, Mode::from_raw_mode(mode)) {
-                        Ok(()) => {}
-                        Err(error) => return Err(self.failed("create", path, error)),
-                    }
-                    let directory = self.open_directory(at, name, path)?;
-                    let directory = directory.ok_or_else(|| LayerError::Parent { path: path.to_owned() })?;
-                    self.mark_opaque(&directory, path)?;
-                    return Ok(Some(directory));
+        let make = || rustix::fs::mkdirat(at, name, Mode::from_raw_mode(mode));
+        match make() {
+            Err(Errno::EXIST) if self.is_whiteout(at, name) => {
+                // Whatever the layers below have there is gone, so the directory starts empty.
+                self.discard(at, name, path)?;
+                make().map_err(|error| self.failed("create", path, error))?;
+                let directory = self.open_directory(at, name, path)?;
+                if let Some(directory) = &directory {
+                    self.mark_opaque(directory, path)?;
                 }
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(self.failed("create", path, error)),
+                Ok(directory)
             }
-            return self.open_directory(at, name, path);
+            Ok(()) | Err(Errno::EXIST) => self.open_directory(at, name, path),
+            Err(error) => Err(self.failed("create", path, error)),
         }
     }
 
