@@ -220,11 +220,15 @@ fn has_io_kind(error: &reqwest::Error, kind: std::io::ErrorKind) -> bool {
     causes(error).any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == kind))
 }
 
-/// An error and everything below it.
+/// An error and everything below it. An `io::Error` skips what it wraps when asked for its source, so that is looked
+/// into.
 pub(crate) fn causes<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
+    std::iter::successors(Some(error), |error| {
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        wrapped.map(|wrapped| wrapped as &(dyn std::error::Error + 'static)).or_else(|| error.source())
+    })
 }
 
 /// The server's own words, if it had any.

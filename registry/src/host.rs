@@ -344,10 +344,7 @@ fn join(subject: &Subject, base: &Url, path: &str) -> Result<Url> {
 pub(crate) fn transport_error(subject: &Subject, error: reqwest::Error) -> Error {
     let subject = subject.clone();
     let host = error.url().and_then(Url::host_str).unwrap_or_default().to_owned();
-    let tls = causes(&error).find_map(|cause| {
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause.downcast_ref::<rustls::Error>().or(inner.and_then(|inner| inner.downcast_ref()))
-    });
+    let tls = causes(&error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
     let kind = tls.map(|tls| match tls {
         rustls::Error::InvalidCertificate(_) => "certificate",
         rustls::Error::InvalidMessage(_) => "plain",
