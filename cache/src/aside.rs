@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Result};
@@ -88,10 +88,8 @@ impl Aside {
     /// Makes `path` disappear now; its space is freed by [`Aside::empty_trash`]. Whether there was something.
     pub(crate) fn discard(&self, path: &Path) -> Result<bool> {
         loop {
-            let target = self.trash.join(unique());
-            match rustix::fs::renameat_with(CWD, path, CWD, &target, RenameFlags::NOREPLACE) {
+            match rustix::fs::rename(path, self.trash.join(unique())) {
                 Ok(()) => return Ok(true),
-                Err(Errno::EXIST) => {}
                 Err(Errno::NOENT) if fs::symlink_metadata(path).is_err() => return Ok(false),
                 // Moving a directory rewrites its `..`, which needs write permission on it: the kernel's overlay work
                 // directory has mode 0.

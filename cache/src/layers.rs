@@ -32,7 +32,7 @@ use std::str::FromStr;
 
 use rbuild_core::{Algorithm, Digest, Mount, MountKind};
 use rbuild_image::Descriptor;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, RenameFlags, Uid};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -582,12 +582,68 @@ fn add_blob(layer: &mut Layer, descriptor: &Descriptor) {
 /// Renames a directory to a place where, if anything, only garbage is.
 fn rename(store: &Store, source: &Path, target: &Path) -> Result<(), StoreError> {
     loop {
-        match rustix::fs::renameat_with(CWD, source, CWD, target, RenameFlags::NOREPLACE) {
+        match rustix::fs::rename(source, target) {
             Ok(()) => return Ok(()),
-            Err(Errno::EXIST) => {
-                store.0.aside.discard(target)?;
-            }
-            Err(error) => return Err(io::Error::from(error)).context("create", target),
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) if store.0.aside.discard(target)? => {}
+            Err(error) => return Err(error).context("create", target),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made_before_a_restart(store: &Store, id: &LayerId) {
+        store.0.meta.write(|writer| writer.put(&UNSETTLED, id.as_bytes(), &"another boot".into())).unwrap();
+    }
+
+    #[test]
+    fn after_a_restart_unflushed_layers_are_hashed_before_they_are_trusted() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let make = |content: &str| {
+            let snapshot = store.layers().prepare(&[]).unwrap();
+            fs::write(snapshot.upper().join("file"), content).unwrap();
+            snapshot.commit(LayerKind::Run).unwrap().id
+        };
+        let (whole, torn, settled) = (make("whole"), make("torn"), make("settled"));
+        store.layers().settle().unwrap();
+        made_before_a_restart(&store, &whole);
+        made_before_a_restart(&store, &torn);
+        for (id, left) in [(&torn, ""), (&settled, "damaged later")] {
+            fs::write(store.layers().path(id).join("file"), left).unwrap();
+        }
+        assert!(store.layers().find(&whole).unwrap().is_some());
+        assert!(store.layers().find(&torn).unwrap().is_none());
+        assert!(store.layers().find(&settled).unwrap().is_some(), "the disk is trusted once it was flushed");
+        assert!(!store.layers().path(&torn).exists());
+        let marks = store.0.meta.read(|reader| reader.list(&UNSETTLED, b"")).unwrap();
+        assert_eq!(marks, []);
+    }
+
+    #[test]
+    fn after_a_restart_an_unflushed_pulled_layer_is_pulled_again() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let tar = [0; 1024];
+        let diff_id = rbuild_image::sha256(&tar);
+        let blob = Descriptor::new("application/x-tar", diff_id, 1024);
+        let id = store.layers().register_remote(&diff_id, &blob, "example.com/a").unwrap();
+        store.layers().import(&diff_id, &mut &tar[..]).unwrap();
+        made_before_a_restart(&store, &id);
+        assert_eq!(store.layers().read(&id).unwrap().form, Form::Remote);
+        store.layers().import(&diff_id, &mut &tar[..]).unwrap();
+        assert_eq!(store.layers().read(&id).unwrap().form, Form::Directory);
+    }
+
+    #[test]
+    fn layer_ids_are_file_names() {
+        for text in ["", "..", ".", "a/b", "A", "a b", "a\0"] {
+            assert!(text.parse::<LayerId>().is_err(), "{text}");
+        }
+        let id = LayerId::of_diff_id(&Digest::sha256([1; 32]));
+        assert_eq!(id.as_str().parse(), Ok(id.clone()));
+        assert!(serde_json::from_str::<LayerId>("\"../x\"").is_err());
     }
 }

@@ -146,9 +146,30 @@ impl Meta {
         Ok(value)
     }
 
+    /// Every row: the letter of its table, its key and its JSON, for people.
+    pub(crate) fn dump(&self) -> Result<Vec<(char, String, String)>> {
+        let transaction = self.env.read_txn().map_err(self.failed("read"))?;
+        let rows = self.rows.iter(&transaction).map_err(self.failed("read"))?;
+        rows.map(|row| {
+            let (key, value) = row.map_err(self.failed("read"))?;
+            let (letter, key) = key.split_first().map_or(('?', &b""[..]), |(letter, key)| (char::from(*letter), key));
+            let value = value.get(1..).map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+            Ok((letter, printable(key), value))
+        })
+        .collect()
+    }
+
     fn failed(&self, action: &'static str) -> impl FnOnce(heed::Error) -> StoreError + use<> {
         let path = self.path.clone();
         move |source| StoreError::Metadata { action, source: explain(source, &path), path }
+    }
+}
+
+/// A text as it is, anything else in hexadecimal.
+fn printable(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.contains(char::is_control) => text.to_owned(),
+        _ => key.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
 }
 

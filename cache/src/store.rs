@@ -213,6 +213,15 @@ impl Store {
         self.0.aside.empty_trash()
     }
 
+    /// All metadata, one row after the other: the letter of its kind, its key, its JSON. For people who debug a store;
+    /// `docs/storage.md` lists the letters.
+    ///
+    /// # Errors
+    /// The metadata cannot be read.
+    pub fn dump(&self) -> Result<Vec<(char, String, String)>> {
+        self.0.meta.dump()
+    }
+
     /// Remembers that the row of `key` in the table `letter` was used now.
     pub(crate) fn note_use(&self, letter: u8, key: &[u8], last: Option<u64>) {
         if last.is_none_or(|last| last + USED_STEP < now()) {

@@ -49,9 +49,9 @@ impl Layers<'_> {
         }
         let made = self.of_diff_id(diff_id)?;
         let working = self.0.0.aside.make_directory("layer")?;
-        let path = working.path().join("upper");
-        super::make_upper(&path, None)?;
-        let mut unpacker = Unpacker::new(&path, self.0.0.aside.clone(), self.0.0.options.overlay_xattrs)?;
+        let path = working.path();
+        rustix::fs::chmod(path, Mode::from_raw_mode(0o755)).context("change the mode of", path)?;
+        let mut unpacker = Unpacker::new(path, self.0.0.aside.clone(), self.0.0.options.overlay_xattrs)?;
         let (found, size) = read_hashed(tar, |input| unpacker.unpack(input))?;
         if found != *diff_id {
             return Err(LayerError::DiffId { expected: *diff_id, found });
@@ -64,7 +64,8 @@ impl Layers<'_> {
             id.map_or(Ok(None), |id| reader.find(&super::LAYERS, id.as_bytes()))
         })?;
         let layer = known.unwrap_or(made);
-        self.publish(&path, Layer { form: Form::Directory, size: Some(size), entries, disk_bytes, ..layer })
+        // Dropping `working` discards it if another process was faster.
+        self.publish(path, Layer { form: Form::Directory, size: Some(size), entries, disk_bytes, ..layer })
     }
 }
 

@@ -1,0 +1,254 @@
+//! Does every layer come back as it went in, and does every damaged one fail in peace?
+
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "tests, and what they share")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use rbuild_cache::{LayerKind, Store, TarOptions};
+use rbuild_image::{Change, Compression, Entry, EntryKind, LayerWriter, Timestamp, sha256};
+
+/// One file of a random tree.
+#[derive(Clone, Debug)]
+enum Kind {
+    File(Vec<u8>),
+    Directory { opaque: bool },
+    Symlink(Vec<u8>),
+    Link(usize),
+    Char(u32, u32),
+    Fifo,
+    Whiteout,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    kind: Kind,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    seconds: i64,
+    xattrs: BTreeMap<String, Vec<u8>>,
+}
+
+fn name() -> impl Strategy<Value = Vec<u8>> {
+    // Few letters, so that paths meet; those that sort around `/`; those that are not text.
+    prop::collection::vec(prop::sample::select(b"ab-.0 \xff\xc3\n".to_vec()), 1..4)
+        .prop_filter("special names", |name| name != b"." && name != b"..")
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    let kind = prop_oneof![
+        4 => prop::collection::vec(any::<u8>(), 0..2000).prop_map(Kind::File),
+        6 => prop::bool::weighted(0.2).prop_map(|opaque| Kind::Directory { opaque }),
+        1 => prop::collection::vec(1..=255_u8, 1..150).prop_map(Kind::Symlink),
+        2 => any::<prop::sample::Index>().prop_map(|index| Kind::Link(index.index(1000))),
+        1 => (1..200_u32, 0..200_u32).prop_map(|(major, minor)| Kind::Char(major, minor)),
+        1 => Just(Kind::Fifo),
+        1 => Just(Kind::Whiteout),
+    ];
+    let xattrs = prop::collection::btree_map("user\\.[a-z]{1,8}", prop::collection::vec(any::<u8>(), 0..100), 0..2);
+    let times = prop_oneof![Just(0), -100_000..5_000_000_000_i64];
+    (kind, 0..0o10000_u32, 0..100_000_u32, 0..100_000_u32, times, xattrs)
+        .prop_map(|(kind, mode, uid, gid, seconds, xattrs)| Node { kind, mode, uid, gid, seconds, xattrs })
+}
+
+/// The changes of a random layer, in canonical order, with their content.
+fn layer() -> impl Strategy<Value = Vec<(Change, Vec<u8>)>> {
+    prop::collection::btree_map(prop::collection::vec(name(), 1..5), node(), 0..40).prop_map(|nodes| {
+        // Vectors of names sort like paths do canonically.
+        let mut kept: BTreeMap<Vec<Vec<u8>>, Node> = BTreeMap::new();
+        for (path, node) in nodes {
+            let is_directory = |parent: &[Vec<u8>]| {
+                parent.is_empty() || kept.get(parent).is_some_and(|node| matches!(node.kind, Kind::Directory { .. }))
+            };
+            if is_directory(&path[..path.len() - 1]) {
+                kept.insert(path, node);
+            }
+        }
+        let path_of = |path: &[Vec<u8>]| PathBuf::from(OsString::from_vec(path.join(&b'/')));
+        let mut files: Vec<(PathBuf, Entry)> = Vec::new();
+        let mut changes = Vec::new();
+        for (path, node) in &kept {
+            let path = path_of(path);
+            let mut entry = Entry {
+                path: path.clone(),
+                kind: EntryKind::Fifo,
+                mode: node.mode,
+                uid: node.uid,
+                gid: node.gid,
+                mtime: Timestamp::from_seconds(node.seconds),
+                xattrs: BTreeMap::new(),
+            };
+            let mut content = Vec::new();
+            match &node.kind {
+                Kind::Whiteout => {
+                    changes.push((Change::Remove(path), content));
+                    continue;
+                }
+                Kind::Link(index) if !files.is_empty() => {
+                    let (target, first) = files[index % files.len()].clone();
+                    entry = Entry { path, kind: EntryKind::Hardlink { target }, xattrs: BTreeMap::new(), ..first };
+                }
+                Kind::File(bytes) => {
+                    content.clone_from(bytes);
+                    entry.kind = EntryKind::File { size: bytes.len() as u64 };
+                    entry.xattrs = node.xattrs.iter().map(|(name, value)| (name.into(), value.clone())).collect();
+                    files.push((path, entry.clone()));
+                }
+                Kind::Directory { .. } => {
+                    entry.kind = EntryKind::Directory;
+                    entry.xattrs = node.xattrs.iter().map(|(name, value)| (name.into(), value.clone())).collect();
+                }
+                Kind::Symlink(target) => {
+                    entry.kind = EntryKind::Symlink { target: OsString::from_vec(target.clone()).into() };
+                    entry.mode = 0o777;
+                }
+                Kind::Char(major, minor) => entry.kind = EntryKind::CharDevice { major: *major, minor: *minor },
+                Kind::Link(_) | Kind::Fifo => {}
+            }
+            let opaque = matches!(node.kind, Kind::Directory { opaque: true }).then(|| entry.path.clone());
+            changes.push((Change::Upsert(entry), content));
+            changes.extend(opaque.map(|path| (Change::Opaque(path), Vec::new())));
+        }
+        with_shared_metadata(changes)
+    })
+}
+
+/// A hard link says what its file says, attributes included, as far as the tar's reader compares them.
+fn with_shared_metadata(changes: Vec<(Change, Vec<u8>)>) -> Vec<(Change, Vec<u8>)> {
+    let xattrs: BTreeMap<_, _> = changes
+        .iter()
+        .filter_map(|(change, _)| match change {
+            Change::Upsert(entry) => Some((entry.path.clone(), entry.xattrs.clone())),
+            _ => None,
+        })
+        .collect();
+    let share = |change| match change {
+        Change::Upsert(Entry { kind: EntryKind::Hardlink { target }, path, mode, uid, gid, mtime, .. }) => {
+            let xattrs = xattrs[&target].clone();
+            Change::Upsert(Entry { kind: EntryKind::Hardlink { target }, path, mode, uid, gid, mtime, xattrs })
+        }
+        other => other,
+    };
+    changes.into_iter().map(|(change, content)| (share(change), content)).collect()
+}
+
+fn tar(changes: &[(Change, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = LayerWriter::new(&mut bytes, Compression::None).unwrap();
+    for (change, content) in changes {
+        writer.append(change, &mut content.as_slice()).unwrap();
+    }
+    writer.finish().unwrap();
+    bytes
+}
+
+fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        println!("skipped: needs root for owners and devices");
+    }
+    is_root
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_layer_is_the_same_after_a_round_trip(changes in layer()) {
+        if is_root() {
+            let root = tempfile::tempdir().unwrap();
+            let store = Store::open(root.path()).unwrap();
+            let bytes = tar(&changes);
+            let layer = store.layers().import(&sha256(&bytes), &mut bytes.as_slice()).unwrap();
+            let found: Vec<_> = store.layers().changes(&layer.id).unwrap().iter().cloned().collect();
+            let expected: Vec<_> = changes.into_iter().map(|(change, _)| change).collect();
+            prop_assert_eq!(found, expected);
+            let mut again = Vec::new();
+            store.layers().write_tar(&layer.id, TarOptions::default(), &mut again).unwrap();
+            prop_assert!(again == bytes);
+        }
+    }
+
+    #[test]
+    fn a_damaged_tar_is_an_error_or_a_layer_but_never_a_panic(
+        changes in layer(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        if is_root() {
+            let root = tempfile::tempdir().unwrap();
+            let store = Store::open(root.path()).unwrap();
+            let mut bytes = tar(&changes);
+            for (index, byte) in damage {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
+            }
+            // Wrong checksums would hide everything behind them.
+            for block in 0..bytes.len() / 512 {
+                let header = &mut bytes[block * 512..][..512];
+                if &header[257..262] == b"ustar" {
+                    header[148..156].fill(b' ');
+                    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+                    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+                }
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            let result = store.layers().import(&sha256(&bytes), &mut bytes.as_slice());
+            let made = fs::read_dir(root.path().join("layers-v1")).unwrap().count();
+            prop_assert_eq!(made, usize::from(result.is_ok()));
+            prop_assert_eq!(fs::read_dir(root.path().join("ingest")).unwrap().count(), 0);
+            if let Ok(layer) = result {
+                prop_assert!(store.layers().changes(&layer.id).is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn the_tree_digest_is_that_of_the_content(left in layer(), right in layer()) {
+        if is_root() {
+            let root = tempfile::tempdir().unwrap();
+            let store = Store::open(root.path()).unwrap();
+            let identity = |changes: &[(Change, Vec<u8>)]| {
+                let bytes = tar(changes);
+                let id = store.layers().import(&sha256(&bytes), &mut bytes.as_slice()).unwrap().id;
+                let source = root.path().join("layers-v1").join(id.as_str());
+                let snapshot = store.layers().prepare(&[]).unwrap();
+                let copied = std::process::Command::new("cp")
+                    .args(["-a", "--no-preserve=timestamps"])
+                    .arg(source.join("."))
+                    .arg(snapshot.upper())
+                    .status()
+                    .unwrap();
+                assert!(copied.success());
+                snapshot.commit(LayerKind::Files).unwrap().identity
+            };
+            // What the digest does not see: times, and which names share an inode.
+            let seen = |changes: &[(Change, Vec<u8>)]| {
+                let contents: BTreeMap<_, _> =
+                    changes.iter().map(|(change, content)| (change.path().to_owned(), content.clone())).collect();
+                let seen = changes.iter().map(|(change, content)| match change {
+                    Change::Upsert(entry) => {
+                        let mut entry = Entry { mtime: Timestamp::default(), ..entry.clone() };
+                        let mut content = content.clone();
+                        if let EntryKind::Hardlink { target } = &entry.kind {
+                            content.clone_from(&contents[target]);
+                            entry.kind = EntryKind::File { size: content.len() as u64 };
+                        }
+                        (Change::Upsert(entry), content)
+                    }
+                    other => (other.clone(), content.clone()),
+                });
+                seen.collect::<Vec<_>>()
+            };
+            prop_assert_eq!(identity(&left), identity(&left));
+            prop_assert_eq!(identity(&left) == identity(&right), seen(&left) == seen(&right));
+        }
+    }
+}
