@@ -299,3 +299,144 @@ impl Item {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    use rbuild_frontend::IgnoreFile;
+
+    use super::*;
+    use crate::files::{ContextScan, Root, StatCache};
+
+    const FILES: [&str; 8] = ["used", "other", "d/in", "d/x.md", "d/e/deep", "w1.txt", "w2.txt", "logs/1"];
+
+    fn context() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for file in FILES {
+            write(directory.path(), file, file);
+        }
+        symlink("d", directory.path().join("to-d")).unwrap();
+        directory
+    }
+
+    fn write(directory: &Path, path: &str, text: &str) {
+        let path = directory.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn selector(include: &str) -> Selector {
+        let (flag, include) = include.split_once(' ').unwrap_or(("", include));
+        Selector {
+            include: vec![include.to_owned()],
+            wildcards: true,
+            parents: flag == "--parents",
+            exclude: flag.strip_prefix("--exclude=").map(str::to_owned).into_iter().collect(),
+            owners: false,
+        }
+    }
+
+    fn digest(directory: &Path, include: &str) -> Digest {
+        let ignore = IgnoreFile::parse("logs").unwrap();
+        let scan = ContextScan::new(directory, ignore, StatCache::default()).unwrap();
+        Selection::of(&scan, &selector(include)).unwrap().digest
+    }
+
+    #[test]
+    fn only_what_is_selected_counts() {
+        type Change = fn(&Path);
+        let changes: [(&str, Change, &[&str]); 14] = [
+            ("content", |at| write(at, "used", "new"), &["used", "", "use?"]),
+            ("other content", |at| write(at, "other", "new"), &["", "oth*"]),
+            ("new file", |at| write(at, "new", "new"), &["", "n*"]),
+            ("below a directory", |at| write(at, "d/e/deep", "new"), &["", "d", "to-d", "--parents d/e"]),
+            ("excluded", |at| write(at, "d/x.md", "new"), &["", "d", "to-d"]),
+            ("ignored", |at| write(at, "logs/1", "new"), &[]),
+            ("times", |at| touch(&at.join("used")), &[]),
+            ("mode", |at| chmod(&at.join("used"), 0o600), &["used", "", "use?"]),
+            ("mode above", |at| chmod(&at.join("d"), 0o700), &["", "d", "to-d", "--exclude=*.md d", "--parents d/e"]),
+            ("root's mode", |at| chmod(at, 0o711), &[]),
+            ("renamed match", |at| rename(at, "w1.txt", "w3.txt"), &["", "w*.txt"]),
+            ("renamed literal", |at| rename(at, "used", "unused"), &["", "used", "use?"]),
+            ("link", |at| relink(at, "other"), &["", "to-d"]),
+            ("now missing", |at| fs::remove_file(at.join("other")).unwrap(), &["", "oth*"]),
+        ];
+        let all =
+            ["used", "", "d", "to-d", "use?", "oth*", "n*", "w*.txt", "--exclude=*.md d", "--parents d/e", "missing"];
+        for (what, change, expected) in changes {
+            let directory = context();
+            let before: Vec<_> = all.iter().map(|include| digest(directory.path(), include)).collect();
+            change(directory.path());
+            let changed: Vec<_> = all
+                .iter()
+                .zip(before)
+                .filter(|(include, before)| digest(directory.path(), include) != *before)
+                .map(|(include, _)| *include)
+                .collect();
+            let mut expected = expected.to_vec();
+            expected.sort_by_key(|include| all.iter().position(|known| known == include));
+            // A link that is followed shows another thing to whoever named it.
+            assert_eq!(changed, with_implied(what, expected), "{what}");
+        }
+    }
+
+    fn with_implied<'a>(what: &str, mut expected: Vec<&'a str>) -> Vec<&'a str> {
+        if what == "below a directory" {
+            let place = expected.iter().position(|include| *include == "--parents d/e").unwrap();
+            expected.insert(place, "--exclude=*.md d");
+        }
+        expected
+    }
+
+    fn touch(path: &Path) {
+        let time = std::time::SystemTime::UNIX_EPOCH;
+        fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn rename(at: &Path, from: &str, to: &str) {
+        fs::rename(at.join(from), at.join(to)).unwrap();
+    }
+
+    fn relink(at: &Path, target: &str) {
+        fs::remove_file(at.join("to-d")).unwrap();
+        symlink(target, at.join("to-d")).unwrap();
+    }
+
+    #[test]
+    fn a_context_and_an_image_with_the_same_files_have_the_same_digest() {
+        let directory = context();
+        let scan = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::default()).unwrap();
+        let root = Root::open(directory.path()).unwrap();
+        for include in ["", "d", "to-d", "w?.txt", "missing", "--parents d/e"] {
+            let [scan, root] =
+                [&scan as &dyn SourceTree, &root].map(|tree| Selection::of(tree, &selector(include)).unwrap());
+            assert_eq!(scan, root, "{include}");
+        }
+    }
+
+    #[test]
+    fn components_name_what_changed() {
+        let directory = context();
+        let components = || {
+            let scan = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::default()).unwrap();
+            Selection::of(&scan, &selector("d")).unwrap().components
+        };
+        let before = components();
+        assert_eq!(
+            before.iter().map(|part| part.path.to_string()).collect::<Vec<_>>(),
+            ["/d", "/d/e", "/d/e/deep", "/d/in", "/d/x.md"]
+        );
+        write(directory.path(), "d/e/deep", "new");
+        let after = components();
+        let changed: Vec<_> =
+            before.iter().zip(&after).filter(|(old, new)| old != new).map(|(old, _)| &old.path).collect();
+        assert_eq!(changed, [&InnerPath::new("d/e/deep")]);
+    }
+}

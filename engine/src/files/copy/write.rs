@@ -207,7 +207,13 @@ impl<'a> Writer<'a> {
         self.set_mode(place, name, meta.mode)
     }
 
+    /// Never through a link: its target may be anywhere.
     fn set_mode(&self, place: &Place, name: &OsStr, mode: u32) -> Result<(), CopyError> {
+        let there = node_at(place.directory.as_fd(), name)
+            .map_err(|source| CopyError::Write { path: place.path.join(name), source })?;
+        if there.is_none_or(|node| node.kind == Kind::Symlink) {
+            return Ok(());
+        }
         rustix::fs::chmodat(&place.directory, name, Mode::from_raw_mode(mode), AtFlags::empty())
             .map_err(place.failed(name))
     }
