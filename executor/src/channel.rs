@@ -31,7 +31,7 @@ use crate::spec::Process;
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) enum Request {
     /// Make a sandbox.
-    Start(Plan),
+    Start(Box<Plan>),
     /// Run another process in the sandbox whose pid 1 is the descriptor after standard error.
     Join(Join),
 }

@@ -33,7 +33,7 @@ pub(crate) struct Descriptors {
 /// code means nothing: rbuild reads reports.
 pub fn init() -> ! {
     let code = match read_request() {
-        Ok((Request::Start(plan), descriptors)) => supervisor::start(plan, descriptors),
+        Ok((Request::Start(plan), descriptors)) => supervisor::start(&plan, descriptors),
         Ok((Request::Join(join), descriptors)) => join::join(join, descriptors),
         Err(_) => 1,
     };

@@ -309,3 +309,93 @@ pub(crate) fn in_user_namespace() -> bool {
     // Not remembered: `userns::enter` changes the answer.
     std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| userns::is_nested(&map))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Layers with one file each, topmost first, and an upper directory.
+    fn layers(directory: &Path, count: usize) -> (Vec<PathBuf>, OverlayUpper) {
+        let lower = (0..count).map(|number| {
+            let layer = directory.join(format!("layer-{number:0100}"));
+            fs::create_dir(&layer).unwrap();
+            fs::write(layer.join(format!("file-{number}")), "").unwrap();
+            layer
+        });
+        let lower = lower.collect();
+        let upper = OverlayUpper { upper: directory.join("upper"), work: directory.join("work") };
+        fs::create_dir(&upper.upper).unwrap();
+        fs::create_dir(&upper.work).unwrap();
+        (lower, upper)
+    }
+
+    fn count(mount: &OwnedFd) -> usize {
+        let directory = rustix::fs::openat(mount, ".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let names = rustix::fs::Dir::new(directory).unwrap().map(|entry| entry.unwrap().file_name().to_owned());
+        names.filter(|name| !matches!(name.to_bytes(), b"." | b"..")).count()
+    }
+
+    fn is_root() -> bool {
+        let root = rustix::process::geteuid().is_root();
+        if !root {
+            println!("skipped: mounting needs root");
+        }
+        root
+    }
+
+    #[test]
+    fn both_ways_of_mounting_many_layers_show_the_same() {
+        if !is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let (lower, upper) = layers(directory.path(), 150);
+        let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        for options in [OverlayOptions { volatile: false }, OverlayOptions { volatile: true }] {
+            let new = overlay(&lower, Some(&upper), options).unwrap();
+            assert_eq!(count(&new), 150);
+            drop(new);
+            // A volatile mount leaves a mark that forbids the next.
+            drop(fs::remove_dir_all(upper.work.join("work")));
+            let old = layers_in_namespace(&lower, Some(&upper), options).unwrap();
+            assert_eq!(count(&old), 150);
+            let opened = open_beneath(old.as_fd(), Path::new("/file-149"), OFlags::empty());
+            assert!(opened.is_ok());
+            drop(old);
+            drop(fs::remove_dir_all(upper.work.join("work")));
+        }
+        assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+    }
+
+    #[test]
+    fn few_layers_are_no_overlay() {
+        if !is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let (lower, upper) = layers(directory.path(), 1);
+        let none = overlay(&[], None, OverlayOptions::default()).unwrap();
+        assert_eq!(count(&none), 0);
+        let one = overlay(&lower, None, OverlayOptions::default()).unwrap();
+        assert_eq!(count(&one), 1);
+        let refused = rustix::fs::mkdirat(&one, "x", Mode::from_raw_mode(0o755));
+        assert_eq!(refused, Err(Errno::ROFS));
+        let only_upper = overlay(&[], Some(&upper), OverlayOptions::default()).unwrap();
+        rustix::fs::mkdirat(&only_upper, "x", Mode::from_raw_mode(0o755)).unwrap();
+        assert!(upper.upper.join("x").is_dir());
+    }
+
+    #[test]
+    fn errors_name_what_was_wrong() {
+        let missing = Mount {
+            target: PathBuf::from("/"),
+            kind: MountKind::Bind { source: PathBuf::from("/no/such/place"), recursive: false },
+            read_only: false,
+        };
+        assert_eq!(detached(&missing).unwrap_err().to_string(), "cannot open `/no/such/place`");
+        let proc = Mount { target: PathBuf::from("/"), kind: MountKind::Proc, read_only: false };
+        assert_eq!(detached(&proc).unwrap_err().to_string(), "cannot mount Proc outside a sandbox");
+    }
+}

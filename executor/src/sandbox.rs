@@ -105,7 +105,7 @@ impl Sandbox {
     /// When the process never came to run; see [`Error`].
     pub async fn start(plan: Plan, stdio: Stdio) -> Result<Self, Error> {
         let privileges = if plan.filter { Privileges::Default } else { Privileges::All };
-        Self::request(&Request::Start(plan), privileges, None, stdio).await
+        Self::request(&Request::Start(Box::new(plan)), privileges, None, stdio).await
     }
 
     /// Runs another process in this sandbox, with the same privileges. It ends with the sandbox, or when the returned

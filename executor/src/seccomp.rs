@@ -105,20 +105,47 @@ fn runs(column: usize) -> Vec<(u32, Answer)> {
     runs
 }
 
+/// A binary search over the runs, with one block per answer behind it, which all branches share. Preorder: the lower
+/// half of a branch follows it directly.
 fn search(runs: &[(u32, Answer)]) -> Vec<sock_filter> {
-    let [(_, only)] = runs else {
-        let (left, right) = runs.split_at(runs.len() / 2);
-        let start = right[0].0;
-        let (left, right) = (search(left), search(right));
-        let mut program = match u8::try_from(left.len()) {
-            Ok(length) => vec![jump(BPF_JGE, start, length, 0)],
-            Err(_) => vec![jump(BPF_JGE, start, 0, 1), skip(left.len())],
+    let mut blocks = Vec::new();
+    let mut starts: Vec<(Answer, usize)> = Vec::new();
+    // Every run but the first is the right side of exactly one comparison.
+    let comparisons = runs.len() - 1;
+    for (_, answer) in runs {
+        if !starts.iter().any(|(known, _)| known == answer) {
+            starts.push((*answer, comparisons + blocks.len()));
+            blocks.extend(block(*answer));
+        }
+    }
+    let mut program = Vec::new();
+    compare(runs, &starts, &mut program);
+    program.extend(blocks);
+    program
+}
+
+fn compare(runs: &[(u32, Answer)], blocks: &[(Answer, usize)], program: &mut Vec<sock_filter>) {
+    if runs.len() == 1 {
+        return;
+    }
+    let (left, right) = runs.split_at(runs.len() / 2);
+    let here = program.len();
+    program.push(jump(BPF_JGE, right[0].0, 0, 0));
+    let mut distance = |side: &[(u32, Answer)]| {
+        let target = match side {
+            [(_, answer)] => blocks.iter().find(|(known, _)| known == answer).expect("every answer has a block").1,
+            _ => program.len(),
         };
-        program.extend(left);
-        program.extend(right);
-        return program;
+        compare(side, blocks, program);
+        u8::try_from(target - here - 1).expect("a table of a few hundred calls has fewer than 250 runs")
     };
-    match only {
+    let (below, above) = (distance(left), distance(right));
+    (program[here].jf, program[here].jt) = (below, above);
+}
+
+/// What is done once the answer is known; the accumulator is free.
+fn block(what: Answer) -> Vec<sock_filter> {
+    match what {
         Answer::Clone => vec![
             load(FIRST_ARGUMENT),
             jump(BPF_JSET, NEW_NAMESPACES, 0, 1),
@@ -127,7 +154,7 @@ fn search(runs: &[(u32, Answer)]) -> Vec<sock_filter> {
         ],
         Answer::Personality => one_of(&PERSONALITIES, Answer::Allow, Answer::Forbidden),
         Answer::Socket => one_of(&[AF_ALG, AF_VSOCK], Answer::Forbidden, Answer::Allow),
-        plain => vec![answer(*plain)],
+        plain => vec![answer(plain)],
     }
 }
 
@@ -209,7 +236,7 @@ mod tests {
     #[test]
     fn every_number_gets_the_tables_answer_on_both_personalities() {
         let program = default_filter();
-        assert!(program.len() < 400, "{} instructions", program.len());
+        assert!(program.len() < 250, "{} instructions", program.len());
         for (architecture, column) in ARCHITECTURES {
             let newest = CALLS.iter().map(|(_, numbers)| numbers[column]).filter(|n| *n < 0xf_0000).max().unwrap();
             for number in (0..1000).chain([0xf_0002, 0x4000_0001, i32::MAX]) {

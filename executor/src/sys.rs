@@ -78,10 +78,13 @@ pub(crate) fn execve(path: &CStr, args: &[CString], env: &[CString]) -> io::Erro
 /// Gives every signal its default action and unblocks all of them, as a new program expects. Rust's start-up code
 /// ignores `SIGPIPE`, and an ignored signal stays ignored across `execve`.
 pub(crate) fn reset_signals() {
+    // The kernel's `struct sigaction`: handler SIG_DFL, no flags, no restorer, empty mask. libc's own functions refuse
+    // the two signals it keeps for itself, which a parent may have left ignored.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL installs no handler, so nothing can run in a signal context. Signals that cannot be changed
-        // give an error, which is as good.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: no handler is installed, so nothing can run in a signal context; the structure is valid for reads,
+        // the old action may be null. Signals that cannot be changed give an error, which is as good.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0usize, size_of::<u64>()) };
     }
     // SAFETY: an all-zero sigset_t is a valid value, initialised properly by sigemptyset; both pointers are valid for
     // the calls, the third may be null.

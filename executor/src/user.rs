@@ -108,9 +108,9 @@ mod tests {
         for (user, uid, gid, groups, home) in [
             ("", 0, 0, vec![10], "/root"),
             ("root", 0, 0, vec![10], "/root"),
-            ("app", 1000, 100, vec![10, 29], "/home/app"),
-            ("1000", 1000, 100, vec![10, 29], "/home/app"),
-            ("app:", 1000, 100, vec![10, 29], "/home/app"),
+            ("app", 1000, 100, vec![10, 29, 100], "/home/app"),
+            ("1000", 1000, 100, vec![10, 29, 100], "/home/app"),
+            ("app:", 1000, 100, vec![10, 29, 100], "/home/app"),
             ("app:wheel", 1000, 10, vec![], "/home/app"),
             ("app:4242", 1000, 4242, vec![], "/home/app"),
             ("4242", 4242, 0, vec![], "/"),

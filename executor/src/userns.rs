@@ -19,10 +19,11 @@
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::process::Command;
 
-use rustix::process::{WaitOptions, getegid, geteuid, waitpid};
-use rustix::thread::UnshareFlags;
+use rustix::process::{Pid, PidfdFlags, WaitOptions, getegid, geteuid, pidfd_open, waitpid};
+use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
 
 use crate::host::which;
 use crate::sys;
@@ -62,6 +63,15 @@ pub enum UsernsError {
     /// The helper process could not be made or spoken to.
     #[error("cannot run the helper that maps ids")]
     Helper(#[source] io::Error),
+    /// Another program's namespaces could not be joined.
+    #[error("cannot join the namespaces of process {pid}")]
+    Join {
+        /// The process.
+        pid: u32,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
     /// Not even the caller's own id could be mapped.
     #[error("cannot write `{file}`")]
     Map {
@@ -128,6 +138,21 @@ pub fn enter() -> Result<Mapping, UsernsError> {
         return Ok(Mapping { users, groups, single: None });
     }
     map_single(own(uid), own(gid), report)
+}
+
+/// Enters the user and mount namespace of a running program of the same user, as a program that wants to reach into
+/// what that one has made. To be called instead of [`enter`], under the same conditions.
+///
+/// # Errors
+/// [`UsernsError::Threads`], or [`UsernsError::Join`] when there is no such program or it belongs to somebody else.
+pub fn join(pid: u32) -> Result<(), UsernsError> {
+    if fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
+        return Err(UsernsError::Threads);
+    }
+    let failed = |source: rustix::io::Errno| UsernsError::Join { pid, source: source.into() };
+    let target = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| failed(rustix::io::Errno::SRCH))?;
+    let target = pidfd_open(target, PidfdFlags::empty()).map_err(failed)?;
+    move_into_thread_name_spaces(target.as_fd(), ThreadNameSpaceType::USER | ThreadNameSpaceType::MOUNT).map_err(failed)
 }
 
 fn unshare() -> Result<(), UsernsError> {

@@ -24,11 +24,11 @@ use crate::spec::Network;
 use crate::{net, sys};
 
 /// Becomes the process, or reports why not.
-pub(super) fn run(plan: Plan, root: &OwnedFd, supervisor: OwnedFd, descriptors: Descriptors) -> ! {
-    let failure = match prepare(&plan, root, &supervisor) {
+pub(super) fn run(plan: &Plan, root: &OwnedFd, supervisor: OwnedFd, descriptors: Descriptors) -> ! {
+    let failure = match prepare(plan, root, &supervisor) {
         Ok(terminal) => {
             let stdio = terminal.unwrap_or(descriptors.stdio);
-            process::become_process(&plan, &stdio, supervisor.as_fd())
+            process::become_process(plan, &stdio, supervisor.as_fd())
         }
         Err(failure) => failure,
     };

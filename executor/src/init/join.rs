@@ -33,12 +33,7 @@ fn enter(request: Join, mut descriptors: Descriptors) -> Result<Exit, Failure> {
     let gone = |error| Failure::step("join the sandbox", error);
     let target = descriptors.target.take().ok_or_else(|| gone(rustix::io::Errno::SRCH))?;
     share_limits(&target);
-    let spaces = ThreadNameSpaceType::MOUNT
-        | ThreadNameSpaceType::PROCESS_ID
-        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-        | ThreadNameSpaceType::CONTROL_GROUP
-        | ThreadNameSpaceType::NETWORK;
+    let spaces = different_namespaces(&target).ok_or_else(|| gone(rustix::io::Errno::SRCH))?;
     move_into_thread_name_spaces(target.as_fd(), spaces).map_err(gone)?;
     let failed = |error| Failure::step("make a socket", error);
     let (ours, theirs) = channel::pair().map_err(failed)?;
@@ -82,6 +77,26 @@ fn become_process(request: &Join, supervisor: BorrowedFd<'_>, descriptors: Descr
         Ok(never) => match never {},
         Err(failure) => failure,
     }
+}
+
+/// Those that are not shared already: an ordinary user may not even join the host's network, in which he is.
+fn different_namespaces(target: &OwnedFd) -> Option<ThreadNameSpaceType> {
+    let pid = pid_of(target)?.as_raw_nonzero();
+    let mut spaces = ThreadNameSpaceType::empty();
+    for (name, space) in [
+        ("mnt", ThreadNameSpaceType::MOUNT),
+        ("pid", ThreadNameSpaceType::PROCESS_ID),
+        ("uts", ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
+        ("ipc", ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
+        ("cgroup", ThreadNameSpaceType::CONTROL_GROUP),
+        ("net", ThreadNameSpaceType::NETWORK),
+    ] {
+        let theirs = fs::read_link(format!("/proc/{pid}/ns/{name}")).ok()?;
+        if fs::read_link(format!("/proc/self/ns/{name}")).ok()? != theirs {
+            spaces |= space;
+        }
+    }
+    Some(spaces)
 }
 
 /// Moves this process into the control groups of the sandbox, so that its limits hold for both. A sandbox without limits

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rbuild_core::MountKind;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fchmod, fchown, fstat, openat};
-use rustix::mount::{MountAttrFlags, MoveMountFlags, move_mount};
+use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, unmount};
+use rustix::process::{chdir, fchdir};
 
 use super::inside::attach_over_root;
 use crate::error::Failure;
@@ -148,38 +149,9 @@ impl<'a> Mounter<'a> {
     pub(super) fn files(&self, files: &[SandboxFile]) -> Result<(), Failure> {
         let failed = |error: io::Error| Failure::step("make files in memory", error);
         let memory = mount::tmpfs(None, 0o700).map_err(|error| failed(error.into_parts().1))?;
-        // Mounts can be cloned only out of a namespace. On top of the old root nothing sees this one, and it goes
-        // with the old root.
-        attach_over_root(memory.as_fd()).map_err(|error| failed(error.into()))?;
-        for (index, file) in files.iter().enumerate() {
-            let made = self.file(memory.as_fd(), index, file).map_err(failed)?;
-            self.place(made.as_fd(), &file.target)?;
-        }
-        Ok(())
-    }
-
-    fn file(&self, memory: BorrowedFd<'_>, index: usize, file: &SandboxFile) -> io::Result<OwnedFd> {
-        let name = index.to_string();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let created = openat(memory, &name, flags, Mode::from_raw_mode(0o600))?;
-        let mut rest = file.content.as_slice();
-        while !rest.is_empty() {
-            rest = &rest[rustix::io::write(&created, rest)?..];
-        }
-        if (file.uid, file.gid) != (0, 0) {
-            fchown(
-                &created,
-                Some(rustix::process::Uid::from_raw(file.uid)),
-                Some(rustix::process::Gid::from_raw(file.gid)),
-            )?;
-        }
-        fchmod(&created, Mode::from_raw_mode(file.mode))?;
-        let place = openat(memory, &name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        let mount = bind(place.as_fd(), false)?;
-        if file.read_only {
-            set_attributes(mount.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, false)?;
-        }
-        Ok(mount)
+        let make = || files.iter().enumerate().map(|(index, file)| file_in(memory.as_fd(), index, file)).collect();
+        let made: Vec<OwnedFd> = while_attached(memory.as_fd(), make).map_err(failed)?;
+        files.iter().zip(made).try_for_each(|(file, made)| self.place(made.as_fd(), &file.target))
     }
 
     /// `/sys/fs/cgroup`, of the sandbox's own control group namespace.
@@ -212,17 +184,52 @@ impl<'a> Mounter<'a> {
     }
 }
 
+/// Writes one file into the tmpfs and gives it a mount of its own.
+fn file_in(memory: BorrowedFd<'_>, index: usize, file: &SandboxFile) -> io::Result<OwnedFd> {
+    let name = index.to_string();
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let created = openat(memory, &name, flags, Mode::from_raw_mode(0o600))?;
+    let mut rest = file.content.as_slice();
+    while !rest.is_empty() {
+        rest = &rest[rustix::io::write(&created, rest)?..];
+    }
+    if (file.uid, file.gid) != (0, 0) {
+        fchown(
+            &created,
+            Some(rustix::process::Uid::from_raw(file.uid)),
+            Some(rustix::process::Gid::from_raw(file.gid)),
+        )?;
+    }
+    fchmod(&created, Mode::from_raw_mode(file.mode))?;
+    let place = openat(memory, &name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let mount = bind(place.as_fd(), false)?;
+    if file.read_only {
+        set_attributes(mount.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, false)?;
+    }
+    Ok(mount)
+}
+
+/// Does something that the kernel allows only with mounts of the own namespace, such as cloning a part of one. Meanwhile
+/// the mount lies on top of `/`, where no path leads to it.
+fn while_attached<T>(mount: BorrowedFd<'_>, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    attach_over_root(mount)?;
+    let outcome = work();
+    fchdir(mount)?;
+    unmount(".", UnmountFlags::DETACH)?;
+    chdir("/")?;
+    outcome
+}
+
 /// A part of a mount that is in no namespace yet, for which it has to be put into this one.
 fn part_of(whole: OwnedFd, subpath: &Path) -> Result<OwnedFd, MountError> {
     if subpath.as_os_str().is_empty() {
         return Ok(whole);
     }
     let open = || -> io::Result<OwnedFd> {
-        attach_over_root(whole.as_fd())?;
         let part = open_beneath(whole.as_fd(), subpath, OFlags::empty())?;
         bind(part.as_fd(), false)
     };
-    open().map_err(|source| MountError::Open { path: subpath.to_owned(), source })
+    while_attached(whole.as_fd(), open).map_err(|source| MountError::Open { path: subpath.to_owned(), source })
 }
 
 fn failed(target: &Path, error: MountError) -> Failure {

@@ -26,7 +26,7 @@ use crate::spec::Network;
 use crate::sys;
 
 /// Makes the sandbox and stays until it has ended.
-pub(super) fn start(plan: Plan, descriptors: Descriptors) -> i32 {
+pub(super) fn start(plan: &Plan, descriptors: Descriptors) -> i32 {
     let outcome = make(plan, descriptors);
     let report = match &outcome {
         Ok(exit) => Report::Exited(*exit),
@@ -37,7 +37,7 @@ pub(super) fn start(plan: Plan, descriptors: Descriptors) -> i32 {
     i32::from(outcome.is_err())
 }
 
-fn make(plan: Plan, descriptors: Descriptors) -> Result<Exit, Failure> {
+fn make(plan: &Plan, descriptors: Descriptors) -> Result<Exit, Failure> {
     // Modes of what is made are meant as written; pid 1 sets the usual mask for the process.
     rustix::process::umask(Mode::empty());
     let cgroup = match &plan.cgroup {
