@@ -3,19 +3,28 @@
 //! Text becomes a checked syntax tree or a list of every mistake in it, each with its place in the text.
 
 pub mod ast;
+mod check;
 mod diagnostic;
+mod directives;
+mod duration;
 pub mod expand;
 mod grammar;
 mod ignore;
+mod lines;
 mod lower;
 pub mod mount;
+mod parse;
+pub mod port;
 pub mod rule;
 mod source;
+mod statement;
 mod suggest;
 
 pub use ast::Dockerfile;
+pub use check::check;
 pub use diagnostic::{Diagnostic, Label, Severity};
 pub use ignore::{Glob, GlobError, IgnoreFile, Match, Pattern, Stars, clean};
 pub use lower::{CacheUse, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage};
+pub use parse::{parse, parse_trigger};
 pub use rbuild_core::Span;
 pub use source::{Position, Source};

@@ -76,8 +76,12 @@ rules! {
     ExposeInvalidFormat,
     /// An argument that looks like a JSON array, is not, and so is read as plain text.
     InvalidJsonForm,
-    /// A line ends with carriage return and line feed inside a here-document.
+    /// A here-document with carriage returns, which end up in the file or the script.
     CarriageReturnInHeredoc,
+    /// A `# comment` behind arguments, which is part of them.
+    TrailingComment,
+    /// A space that is no blank, such as U+3000, within a word.
+    AmbiguousSpace,
     /// A `# check=` line names no rule.
     UnknownCheckRule,
     /// A build argument no `ARG` declares.

@@ -1,0 +1,156 @@
+//! Do stages have good names and sensible bases?
+
+use std::collections::HashMap;
+use std::str::FromStr as _;
+
+use rbuild_core::{Platform, Span};
+
+use crate::ast::{Declaration, Dockerfile, Kind, Stage, Word};
+use crate::diagnostic::Diagnostic;
+use crate::expand::Expander;
+use crate::rule::Rule;
+use crate::suggest::nearest;
+
+/// Variables every `FROM` can use without an `ARG`.
+const PLATFORM_ARGS: [&str; 11] = [
+    "BUILDPLATFORM",
+    "BUILDOS",
+    "BUILDOSVERSION",
+    "BUILDARCH",
+    "BUILDVARIANT",
+    "TARGETPLATFORM",
+    "TARGETOS",
+    "TARGETOSVERSION",
+    "TARGETARCH",
+    "TARGETVARIANT",
+    "TARGETSTAGE",
+];
+
+pub(super) fn check(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
+    names(file, found);
+    let defaults = defaults(file);
+    for (index, stage) in file.stages.iter().enumerate() {
+        for word in std::iter::once(&stage.from.image).chain(&stage.from.platform) {
+            undefined(file, word, &defaults, found);
+        }
+        if let Some(platform) = &stage.from.platform {
+            self::platform(stage, platform, found);
+        }
+        if super::parent(file, index).is_none() {
+            default_base(file, &stage.from.image, &defaults, found);
+        }
+        if let Some(name) = &stage.from.name {
+            description(stage, &name.name, found);
+        }
+    }
+}
+
+fn names(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
+    let mut seen: HashMap<&str, Span> = HashMap::new();
+    for name in file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
+        if matches!(name.name.as_str(), "scratch" | "context") {
+            let message = format!("`{}` is a reserved name and should not name a stage", name.name);
+            found.push(Diagnostic::warning(Rule::ReservedStageName, name.word.span, message));
+        }
+        if let Some(first) = seen.insert(&name.name, name.word.span) {
+            let message = format!("duplicate stage name `{}`: later uses mean this stage", name.name);
+            found.push(
+                Diagnostic::warning(Rule::DuplicateStageName, name.word.span, message).and(first, "already used here"),
+            );
+        }
+    }
+}
+
+/// Global arguments with what they are if nobody sets them.
+fn defaults(file: &Dockerfile) -> HashMap<String, Option<String>> {
+    let mut values: HashMap<String, Option<String>> = HashMap::new();
+    for declaration in declarations(file) {
+        let expand = |word: &Word| {
+            let lookup = |name: &str| values.get(name).cloned().flatten().or_else(|| stand_in(name));
+            let expander = Expander { escape: file.directives.escape, lookup: &lookup };
+            expander.word(word).map(|word| word.value).ok()
+        };
+        let value = declaration.default.as_ref().and_then(expand);
+        if let Some(name) = expand(&declaration.name) {
+            values.insert(name, value);
+        }
+    }
+    values
+}
+
+fn declarations(file: &Dockerfile) -> impl Iterator<Item = &Declaration> {
+    file.global_args.iter().flat_map(|instruction| match &instruction.kind {
+        Kind::Arg(arg) => &arg.declarations[..],
+        _ => &[],
+    })
+}
+
+/// Some value for what the builder defines; which one does not matter here.
+fn stand_in(name: &str) -> Option<String> {
+    PLATFORM_ARGS.contains(&name).then(|| "linux".to_owned())
+}
+
+fn undefined(file: &Dockerfile, word: &Word, declared: &HashMap<String, Option<String>>, found: &mut Vec<Diagnostic>) {
+    let lookup = |name: &str| (declared.contains_key(name) || PLATFORM_ARGS.contains(&name)).then(String::new);
+    let expander = Expander { escape: file.directives.escape, lookup: &lookup };
+    let Ok(expanded) = expander.word(word) else { return };
+    for name in expanded.undefined {
+        let known = declared.keys().map(String::as_str).chain(PLATFORM_ARGS);
+        let hint = match nearest(&name.value, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("declare it above the first `FROM`: `ARG {}=…`", name.value),
+        };
+        let message = format!("`FROM` argument `{}` is not declared", name.value);
+        found.push(Diagnostic::warning(Rule::UndefinedArgInFrom, name.span, message).hint(hint));
+    }
+}
+
+fn platform(stage: &Stage, platform: &Word, found: &mut Vec<Diagnostic>) {
+    if matches!(platform.text.as_str(), "$TARGETPLATFORM" | "${TARGETPLATFORM}") {
+        let message = format!("`--platform={}` is what `FROM` does anyway", platform.text);
+        found.push(Diagnostic::warning(Rule::RedundantTargetPlatform, platform.span, message).hint("leave it out"));
+    } else if !platform.text.contains('$')
+        && let Ok(constant) = Platform::from_str(&platform.text)
+    {
+        // A stage called `build-arm64` is meant for one platform.
+        let name = stage.from.name.as_ref().map_or("", |name| &name.name);
+        if !name.contains(&constant.os) && !name.contains(&constant.arch) {
+            let message = format!("`FROM --platform` should not be the constant `{}`", platform.text);
+            found.push(
+                Diagnostic::warning(Rule::FromPlatformFlagConstDisallowed, platform.span, message)
+                    .hint("use `$BUILDPLATFORM` or `$TARGETPLATFORM`, or name the platform in the stage's name"),
+            );
+        }
+    }
+}
+
+fn default_base(
+    file: &Dockerfile,
+    image: &Word,
+    defaults: &HashMap<String, Option<String>>,
+    found: &mut Vec<Diagnostic>,
+) {
+    if !image.text.contains('$') {
+        return;
+    }
+    let lookup = |name: &str| match defaults.get(name) {
+        Some(value) => value.clone(),
+        None => stand_in(name),
+    };
+    let expander = Expander { escape: file.directives.escape, lookup: &lookup };
+    let Ok(expanded) = expander.word(image) else { return };
+    if rbuild_image::Reference::from_str(&expanded.value).is_err() {
+        let message = format!("the defaults of arguments in `{}` make no image name: `{}`", image.text, expanded.value);
+        let arguments: Vec<_> = declarations(file)
+            .filter(|declaration| declaration.default.is_none() && image.text.contains(&declaration.name.text))
+            .collect();
+        let warning = Diagnostic::warning(Rule::InvalidDefaultArgInFrom, image.span, message);
+        found.push(
+            arguments.into_iter().fold(warning, |warning, declaration| warning.and(declaration.span, "has no default")),
+        );
+    }
+}
+
+fn description(stage: &Stage, name: &str, found: &mut Vec<Diagnostic>) {
+    super::instructions::description(&stage.header.comments, &[name], "FROM", found);
+}

@@ -1,0 +1,170 @@
+//! What does a whole file say?
+//!
+//! Instructions are read one after the other, each with all its mistakes, and sorted into stages. A file with any error
+//! has no tree.
+
+use rbuild_core::Span;
+
+use crate::ast::{Dockerfile, Header, Instruction, Kind, Stage};
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::directives;
+use crate::lines::{Joined, Lines};
+use crate::source::Source;
+use crate::statement::{self, Statement};
+
+/// Reads a Dockerfile.
+///
+/// # Errors
+/// Every mistake of the file, and its warnings, in the order of their places.
+pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
+    let text = source.text();
+    if u32::try_from(text.len()).is_err() {
+        return Err(vec![Diagnostic::error(Span::default(), "the Dockerfile is larger than 4 GiB")]);
+    }
+    let mut found = Vec::new();
+    let (directives, start) = directives::read(text, &mut found);
+    let mut lines = Lines::new(text, start, directives.escape);
+    let mut stages = Stages::default();
+    while let Some(joined) = lines.next() {
+        let about = About::of(&joined, directives.escape);
+        let before = found.len();
+        match statement::read(joined, &mut lines, text, &mut found) {
+            Some(statement) => stages.add(statement, &mut found),
+            None => stages.lost(&about, &mut found[before..]),
+        }
+        stages.open_ended = about.open_ended;
+    }
+    stages.finish(text, &mut found);
+    found.sort_by_key(|diagnostic| diagnostic.span().start);
+    if found.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+        return Err(found);
+    }
+    Ok(Dockerfile { directives, global_args: stages.global_args, stages: stages.stages, warnings: found })
+}
+
+/// Reads the trigger a base image left for those who build on it, as [`Onbuild`](crate::ast::Onbuild) has it.
+///
+/// # Errors
+/// Every mistake in it; `FROM`, `ONBUILD` and `MAINTAINER` are no triggers.
+pub fn parse_trigger(source: &Source) -> Result<Instruction, Vec<Diagnostic>> {
+    let text = source.text();
+    let whole = Span::new(0, u32::try_from(text.len()).unwrap_or(u32::MAX));
+    let mut found = Vec::new();
+    let mut lines = Lines::new(text, 0, '\\');
+    let mut only = None;
+    let mut count = 0;
+    while let Some(joined) = lines.next() {
+        count += 1;
+        only = statement::read(joined, &mut lines, text, &mut found);
+    }
+    if count != 1 {
+        found.push(Diagnostic::error(whole, "an `ONBUILD` trigger must be a single instruction"));
+    }
+    found.retain(|diagnostic| diagnostic.severity == Severity::Error);
+    match only {
+        Some(Statement::Other(instruction)) if found.is_empty() => match instruction.kind {
+            Kind::Onbuild(_) | Kind::Maintainer(_) => {
+                let name = instruction.header.keyword.text.to_ascii_uppercase();
+                Err(vec![Diagnostic::error(whole, format!("`{name}` is not allowed as an `ONBUILD` trigger"))])
+            }
+            _ => Ok(instruction),
+        },
+        Some(Statement::From(..)) if found.is_empty() => {
+            Err(vec![Diagnostic::error(whole, "`FROM` is not allowed as an `ONBUILD` trigger")])
+        }
+        _ => Err(found),
+    }
+}
+
+/// What is known of an instruction even if it makes no sense.
+struct About {
+    /// It ends as if more was to come.
+    open_ended: bool,
+    /// It could be a `FROM`.
+    stage: bool,
+    /// Its keyword is not known.
+    unknown: bool,
+}
+
+impl About {
+    fn of(joined: &Joined, escape: char) -> Self {
+        let text = joined.text.strip_prefix(escape).unwrap_or(&joined.text);
+        let known = statement::keyword(text);
+        let open = ["&&", "||", "|", ",", "(", "\\", "`"];
+        Self {
+            open_ended: open.iter().any(|end| text.ends_with(end)),
+            stage: known == Some("FROM"),
+            unknown: known.is_none(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Stages {
+    global_args: Vec<Instruction>,
+    stages: Vec<Stage>,
+    /// A `FROM` or something that may have been one had mistakes.
+    uncertain: bool,
+    /// An instruction before the first `FROM` was reported.
+    reported: bool,
+    /// The instruction before ended as if more was to come.
+    open_ended: bool,
+    any: bool,
+}
+
+impl Stages {
+    fn add(&mut self, statement: Statement, found: &mut Vec<Diagnostic>) {
+        self.any = true;
+        let instruction = match statement {
+            Statement::From(header, from) => {
+                self.stages.push(Stage { header, from, instructions: Vec::new() });
+                return;
+            }
+            Statement::Other(instruction) => instruction,
+        };
+        if let Some(stage) = self.stages.last_mut() {
+            stage.instructions.push(instruction);
+        } else if matches!(instruction.kind, Kind::Arg(_)) {
+            self.global_args.push(instruction);
+        } else if !self.uncertain && !std::mem::replace(&mut self.reported, true) {
+            let Header { keyword, .. } = &instruction.header;
+            let name = keyword.text.to_ascii_uppercase();
+            found.push(
+                Diagnostic::error(
+                    keyword.span,
+                    format!("no build stage in current context: `{name}` before any `FROM`"),
+                )
+                .hint("a Dockerfile begins with `FROM image`; only `ARG` may stand before it"),
+            );
+        }
+    }
+
+    fn lost(&mut self, about: &About, found: &mut [Diagnostic]) {
+        self.any = true;
+        self.uncertain |= about.stage || about.unknown;
+        if about.unknown
+            && self.open_ended
+            && let Some(error) =
+                found.iter_mut().find(|found| found.severity == Severity::Error && found.hint.is_none())
+        {
+            error.hint = Some("to continue the instruction above, end its line with `\\`".to_owned());
+        }
+    }
+
+    fn finish(&self, text: &str, found: &mut Vec<Diagnostic>) {
+        let whole = Span::new(0, text.len() as u32);
+        if text.trim().is_empty() {
+            found.push(Diagnostic::error(whole, "the Dockerfile cannot be empty").hint("it begins with `FROM image`"));
+        } else if !self.any {
+            found.push(
+                Diagnostic::error(whole, "the Dockerfile has no instructions, only comments")
+                    .hint("it begins with `FROM image`"),
+            );
+        } else if self.stages.is_empty() && !self.uncertain && !self.reported {
+            found.push(Diagnostic::error(whole, "the Dockerfile has no build stage: `FROM` is missing"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

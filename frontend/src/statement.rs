@@ -1,0 +1,506 @@
+//! What does one instruction say?
+//!
+//! The grammar's `logical` rule tells keyword, flags and arguments apart; the modules here check what is there against
+//! what the instruction takes, and collect every mistake instead of stopping at the first.
+
+use rbuild_core::Span;
+
+use crate::ast::{
+    Arg, Command, Declaration, Header, Heredoc, Instruction, Kind, Onbuild, Pair as NameValue, PairForm, Pairs, Word,
+};
+use crate::diagnostic::Diagnostic;
+use crate::grammar::{Grammar, Pair, Parser as _, Rule as Syntax};
+use crate::lines::{Joined, Lines, Map};
+use crate::rule::Rule;
+use crate::suggest::nearest;
+
+mod arguments;
+mod copy;
+mod flags;
+mod from;
+mod healthcheck;
+mod heredoc;
+mod run;
+
+use arguments::Arguments;
+use flags::Flags;
+use heredoc::Opener;
+
+/// Every keyword of the language.
+pub(crate) const KEYWORDS: [&str; 18] = [
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
+
+/// The known keyword a text begins with.
+pub(crate) fn keyword(text: &str) -> Option<&'static str> {
+    let first = text.split([' ', '\t', '\u{b}', '\u{c}', '\r']).next().unwrap_or("");
+    KEYWORDS.into_iter().find(|known| known.eq_ignore_ascii_case(first))
+}
+
+/// An instruction that was understood.
+#[derive(Debug)]
+pub(crate) enum Statement {
+    From(Header, crate::ast::From),
+    Other(Instruction),
+}
+
+/// Reads an instruction and takes the bodies of its here-documents from the lines below.
+pub(crate) fn read(
+    joined: Joined,
+    lines: &mut Lines<'_>,
+    source: &str,
+    sink: &mut Vec<Diagnostic>,
+) -> Option<Statement> {
+    let Joined { text, map, span, comments, empty } = joined;
+    let prefix = lines.escape().len_utf8();
+    for line in empty {
+        sink.push(
+            Diagnostic::warning(Rule::NoEmptyContinuation, line, "empty line inside a continued instruction")
+                .and(span, "of this instruction")
+                .hint("remove the line, or put a `#` on it"),
+        );
+    }
+    let place = Place { map: &map, base: 0, prefix };
+    let pair = logical(&text, span, sink)?;
+    let Some(pair) = pair else {
+        sink.push(Diagnostic::error(span, "an escape character stands alone, no instruction follows"));
+        return None;
+    };
+    let mut walker = Walker { place, escape: lines.escape(), span, heredocs: Vec::new(), sink };
+    let mut end = span.end;
+    if let Some(opened) = walker.openers(&pair, &text[prefix..]) {
+        let start = lines.position();
+        match walker.bodies(opened, lines, source) {
+            Ok(last) => end = end.max(last),
+            // Of a misspelt instruction it is not known whether it has here-documents at all.
+            Err(_) if pair.as_rule() == Syntax::unknown => lines.seek(start),
+            Err(error) => return walker.fail(error),
+        }
+    }
+    let header = Header {
+        span: Span::new(span.start, end),
+        text: text[prefix..].to_owned(),
+        keyword: walker.keyword(&pair),
+        comments,
+    };
+    walker.statement(pair, header)
+}
+
+/// The instruction in a joined text, `Some(None)` for an empty one.
+fn logical<'text>(text: &'text str, span: Span, sink: &mut Vec<Diagnostic>) -> Option<Option<Pair<'text>>> {
+    // The rule accepts every text; only the parser's own stack limit makes it fail.
+    let Some(logical) = Grammar::parse(Syntax::logical, text).ok().and_then(|mut pairs| pairs.next()) else {
+        sink.push(Diagnostic::error(span, "this instruction is nested too deeply to be read"));
+        return None;
+    };
+    Some(logical.into_inner().next().filter(|pair| pair.as_rule() != Syntax::EOI))
+}
+
+/// From the text the grammar saw to the source.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    map: &'a Map,
+    /// Where the text begins in the joined line.
+    base: usize,
+    /// Bytes of the escape character in front of it.
+    prefix: usize,
+}
+
+impl Place<'_> {
+    fn span(self, pair: &Pair<'_>) -> Span {
+        let span = pair.as_span();
+        self.map.span(self.base + span.start() - self.prefix, self.base + span.end() - self.prefix)
+    }
+
+    fn word(self, pair: &Pair<'_>) -> Word {
+        Word { text: pair.as_str().to_owned(), span: self.span(pair) }
+    }
+}
+
+struct Walker<'a> {
+    place: Place<'a>,
+    escape: char,
+    /// The whole instruction.
+    span: Span,
+    /// In the order of their openers.
+    heredocs: Vec<Heredoc>,
+    sink: &'a mut Vec<Diagnostic>,
+}
+
+impl Walker<'_> {
+    fn keyword(&self, pair: &Pair<'_>) -> Word {
+        let keyword = pair.clone().into_inner().next();
+        keyword.map_or_else(|| Word { text: String::new(), span: self.span }, |keyword| self.place.word(&keyword))
+    }
+
+    /// Notes a mistake; the instruction is lost.
+    fn fail<T>(&mut self, diagnostic: Diagnostic) -> Option<T> {
+        self.sink.push(diagnostic);
+        None
+    }
+
+    /// The here-documents the instruction opens, if it is one that may.
+    fn openers(&self, pair: &Pair<'_>, text: &str) -> Option<Vec<Opener>> {
+        (text.contains("<<") && self.takes_heredocs(pair)).then(|| heredoc::openers(text, self.place)).flatten()
+    }
+
+    fn takes_heredocs(&self, pair: &Pair<'_>) -> bool {
+        let mut inner = pair.clone().into_inner();
+        match pair.as_rule() {
+            Syntax::run | Syntax::copy | Syntax::add => !inner.any(|inner| inner.as_rule() == Syntax::array),
+            Syntax::onbuild => inner.find(|inner| inner.as_rule() == Syntax::line).is_some_and(|line| {
+                let text = format!("{}{}", self.escape, line.as_str());
+                let trigger = logical(&text, self.span, &mut Vec::new()).flatten();
+                trigger.is_some_and(|trigger| trigger.as_rule() != Syntax::onbuild && self.takes_heredocs(&trigger))
+            }),
+            // So that a misspelt RUN does not make an instruction of every line below it.
+            Syntax::unknown => inner.next().is_some_and(|keyword| {
+                nearest(keyword.as_str(), KEYWORDS).is_some_and(|near| matches!(near, "RUN" | "COPY" | "ADD"))
+            }),
+            _ => false,
+        }
+    }
+
+    /// Takes the bodies from the lines below; where the last one ends.
+    fn bodies(&mut self, openers: Vec<Opener>, lines: &mut Lines<'_>, source: &str) -> Result<u32, Diagnostic> {
+        let mut end = 0;
+        for opener in openers {
+            let found = match lines.body(&opener.name, opener.strip_tabs) {
+                Ok(found) => found,
+                Err(unterminated) => {
+                    if let Some(near) = unterminated.near {
+                        lines.resume_after(near);
+                    }
+                    return Err(opener.unterminated(unterminated.near));
+                }
+            };
+            end = found.terminator.end;
+            self.heredocs.push(opener.with_body(found, source));
+        }
+        Ok(end)
+    }
+
+    fn statement(&mut self, pair: Pair<'_>, header: Header) -> Option<Statement> {
+        let rule = pair.as_rule();
+        if rule == Syntax::from {
+            let (mut flags, arguments) = self.parts(pair, "FROM");
+            return self.from(&header, &mut flags, arguments).map(|from| Statement::From(header, from));
+        }
+        self.kind(pair, &header).map(|kind| Statement::Other(Instruction { header, kind }))
+    }
+
+    /// Flags and arguments of an instruction.
+    fn parts(&mut self, pair: Pair<'_>, instruction: &'static str) -> (Flags, Arguments) {
+        let mut inner = pair.into_inner().skip(1).peekable();
+        let mut flags = Flags::new(instruction);
+        while let Some(flag) = inner.next_if(|pair| matches!(pair.as_rule(), Syntax::flag | Syntax::dashes)) {
+            if flag.as_rule() == Syntax::flag {
+                flags.add(flag, self.place, self.sink);
+            }
+        }
+        (flags, arguments::read(inner, self.place, self.sink))
+    }
+
+    fn kind(&mut self, pair: Pair<'_>, header: &Header) -> Option<Kind> {
+        let name = match pair.as_rule() {
+            Syntax::add => "ADD",
+            Syntax::arg => "ARG",
+            Syntax::cmd => "CMD",
+            Syntax::copy => "COPY",
+            Syntax::entrypoint => "ENTRYPOINT",
+            Syntax::env => "ENV",
+            Syntax::expose => "EXPOSE",
+            Syntax::healthcheck => "HEALTHCHECK",
+            Syntax::label => "LABEL",
+            Syntax::maintainer => "MAINTAINER",
+            Syntax::onbuild => "ONBUILD",
+            Syntax::run => "RUN",
+            Syntax::shell => "SHELL",
+            Syntax::stopsignal => "STOPSIGNAL",
+            Syntax::user => "USER",
+            Syntax::volume => "VOLUME",
+            Syntax::workdir => "WORKDIR",
+            _ => return self.unknown(header),
+        };
+        let trigger = pair.clone().into_inner().find(|inner| inner.as_rule() == Syntax::line);
+        let (mut flags, arguments) = self.parts(pair, name);
+        let kind = match name {
+            "RUN" => return self.run(&mut flags, arguments).map(Kind::Run),
+            "COPY" => return self.copy(&mut flags, arguments).map(Kind::Copy),
+            "ADD" => return self.add(&mut flags, arguments).map(Kind::Add),
+            "HEALTHCHECK" => return self.healthcheck(&mut flags, arguments).map(Kind::Healthcheck),
+            "ARG" => self.arg(arguments, header).map(Kind::Arg),
+            "CMD" => self.command(arguments, name).map(Kind::Cmd),
+            "ENTRYPOINT" => self.command(arguments, name).map(Kind::Entrypoint),
+            "ENV" => self.pairs(arguments, name).map(Kind::Env),
+            "EXPOSE" => self.expose(arguments).map(Kind::Expose),
+            "LABEL" => self.pairs(arguments, name).map(Kind::Label),
+            "MAINTAINER" => self.one(arguments, name).map(Kind::Maintainer),
+            "ONBUILD" => self.onbuild(trigger).map(Kind::Onbuild),
+            "SHELL" => self.shell(arguments).map(Kind::Shell),
+            "STOPSIGNAL" => self.one(arguments, name).map(Kind::Stopsignal),
+            "USER" => self.one(arguments, name).map(Kind::User),
+            "VOLUME" => self.volume(arguments).map(Kind::Volume),
+            _ => self.one(arguments, name).map(Kind::Workdir),
+        };
+        flags.finish(self.sink).then_some(kind).flatten()
+    }
+
+    fn unknown(&mut self, header: &Header) -> Option<Kind> {
+        let keyword = &header.keyword;
+        let known = |word: &str| KEYWORDS.iter().find(|known| known.eq_ignore_ascii_case(word));
+        let first = keyword.text.split(char::is_whitespace).next().unwrap_or("");
+        let mut error = Diagnostic::error(keyword.span, format!("unknown instruction: `{}`", shorten(&keyword.text)));
+        if first != keyword.text
+            && let Some(known) = known(first)
+        {
+            error = error.hint(format!(
+                "only a plain blank or a tab ends `{known}`; here stands {}",
+                arguments::odd_space(&keyword.text)
+            ));
+        } else if let Some(near) = nearest(&keyword.text, KEYWORDS) {
+            error = error.hint(format!("did you mean `{near}`?"));
+        } else if keyword.text.starts_with("//") || keyword.text.starts_with("/*") {
+            error = error.hint("comments begin with `#`");
+        }
+        self.fail(error)
+    }
+
+    fn command(&mut self, arguments: Arguments, name: &str) -> Option<Command> {
+        match arguments {
+            Arguments::Array(words) => Some(Command::Exec(words)),
+            Arguments::Line(line) => {
+                arguments::looks_like_json(&line, name, self.sink);
+                Some(Command::Shell(line))
+            }
+            Arguments::Broken => None,
+            _ => Some(Command::Shell(Word { text: String::new(), span: self.after() })),
+        }
+    }
+
+    /// The empty place behind the instruction's first line.
+    fn after(&self) -> Span {
+        Span::new(self.span.end, self.span.end)
+    }
+
+    /// The rest of the line, which must be there.
+    fn one(&mut self, arguments: Arguments, name: &str) -> Option<Word> {
+        match arguments {
+            Arguments::Line(line) => {
+                if name != "MAINTAINER" {
+                    arguments::trailing_comment(&line, name, self.sink);
+                }
+                Some(line)
+            }
+            Arguments::Broken => None,
+            _ => self.fail(Diagnostic::error(self.span, format!("`{name}` requires exactly one argument"))),
+        }
+    }
+
+    fn shell(&mut self, arguments: Arguments) -> Option<Vec<Word>> {
+        match arguments {
+            Arguments::Array(words) if !words.is_empty() => Some(words),
+            Arguments::Line(line) => self.fail(
+                Diagnostic::error(line.span, "`SHELL` requires its arguments as a JSON array")
+                    .hint("write `SHELL [\"/bin/sh\", \"-c\"]`"),
+            ),
+            Arguments::Broken => None,
+            _ => self.fail(Diagnostic::error(self.span, "`SHELL` requires at least one argument")),
+        }
+    }
+
+    fn expose(&mut self, arguments: Arguments) -> Option<Vec<Word>> {
+        let Arguments::Words(words) = arguments else {
+            return self.fail(Diagnostic::error(self.span, "`EXPOSE` requires at least one argument"));
+        };
+        let comment = words.iter().position(|word| word.text.starts_with('#'));
+        let mut sound = true;
+        for word in &words[..comment.unwrap_or(words.len())] {
+            // What has variables, quotes or escapes in it is checked when it is expanded.
+            if !word.text.contains(['$', '\'', '"', self.escape])
+                && let Err(error) = crate::port::parse(&word.text)
+            {
+                let odd = word.text.contains(|letter: char| letter.is_whitespace());
+                self.sink.push(Diagnostic::error(word.span, error.to_string()).hint_if(odd.then(|| {
+                    format!("ports are separated by plain blanks; here stands {}", arguments::odd_space(&word.text))
+                })));
+                sound = false;
+            }
+        }
+        if let Some(at) = comment {
+            let span = words[at].span.to(words[words.len() - 1].span);
+            return self.fail(
+                Diagnostic::error(span, "invalid port in `EXPOSE`: a comment cannot follow on the same line")
+                    .hint(arguments::COMMENT),
+            );
+        }
+        sound.then_some(words)
+    }
+
+    fn volume(&mut self, arguments: Arguments) -> Option<Vec<Word>> {
+        let mut words = match arguments {
+            Arguments::Array(words) => words,
+            Arguments::Words(words) => {
+                arguments::word_list(&words, "VOLUME", self.sink);
+                words
+            }
+            Arguments::Broken => return None,
+            _ => Vec::new(),
+        };
+        if words.is_empty() {
+            return self.fail(Diagnostic::error(self.span, "`VOLUME` requires at least one argument"));
+        }
+        let mut sound = true;
+        for word in &mut words {
+            word.text = word.text.trim().to_owned();
+            if word.text.is_empty() {
+                self.sink.push(Diagnostic::error(word.span, "a `VOLUME` cannot be an empty text"));
+                sound = false;
+            }
+        }
+        sound.then_some(words)
+    }
+
+    fn arg(&mut self, arguments: Arguments, header: &Header) -> Option<Arg> {
+        let Arguments::Tokens(tokens) = arguments else {
+            return self.fail(Diagnostic::error(self.span, "`ARG` requires at least one argument"));
+        };
+        let mut sound = true;
+        let mut declarations = Vec::new();
+        for token in tokens {
+            let (name, default) = match arguments::split(&token) {
+                Some((name, value)) => (name, Some(value)),
+                None => (token.clone(), None),
+            };
+            if name.text.is_empty() {
+                self.sink.push(Diagnostic::error(token.span, "names in `ARG` cannot be blank"));
+                sound = false;
+            } else if name.text.starts_with('#') {
+                self.sink.push(Diagnostic::error(token.span, "`#` begins no name in `ARG`").hint(arguments::COMMENT));
+                return None;
+            }
+            let description = describe(&header.comments, &name.text);
+            declarations.push(Declaration { name, default, description, span: token.span });
+        }
+        sound.then_some(Arg { declarations })
+    }
+
+    fn pairs(&mut self, arguments: Arguments, name: &str) -> Option<Pairs> {
+        match arguments {
+            Arguments::Legacy(key, value) => {
+                arguments::trailing_comment(&value, name, self.sink);
+                Some(Pairs { form: PairForm::Legacy, pairs: vec![NameValue { name: key, value }] })
+            }
+            Arguments::Lonely(word) => {
+                let odd = word.text.contains(|letter: char| letter.is_whitespace());
+                let hint = if odd {
+                    format!(
+                        "only plain blanks separate name and value; here stands {}",
+                        arguments::odd_space(&word.text)
+                    )
+                } else {
+                    format!("write `{name} {}=…`", shorten(&word.text))
+                };
+                self.fail(
+                    Diagnostic::error(word.span, format!("`{name}` must have two arguments: a name and a value"))
+                        .hint(hint),
+                )
+            }
+            Arguments::Tokens(tokens) => {
+                let pairs = self.equations(tokens, name)?;
+                Some(Pairs { form: PairForm::Equals, pairs })
+            }
+            Arguments::Broken => None,
+            _ => self.fail(Diagnostic::error(self.span, format!("`{name}` requires at least one argument"))),
+        }
+    }
+
+    fn equations(&mut self, tokens: Vec<Word>, name: &str) -> Option<Vec<NameValue>> {
+        let mut sound = true;
+        let mut pairs = Vec::new();
+        let last = tokens.last().map_or(self.span, |last| last.span);
+        for token in tokens {
+            match arguments::split(&token) {
+                _ if token.text.starts_with('#') => {
+                    let error = Diagnostic::error(token.span.to(last), format!("`#` begins no name in `{name}`"));
+                    return self.fail(error.hint(arguments::COMMENT));
+                }
+                Some((key, value)) if !key.text.is_empty() => pairs.push(NameValue { name: key, value }),
+                Some(_) => {
+                    self.sink.push(Diagnostic::error(token.span, format!("names in `{name}` cannot be blank")));
+                    sound = false;
+                }
+                None => {
+                    let message = format!("`{}` has no `=`: `{name}` expects name=value", shorten(&token.text));
+                    self.sink
+                        .push(Diagnostic::error(token.span, message).hint("put quotes around a value with blanks"));
+                    sound = false;
+                }
+            }
+        }
+        sound.then_some(pairs)
+    }
+
+    fn onbuild(&mut self, trigger: Option<Pair<'_>>) -> Option<Onbuild> {
+        let Some(line) = trigger else {
+            return self.fail(Diagnostic::error(self.span, "`ONBUILD` requires at least one argument"));
+        };
+        let text = format!("{}{}", self.escape, line.as_str());
+        let base = self.place.base + line.as_span().start() - self.place.prefix;
+        let span = self.place.span(&line);
+        let pair = logical(&text, span, self.sink)??;
+        let place = Place { base, ..self.place };
+        let heredocs = std::mem::take(&mut self.heredocs);
+        let mut raw = line.as_str().to_owned();
+        for heredoc in &heredocs {
+            raw.extend(["\n", &heredoc.body, &heredoc.name]);
+        }
+        let end = heredocs.last().map_or(span.end, |last| last.terminator_span.end);
+        let mut walker = Walker { place, escape: self.escape, span, heredocs, sink: self.sink };
+        let keyword = walker.keyword(&pair);
+        let refused = match pair.as_rule() {
+            Syntax::onbuild => Some("chaining `ONBUILD ONBUILD` is not allowed"),
+            Syntax::from => Some("`FROM` is not allowed as an `ONBUILD` trigger"),
+            Syntax::maintainer => Some("`MAINTAINER` is not allowed as an `ONBUILD` trigger"),
+            _ => None,
+        };
+        if let Some(message) = refused {
+            return walker.fail(Diagnostic::error(keyword.span, message));
+        }
+        let header =
+            Header { span: Span::new(span.start, end), text: line.as_str().to_owned(), keyword, comments: Vec::new() };
+        let kind = walker.kind(pair, &header)?;
+        let trigger = Word { text: raw, span: header.span };
+        Some(Onbuild { trigger, instruction: Box::new(Instruction { header, kind }) })
+    }
+}
+
+/// The rest of a comment that begins with a name.
+fn describe(comments: &[Word], name: &str) -> Option<String> {
+    comments.iter().find_map(|comment| comment.text.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned))
+}
+
+/// The beginning of what may be very long.
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
