@@ -14,6 +14,7 @@ use rbuild_core::Digest;
 
 use crate::descriptor::Descriptor;
 
+mod gzip;
 mod header;
 mod name;
 mod pax;

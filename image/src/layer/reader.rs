@@ -18,7 +18,8 @@ use super::{Change, Entry, EntryKind};
 /// The most bytes that the extension headers of one entry may have.
 const LARGEST_EXTENSION: u64 = 1 << 20;
 
-/// Iterates over the changes in a plain tar.
+/// Iterates over the changes in a plain tar. Reads as much as is asked for and no more: give it a
+/// [`io::BufReader`] if each read costs a system call.
 #[derive(Debug)]
 pub struct LayerReader<R> {
     input: Input<R>,

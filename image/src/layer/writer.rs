@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Every byte is hashed once on each side of the compressor (once in all without one), and memory is one buffer plus
-//! the compressor's window. The order of changes is the caller's: sort them by path, parents first.
+//! what the compressor needs for each of its threads. The order of changes is the caller's: sort them by path, parents first.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -16,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use rbuild_core::Digest;
 use sha2::{Digest as _, Sha256};
 
+use super::gzip::GzipWriter;
 use super::header::{Fields, pad};
 use super::{Change, Compression, Entry, EntryKind, Layer, name};
 use crate::descriptor::Descriptor;
@@ -255,7 +256,7 @@ impl<W: Write> Sink<W> {
 
 enum Encoder<W: Write> {
     Plain(Hashed<W>),
-    Gzip(flate2::write::GzEncoder<Hashed<W>>),
+    Gzip(GzipWriter<Hashed<W>>),
     Zstd(zstd::Encoder<'static, Hashed<W>>),
 }
 
@@ -263,11 +264,13 @@ impl<W: Write> Encoder<W> {
     fn new(out: Hashed<W>, compression: Compression) -> io::Result<Self> {
         Ok(match compression {
             Compression::None => Self::Plain(out),
-            Compression::Gzip(level @ 0..=9) => {
-                let builder = flate2::GzBuilder::new().mtime(0).operating_system(255);
-                Self::Gzip(builder.write(out, flate2::Compression::new(level)))
+            Compression::Gzip(level @ 0..=9) => Self::Gzip(GzipWriter::new(out, level, threads())?),
+            Compression::Zstd(level @ 1..=22) => {
+                let mut encoder = zstd::Encoder::new(out, level)?;
+                // With one worker or many zstd cuts its jobs the same; without any it would not.
+                encoder.multithread(u32::try_from(threads()).unwrap_or(1))?;
+                Self::Zstd(encoder)
             }
-            Compression::Zstd(level @ 1..=22) => Self::Zstd(zstd::Encoder::new(out, level)?),
             Compression::Gzip(_) | Compression::Zstd(_) => {
                 let text = format!("{compression:?} is not a compression level (gzip: 0 to 9, zstd: 1 to 22)");
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -298,6 +301,13 @@ impl<W: Write> std::fmt::Debug for Encoder<W> {
     }
 }
 
+/// How many threads compress. The bytes do not depend on it.
+fn threads() -> usize {
+    // More than this many outrun every disk and network, and each has its buffers.
+    const ENOUGH: usize = 16;
+    std::thread::available_parallelism().map_or(1, usize::from).min(ENOUGH)
+}
+
 /// An output whose bytes are counted and hashed on the way.
 #[derive(Debug)]
 struct Hashed<W> {
@@ -316,5 +326,25 @@ impl<W: Write> Write for Hashed<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What [`Encoder::new`] relies on.
+    #[test]
+    fn zstd_makes_the_same_bytes_with_any_number_of_workers() {
+        let noise = |number: u32| (number.wrapping_mul(2_654_435_761) >> 13) as u8 & 0x1f;
+        let data: Vec<u8> = (0..30_000_000).map(noise).collect();
+        let pack = |workers, step| {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.multithread(workers).unwrap();
+            data.chunks(step).for_each(|chunk| encoder.write_all(chunk).unwrap());
+            encoder.finish().unwrap()
+        };
+        let expected = pack(1, 128 << 10);
+        assert!(pack(2, 128 << 10) == expected && pack(7, 1_000_000) == expected);
     }
 }
