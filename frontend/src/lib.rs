@@ -24,7 +24,7 @@ pub use ast::Dockerfile;
 pub use check::check;
 pub use diagnostic::{Diagnostic, Label, Severity};
 pub use ignore::{Glob, GlobError, IgnoreFile, Match, Pattern, Stars, clean};
-pub use lower::{CacheUse, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage};
+pub use lower::{CacheUse, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage, lower};
 pub use parse::{parse, parse_trigger};
 pub use rbuild_core::Span;
 pub use source::{Position, Source};

@@ -1,5 +1,150 @@
 //! What must be built for a Dockerfile?
+//!
+//! The syntax tree, the options and what the base images say become a build graph. Nothing is read, run or fetched here
+//! but image configurations, through [`ResolveImage`].
+//!
+//! ```text
+//! globals ── variables of FROM lines                                        all stages
+//! plan    ── what each stage starts from, what a --from means               all stages
+//! images  ── which stages and images the target needs; ONBUILD triggers     from the target
+//! stage   ── instruction after instruction over a State                     stages that are needed
+//!            ├── run, copy      vertices
+//!            └── metadata       configuration and history
+//! ```
+//!
+//! All mistakes are reported, as far as one does not hide the next: those of `FROM` lines before any image is asked for,
+//! those of instructions together once all images are known. Stages the target does not need are not looked at.
+//!
+//! Vertices depend on nothing but what their instruction says: each `COPY` has a selection of the context of its own.
 
+mod copy;
+mod environment;
+mod globals;
+mod history;
+mod images;
+mod metadata;
+mod mode;
+mod notes;
 mod options;
+mod owner;
+mod plan;
+mod run;
+mod signal;
+mod stage;
+mod title;
+
+use std::collections::{HashMap, HashSet};
 
 pub use options::{CacheUse, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage};
+use rbuild_core::Platform;
+use rbuild_image::ImageConfig;
+use rbuild_solver::graph::{Graph, Output};
+
+use crate::Diagnostic;
+use crate::ast::{Dockerfile, Kind};
+use globals::{Globals, build_arg};
+use images::Images;
+use notes::Notes;
+use plan::Plan;
+use stage::State;
+
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// Turns a Dockerfile into a build graph.
+///
+/// # Errors
+/// If the file or the options are wrong, or an image cannot be resolved.
+pub async fn lower<R: ResolveImage>(
+    file: &Dockerfile,
+    options: &LowerOptions,
+    images: &R,
+) -> Result<Lowered, LowerError<R::Error>>
+where
+    R::Error: std::error::Error + 'static,
+{
+    let mut notes = Notes::new(file);
+    let globals = Globals::new(file, options, &mut notes);
+    let mut plan = Plan::new(file, options, &globals, &mut notes);
+    let target = plan.target(options);
+    let (Some(target), false) = (notes.take(target), notes.is_wrong()) else {
+        return Err(LowerError::Mistakes(notes.finish().0));
+    };
+    let needs = images::needs(&mut plan, target, &options.platform, images, &mut notes).await?;
+    globals::unused(options, &declared(file, &globals), &mut notes);
+    let mut lowering = Lowering {
+        options,
+        escape: file.directives.escape,
+        proxies: globals::proxies(options),
+        hostname: build_arg(options, "BUILDKIT_SANDBOX_HOSTNAME").map_or_else(|| HOSTNAME.to_owned(), Into::into),
+        cache_namespace: build_arg(options, "BUILDKIT_CACHE_MOUNT_NS").map(Into::into),
+        globals: &globals,
+        plan: &plan,
+        images: &needs.images,
+        notes,
+        graph: Graph::new(),
+        built: plan.stages.iter().map(|_| None).collect(),
+        image_vertices: HashMap::new(),
+        scratch: None,
+    };
+    for (index, _) in needs.stages.iter().enumerate().filter(|(_, needed)| **needed) {
+        lowering.stage(index);
+    }
+    lowering.finish(target).map_err(LowerError::Mistakes)
+}
+
+/// The work in progress.
+struct Lowering<'a> {
+    options: &'a LowerOptions,
+    escape: char,
+    globals: &'a Globals,
+    plan: &'a Plan<'a>,
+    images: &'a Images,
+    proxies: Vec<(String, String)>,
+    hostname: String,
+    cache_namespace: Option<String>,
+    notes: Notes<'a>,
+    graph: Graph,
+    built: Vec<Option<State>>,
+    image_vertices: HashMap<(String, Platform), Output>,
+    scratch: Option<Output>,
+}
+
+impl Lowering<'_> {
+    fn finish(self, target: usize) -> Result<Lowered, Vec<Diagnostic>> {
+        let config = self.target_config(target);
+        let result = self.built[target].as_ref().expect("the target needs itself").root;
+        let wrong = self.notes.is_wrong();
+        let (mistakes, warnings) = self.notes.finish();
+        if wrong {
+            return Err(mistakes);
+        }
+        Ok(Lowered { graph: self.graph, result, config, source_date_epoch: self.globals.epoch, warnings })
+    }
+
+    fn target_config(&self, target: usize) -> ImageConfig {
+        let mut config = self.image_config(target);
+        config.config.labels.extend(self.options.labels.clone());
+        // An image for another platform than it was asked for keeps saying so.
+        let (stage, wanted) = (&self.plan.stages[target].platform, &self.options.platform);
+        let same = (&config.os, &config.architecture) == (&wanted.os, &wanted.arch);
+        if config.os.is_empty() || (&config.os, &config.architecture) == (&stage.os, &stage.arch) {
+            config.os.clone_from(&wanted.os);
+            config.architecture.clone_from(&wanted.arch);
+            if wanted.variant.is_some() || !same {
+                config.variant.clone_from(&wanted.variant);
+            }
+        }
+        config
+    }
+}
+
+/// All names that some `ARG` of the file declares.
+fn declared(file: &Dockerfile, globals: &Globals) -> HashSet<String> {
+    let instructions = file.stages.iter().flat_map(|stage| &stage.instructions);
+    let declarations = instructions.filter_map(|instruction| match &instruction.kind {
+        Kind::Arg(arg) => Some(&arg.declarations),
+        _ => None,
+    });
+    let names = declarations.flatten().map(|declaration| declaration.name.text.clone());
+    names.chain(globals.declared.iter().cloned()).collect()
+}

@@ -132,6 +132,12 @@ pub fn parse(word: &Word, expand: &mut Expand<'_>) -> Result<RunMount, Diagnosti
     options.finish()
 }
 
+/// The value of `from`, which never has variables; nothing where the mount is malformed, [`parse`] says how.
+pub(crate) fn from(word: &Word) -> Option<Word> {
+    let fields = fields(word).ok()?;
+    fields.into_iter().rfind(|field| field.key() == "from").and_then(|field| field.value)
+}
+
 /// Finds the mistakes that can be seen before values are known.
 pub(crate) fn check(word: &Word, escape: char) -> Result<(), Diagnostic> {
     let mut deferred = false;

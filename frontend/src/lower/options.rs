@@ -118,7 +118,7 @@ pub enum LowerError<E: std::error::Error + 'static> {
         /// What the Dockerfile calls it, variables expanded.
         name: String,
         /// For which platform it was wanted.
-        platform: Platform,
+        platform: Box<Platform>,
         /// The `FROM`, `--from` or `from=` that wants it.
         span: Span,
         /// A stage that may have been meant.

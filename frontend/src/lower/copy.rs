@@ -1,0 +1,346 @@
+//! What does a `COPY` or `ADD` copy, and where to?
+
+use rbuild_core::Span;
+use rbuild_solver::graph::{
+    CopyAction, CopySource, FileAction, FileOp, LocalOp, Mode, Op, Origin, Output, Owner, Unpack,
+};
+
+use super::Lowering;
+use super::history::LayerKind;
+use super::mode::chmod;
+use super::owner::{chown, is_numeric};
+use super::plan::{Provider, Step};
+use super::stage::State;
+use super::title::upper_keyword;
+use crate::Diagnostic;
+use crate::ast::{self, Add, Copy, CopyFlags, Spanned, Word};
+use crate::expand::Expander;
+use crate::ignore::{Glob, IgnoreFile, Stars, clean};
+
+/// What `COPY` and `ADD` have in common.
+struct Request<'ast> {
+    keyword: &'static str,
+    flags: &'ast CopyFlags,
+    sources: &'ast [ast::CopySource],
+    destination: &'ast Word,
+    provider: Provider,
+    parents: bool,
+    unpack: Unpack,
+}
+
+/// The flags with a meaning for both, expanded.
+#[derive(Default)]
+struct Flags {
+    owner: Option<Owner>,
+    mode: Option<Mode>,
+    exclude: Vec<String>,
+    /// As history entries have them.
+    text: String,
+}
+
+/// The sources, expanded.
+struct Sources {
+    /// Of the input that `FileOp` counts as 1.
+    items: Vec<CopySource>,
+    /// Every source as it is written in history entries.
+    written: Vec<String>,
+}
+
+impl Lowering<'_> {
+    pub(super) fn copy_files(
+        &mut self,
+        state: &mut State,
+        index: usize,
+        step: &Step<'_>,
+        copy: &Copy,
+    ) -> Result<(), Diagnostic> {
+        let provider = match &copy.from {
+            Some(from) => self.plan.provider(from, index)?,
+            None => Provider::Local("context".to_owned()),
+        };
+        let request = Request {
+            keyword: "COPY",
+            flags: &copy.flags,
+            sources: &copy.sources,
+            destination: &copy.destination,
+            provider,
+            parents: copy.parents.is_some_and(|parents| parents.value),
+            unpack: Unpack::Never,
+        };
+        self.files(state, index, step, &request)
+    }
+
+    pub(super) fn add_files(
+        &mut self,
+        state: &mut State,
+        index: usize,
+        step: &Step<'_>,
+        add: &Add,
+    ) -> Result<(), Diagnostic> {
+        if let Some(checksum) = &add.checksum {
+            return Err(Diagnostic::error(checksum.span, "`ADD --checksum` is not supported"));
+        }
+        if let Some(Spanned { span, .. }) = add.keep_git_dir {
+            return Err(Diagnostic::error(span, "`ADD --keep-git-dir` is not supported"));
+        }
+        let unpack = add.unpack.is_none_or(|unpack| unpack.value);
+        let request = Request {
+            keyword: "ADD",
+            flags: &add.flags,
+            sources: &add.sources,
+            destination: &add.destination,
+            provider: Provider::Local("context".to_owned()),
+            parents: false,
+            unpack: if unpack { Unpack::Archives } else { Unpack::Never },
+        };
+        self.files(state, index, step, &request)
+    }
+
+    fn files(
+        &mut self,
+        state: &mut State,
+        index: usize,
+        step: &Step<'_>,
+        request: &Request<'_>,
+    ) -> Result<(), Diagnostic> {
+        let flags = self.flags(state, request)?;
+        let sources = self.sources(state, request)?;
+        let (destination, into_directory) = self.destination(state, request, sources.written.len())?;
+        let text = format!("{}{} {} {destination}", request.keyword, flags.text, sources.written.join(" "));
+        let span = step.instruction.header.span;
+        let input = self.copied_from(request, &sources, &flags.exclude, span);
+        let action = CopyAction {
+            sources: sources.items,
+            destination: state.absolute(&destination),
+            into_directory,
+            owner: flags.owner,
+            mode: flags.mode,
+            preserve_owner: matches!(request.provider, Provider::Stage(_) | Provider::Image(_)),
+            unpack: request.unpack,
+            parents: request.parents,
+            exclude: flags.exclude,
+            wildcards: true,
+            mtime: self.globals.epoch,
+        };
+        let title = self.copy_title(state, &step.instruction.header.text);
+        let origin = self.origin(state, index, step, &title);
+        let link = request.flags.link.is_some_and(|link| link.value) && action.owner.as_ref().is_none_or(is_numeric);
+        state.root = self.copied(state.root, input, action, link, origin);
+        state.record(text, LayerKind::Files);
+        Ok(())
+    }
+
+    fn flags(&mut self, state: &State, request: &Request<'_>) -> Result<Flags, Diagnostic> {
+        let mut flags = Flags { exclude: excludes(&request.flags.exclude)?, ..Flags::default() };
+        if request.parents {
+            flags.text.push_str(" --parents");
+        }
+        if let Some((text, span)) = self.optional(state, request.flags.chown.as_ref())? {
+            flags.owner = chown(&text, span)?;
+            flags.text.extend([" --chown=", &text]);
+        }
+        if let Some((text, span)) = self.optional(state, request.flags.chmod.as_ref())? {
+            flags.mode = Some(chmod(&text, span)?);
+            flags.text.extend([" --chmod=", &text]);
+        }
+        Ok(flags)
+    }
+
+    /// The destination as written, and whether that makes it a directory.
+    fn destination(
+        &mut self,
+        state: &State,
+        request: &Request<'_>,
+        sources: usize,
+    ) -> Result<(String, bool), Diagnostic> {
+        let destination = self.expand(state, request.destination)?;
+        let directory = matches!(destination.as_str(), "" | "." | "..")
+            || ["/", "/.", "/.."].iter().any(|end| destination.ends_with(end));
+        if sources > 1 && !directory {
+            let message =
+                format!("with several sources the destination is a directory: `{destination}` must end in `/`");
+            return Err(Diagnostic::error(request.destination.span, message).hint(format!("write `{destination}/`")));
+        }
+        Ok((destination, directory))
+    }
+
+    /// The root with the files in it: `--link` puts them into a layer that does not depend on what is below.
+    fn copied(
+        &mut self,
+        root: Output,
+        input: Option<Output>,
+        action: CopyAction,
+        link: bool,
+        origin: Origin,
+    ) -> Output {
+        let below = if link { self.scratch() } else { root };
+        let inputs: Vec<_> = [below].into_iter().chain(input).collect();
+        let op = Op::File(FileOp { actions: vec![FileAction::Copy(action)] });
+        if !link {
+            return self.add(op, &inputs, origin);
+        }
+        let merge = Origin { title: origin.title.replacen("] ", "] LINK ", 1), ..origin.clone() };
+        let layer = self.add(op, &inputs, origin);
+        self.add(Op::Merge, &[root, layer], merge)
+    }
+
+    /// The input that the paths are in, if there are paths.
+    fn copied_from(
+        &mut self,
+        request: &Request<'_>,
+        sources: &Sources,
+        exclude: &[String],
+        span: Span,
+    ) -> Option<Output> {
+        let paths = sources.items.iter().filter_map(|source| match source {
+            CopySource::Path { path, .. } => Some(path.clone()),
+            CopySource::Inline { .. } => None,
+        });
+        let mut include: Vec<_> = paths.collect();
+        if include.is_empty() {
+            return None;
+        }
+        if include.iter().any(String::is_empty) {
+            include.clear();
+        }
+        let platform = self.options.platform.clone();
+        let local =
+            |name| LocalOp { name, include, wildcards: true, parents: request.parents, exclude: exclude.to_vec() };
+        Some(self.provide(&request.provider, &platform, span, local))
+    }
+
+    fn sources(&mut self, state: &State, request: &Request<'_>) -> Result<Sources, Diagnostic> {
+        let mut sources = Sources { items: Vec::new(), written: Vec::new() };
+        for source in request.sources {
+            match source {
+                ast::CopySource::Path(word) => {
+                    let written = self.expand(state, word)?;
+                    sources.items.push(self.path_source(request, word, &written)?);
+                    sources.written.push(written);
+                }
+                ast::CopySource::Heredoc(heredoc) => {
+                    let lookup = |name: &str| state.env.value(name).map(str::to_owned);
+                    let body = Expander { escape: self.escape, lookup: &lookup }.body(heredoc)?;
+                    self.undefined(state, &body.undefined);
+                    let (name, data) = (heredoc.name.clone(), body.value.into_bytes());
+                    sources.items.push(CopySource::Inline { name, data });
+                    sources.written.push(format!("<<{}", heredoc.name));
+                }
+            }
+        }
+        Ok(sources)
+    }
+
+    fn path_source(&self, request: &Request<'_>, word: &Word, written: &str) -> Result<CopySource, Diagnostic> {
+        if let Some(kind) = remote(written) {
+            return Err(match request.keyword {
+                "ADD" => Diagnostic::error(word.span, format!("`ADD` of a {kind} is not supported: `{written}`")),
+                _ => Diagnostic::error(word.span, format!("`COPY` cannot copy a {kind}: `{written}`"))
+                    .hint("`ADD` is for remote sources"),
+            });
+        }
+        let stars = if request.parents { Stars::Deep } else { Stars::Shallow };
+        let path = if request.parents { pivoted(written) } else { below_root(written) };
+        if let Err(error) = Glob::new(&path, stars) {
+            return Err(Diagnostic::error(word.span, format!("malformed pattern `{written}`: {error}"))
+                .hint("write `[[]` for a bracket in a file name"));
+        }
+        Ok(CopySource::Path { input: 1, path, written: written.to_owned() })
+    }
+
+    fn optional(&mut self, state: &State, word: Option<&Word>) -> Result<Option<(String, Span)>, Diagnostic> {
+        let Some(word) = word else { return Ok(None) };
+        let text = self.expand(state, word)?;
+        Ok((!text.is_empty()).then_some((text, word.span)))
+    }
+
+    /// The instruction with its variables replaced, as far as that is possible.
+    fn copy_title(&self, state: &State, text: &str) -> String {
+        let title = upper_keyword(text);
+        let word = Word { text: title.clone(), span: Span::default() };
+        super::globals::expand(self.escape, &state.env, &word).map_or(title, |expanded| expanded.value)
+    }
+}
+
+fn excludes(words: &[Word]) -> Result<Vec<String>, Diagnostic> {
+    IgnoreFile::new(words.iter().map(|word| word.text.as_str())).map_err(|(place, error)| {
+        let word = &words[place];
+        Diagnostic::error(word.span, format!("malformed pattern `{}`: {error}", word.text))
+    })?;
+    Ok(words.iter().map(|word| word.text.clone()).collect())
+}
+
+/// What a source is if it is not a path.
+fn remote(source: &str) -> Option<&'static str> {
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| source.starts_with(prefix));
+    let before_fragment = source.split(['#', '?']).next().unwrap_or_default();
+    let is_http = starts(&["http://", "https://"]);
+    // `git@host:path`, the way ssh writes it.
+    let host_and_path = source.strip_prefix("git@").and_then(|rest| rest.split_once(':'));
+    if starts(&["git://", "ssh://"])
+        || host_and_path.is_some_and(|(host, _)| !host.contains('/'))
+        || is_http && before_fragment.ends_with(".git")
+    {
+        return Some("git repository");
+    }
+    is_http.then_some("URL")
+}
+
+/// The path below the root of its input, which `..` cannot leave; empty is the root itself.
+fn below_root(path: &str) -> String {
+    clean(&format!("/{path}"))[1..].to_owned()
+}
+
+/// The same for `--parents`: the first `/./` stays, as the place from which directories are kept.
+fn pivoted(path: &str) -> String {
+    match path.split_once("/./") {
+        None => below_root(path),
+        Some((before, after)) => match below_root(before) {
+            before if before.is_empty() => format!("./{}", below_root(after)),
+            before => format!("{before}/./{}", below_root(after)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_stay_below_their_root() {
+        for (path, expected) in [
+            ("a", "a"),
+            ("/a/", "a"),
+            ("../a", "a"),
+            ("d/../../../a", "a"),
+            (".", ""),
+            ("./*", "*"),
+            ("/", ""),
+            ("", ""),
+        ] {
+            assert_eq!(below_root(path), expected, "{path}");
+        }
+        for (path, expected) in
+            [("x/y", "x/y"), ("./x", "x"), ("x/./y", "x/./y"), ("/./y/", "./y"), ("../x/./../y/./z", "x/./y/z")]
+        {
+            assert_eq!(pivoted(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn remote_sources_are_recognised() {
+        for (source, expected) in [
+            ("https://example.com/a.tar", Some("URL")),
+            ("http://example.com/a.git.tar", Some("URL")),
+            ("https://example.com/a.git", Some("git repository")),
+            ("https://example.com/a.git#main:sub", Some("git repository")),
+            ("git@example.com:a/b", Some("git repository")),
+            ("git@home/a:b", None),
+            ("ssh://git@example.com/a", Some("git repository")),
+            ("httpd.conf", None),
+            ("a.git", None),
+        ] {
+            assert_eq!(remote(source), expected, "{source}");
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! What becomes of one stage?
+//!
+//! Its instructions are lowered in order over a [`State`], which a stage built on it starts from.
+
+use rbuild_core::{Platform, Span};
+use rbuild_image::{History, ImageConfig, RuntimeConfig};
+use rbuild_solver::graph::{FileAction, FileOp, ImageOp, LocalOp, Op, Origin, Output};
+
+use super::Lowering;
+use super::environment::Environment;
+use super::globals::{NOT_IN_ENVIRONMENT, expand};
+use super::history::{self, LayerKind};
+use super::options::CacheUse;
+use super::owner;
+use super::plan::{Provider, Step, Trigger};
+use super::title::Titles;
+use crate::ast::{Instruction, Kind, Spanned, Word};
+use crate::ignore::clean;
+use crate::rule::Rule;
+use crate::suggest::did_you_mean;
+use crate::{Diagnostic, lower::metadata};
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A stage so far.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    /// The root file system.
+    pub(super) root: Output,
+    /// The image's configuration; `history` and `config.env` are filled in when it is done.
+    pub(super) image: ImageConfig,
+    /// The variables of the image.
+    pub(super) image_env: Environment,
+    /// The variables of a `RUN`: those of the image and the declared arguments, whichever line came last.
+    pub(super) env: Environment,
+    /// Declared arguments, for history entries; the value counts if `env` has none.
+    pub(super) args: Environment,
+    pub(super) platform: Platform,
+    /// Whether some `CMD` of this stage set the command.
+    pub(super) own_command: bool,
+    /// Whether some `WORKDIR` of the file set the directory.
+    pub(super) own_directory: bool,
+    pub(super) cache: bool,
+    pub(super) titles: Titles,
+    history: Vec<History>,
+    /// The history below `history`.
+    below: Below,
+}
+
+/// Whose history a stage continues.
+#[derive(Clone, Debug)]
+enum Below {
+    Image(Vec<History>),
+    Stage(usize),
+}
+
+impl State {
+    pub(super) fn config(&mut self) -> &mut RuntimeConfig {
+        &mut self.image.config
+    }
+
+    /// Where relative paths start.
+    pub(super) fn directory(&self) -> &str {
+        match self.image.config.working_dir.as_str() {
+            "" => "/",
+            directory => directory,
+        }
+    }
+
+    /// Adds a history entry.
+    pub(super) fn record(&mut self, text: String, layer: LayerKind) {
+        self.history.push(history::entry(text, layer));
+    }
+
+    /// The command line of a shell form.
+    pub(super) fn in_shell(&self, command: String) -> Vec<String> {
+        let mut args = match &self.image.config.shell {
+            Some(shell) if !shell.is_empty() => shell.clone(),
+            _ => vec!["/bin/sh".to_owned(), "-c".to_owned()],
+        };
+        args.push(command);
+        args
+    }
+
+    /// Joins a path to the working directory.
+    pub(super) fn absolute(&self, path: &str) -> String {
+        if path.starts_with('/') { clean(path) } else { clean(&format!("{}/{path}", self.directory())) }
+    }
+}
+
+impl Lowering<'_> {
+    /// Lowers a stage whose needs are lowered.
+    pub(super) fn stage(&mut self, index: usize) {
+        let mut state = self.start(index);
+        let plan = self.plan;
+        let stage = &plan.stages[index];
+        for step in &stage.steps {
+            let instruction = step.instruction.as_ref();
+            if step.trigger == Trigger::Image {
+                self.notes.enter_trigger(stage.base_span(), instruction);
+            }
+            let result = self.instruction(&mut state, index, step);
+            self.notes.take(result);
+            self.notes.leave_trigger();
+        }
+        self.built[index] = Some(state);
+    }
+
+    /// The finished configuration of a stage.
+    pub(super) fn image_config(&self, index: usize) -> ImageConfig {
+        let built = |index: usize| self.built[index].as_ref().expect("stages are lowered before what needs them");
+        let state = built(index);
+        let mut image = state.image.clone();
+        image.config.env = state.image_env.to_config();
+        let mut parts = vec![&state.history];
+        let mut below = &state.below;
+        image.history = loop {
+            match below {
+                Below::Image(history) => break history.clone(),
+                Below::Stage(index) => {
+                    parts.push(&built(*index).history);
+                    below = &built(*index).below;
+                }
+            }
+        };
+        image.history.extend(parts.into_iter().rev().flatten().cloned());
+        image
+    }
+
+    /// The root file system a provider stands for, as input of a vertex; `local` says which files of a directory.
+    pub(super) fn provide(
+        &mut self,
+        provider: &Provider,
+        platform: &Platform,
+        span: Span,
+        local: impl FnOnce(String) -> LocalOp,
+    ) -> Output {
+        match provider {
+            Provider::Nothing => self.scratch(),
+            Provider::Stage(index) => {
+                self.built[*index].as_ref().expect("stages are lowered before what needs them").root
+            }
+            Provider::Image(name) => {
+                let title = format!("FROM {}", self.image_title(name));
+                self.image(name, platform, Origin { title, spans: vec![span], ignore_cache: false })
+            }
+            Provider::Local(name) => self.local(local(name.clone()), span),
+        }
+    }
+
+    /// A selection of a directory.
+    pub(super) fn local(&mut self, op: LocalOp, span: Span) -> Output {
+        let title = match op.name.as_str() {
+            "context" => "[internal] load build context".to_owned(),
+            name => format!("[internal] load build context {name}"),
+        };
+        self.add(Op::Local(op), &[], Origin { title, spans: vec![span], ignore_cache: false })
+    }
+
+    pub(super) fn scratch(&mut self) -> Output {
+        if let Some(scratch) = self.scratch {
+            return scratch;
+        }
+        let scratch =
+            self.add(Op::Scratch, &[], Origin { title: "[internal] scratch".to_owned(), ..Origin::default() });
+        self.scratch = Some(scratch);
+        scratch
+    }
+
+    pub(super) fn add(&mut self, op: Op, inputs: &[Output], origin: Origin) -> Output {
+        self.graph.add(op, inputs, origin).expect("all inputs were added to this graph before")
+    }
+
+    /// The origin of an instruction's vertex, with the next step number.
+    pub(super) fn origin(&self, state: &mut State, index: usize, step: &Step<'_>, text: &str) -> Origin {
+        let title = state.titles.next(text, step.trigger != Trigger::No);
+        let from_image = step.trigger == Trigger::Image;
+        let span = if from_image { self.plan.stages[index].stage.header.span } else { step.instruction.header.span };
+        Origin { title, spans: vec![span], ignore_cache: !state.cache }
+    }
+
+    /// Expands a word where the stage is now; variables without a value are worth a warning.
+    pub(super) fn expand(&mut self, state: &State, word: &Word) -> Result<String, Diagnostic> {
+        let expanded = expand(self.escape, &state.env, word)?;
+        self.undefined(state, &expanded.undefined);
+        Ok(expanded.value)
+    }
+
+    pub(super) fn undefined(&mut self, state: &State, variables: &[Spanned<String>]) {
+        for Spanned { value: name, span } in variables {
+            if state.args.has(name) || NOT_IN_ENVIRONMENT.contains(&name.as_str()) {
+                continue;
+            }
+            let hint = if self.globals.has(name) {
+                Some(format!("write `ARG {name}` in this stage to use the global argument"))
+            } else if self.notes.is_long() {
+                None
+            } else {
+                did_you_mean(name, state.env.names())
+            };
+            let message = format!("`${name}` is not defined here, it becomes nothing");
+            self.notes.warn(Diagnostic::warning(Rule::UndefinedVar, *span, message).hint_if(hint));
+        }
+    }
+
+    fn start(&mut self, index: usize) -> State {
+        let plan = self.plan;
+        let stage = &plan.stages[index];
+        let name = stage.stage.from.name.as_ref();
+        let label = match (plan.stages.len(), name) {
+            (1, _) => String::new(),
+            (_, Some(name)) => name.word.text.clone(),
+            (_, None) => format!("stage-{index}"),
+        };
+        let layers = stage.steps.iter().filter(|step| makes_layer(&step.instruction)).count();
+        let from_image = usize::from(matches!(stage.provider, Provider::Image(_)));
+        let mut titles = Titles::new(label, layers + from_image);
+        let cache = match &self.options.cache {
+            CacheUse::All => true,
+            CacheUse::None => false,
+            CacheUse::AllBut(stages) => {
+                let is_named = |other: &String| name.is_some_and(|name| name.name.eq_ignore_ascii_case(other));
+                !stages.iter().any(is_named)
+            }
+        };
+        let span = stage.base_span();
+        match &stage.provider {
+            Provider::Stage(base) => {
+                let base_state = self.built[*base].as_ref().expect("stages are lowered before what needs them");
+                let mut state = State {
+                    history: Vec::new(),
+                    below: Below::Stage(*base),
+                    own_command: false,
+                    platform: stage.platform.clone(),
+                    cache,
+                    titles,
+                    ..base_state.without_history()
+                };
+                state.config().on_build.clear();
+                state
+            }
+            Provider::Image(name) => {
+                let title = titles.next(&format!("FROM {}", self.image_title(name)), false);
+                let spans = vec![stage.stage.header.span];
+                let root = self.image(name, &stage.platform, Origin { title, spans, ignore_cache: false });
+                let config = self.images.find(name, &stage.platform).map(|image| image.config.clone());
+                let config = config.unwrap_or_else(|| ImageConfig::scratch(&stage.platform));
+                self.check_platform(name, &config, &stage.platform, span);
+                State::new(root, config, stage.platform.clone(), cache, titles)
+            }
+            Provider::Nothing | Provider::Local(_) => {
+                let everything =
+                    |name| LocalOp { name, include: Vec::new(), wildcards: false, parents: false, exclude: Vec::new() };
+                let root = self.provide(&stage.provider, &stage.platform, span, everything);
+                let mut config = ImageConfig::scratch(&stage.platform);
+                config.config.working_dir = "/".to_owned();
+                State::new(root, config, stage.platform.clone(), cache, titles)
+            }
+        }
+    }
+
+    fn image(&mut self, name: &str, platform: &Platform, origin: Origin) -> Output {
+        let key = (name.to_owned(), platform.clone());
+        if let Some(output) = self.image_vertices.get(&key) {
+            return *output;
+        }
+        let Some(image) = self.images.find(name, platform) else { return self.scratch() };
+        let op = ImageOp { id: image.id, name: name.to_owned(), platform: platform.clone() };
+        let output =
+            if image.config.rootfs.diff_ids.is_empty() { self.scratch() } else { self.add(Op::Image(op), &[], origin) };
+        self.image_vertices.insert(key, output);
+        output
+    }
+
+    fn image_title(&self, name: &str) -> String {
+        name.parse::<rbuild_image::Reference>().map_or_else(|_| name.to_owned(), |reference| reference.to_string())
+    }
+
+    fn check_platform(&mut self, name: &str, config: &ImageConfig, wanted: &Platform, span: Span) {
+        let found = config.platform();
+        if found.os.is_empty() || (&found.os, &found.arch) == (&wanted.os, &wanted.arch) {
+            return;
+        }
+        let message = format!("`{name}` is for {found}, not for {wanted}");
+        self.notes.warn(Diagnostic::warning(Rule::InvalidBaseImagePlatform, span, message));
+    }
+
+    fn instruction(&mut self, state: &mut State, index: usize, step: &Step<'_>) -> Result<(), Diagnostic> {
+        match &step.instruction.kind {
+            Kind::Add(add) => self.add_files(state, index, step, add),
+            Kind::Copy(copy) => self.copy_files(state, index, step, copy),
+            Kind::Run(run) => self.run(state, index, step, run),
+            Kind::Workdir(path) => self.workdir(state, index, step, path),
+            Kind::Arg(arg) => self.arg(state, arg),
+            Kind::Env(pairs) => self.env(state, pairs),
+            Kind::Label(pairs) => self.label(state, pairs),
+            Kind::Expose(words) => self.expose(state, words),
+            Kind::Stopsignal(word) => self.stopsignal(state, word),
+            Kind::User(word) => self.user(state, word),
+            Kind::Volume(words) => self.volume(state, words),
+            Kind::Cmd(_)
+            | Kind::Entrypoint(_)
+            | Kind::Healthcheck(_)
+            | Kind::Maintainer(_)
+            | Kind::Onbuild(_)
+            | Kind::Shell(_) => {
+                metadata::record(state, &step.instruction);
+                Ok(())
+            }
+        }
+    }
+
+    fn workdir(&mut self, state: &mut State, index: usize, step: &Step<'_>, word: &Word) -> Result<(), Diagnostic> {
+        let path = self.expand(state, word)?;
+        // `check` sees what is constant.
+        let has_values = word.text.contains('$');
+        if !state.own_directory && !path.starts_with('/') && has_values {
+            let message = format!("relative `WORKDIR {path}` depends on where the base image starts");
+            self.notes.warn(Diagnostic::warning(Rule::WorkdirRelativePath, word.span, message));
+        }
+        state.own_directory = true;
+        let path = state.absolute(&path);
+        state.config().working_dir.clone_from(&path);
+        let text = format!("WORKDIR {path}");
+        if path == "/" {
+            state.record(text, LayerKind::None);
+            return Ok(());
+        }
+        let action = FileAction::MakeDirectory {
+            path,
+            owner: owner::owner(&state.image.config.user),
+            mtime: self.globals.epoch,
+        };
+        let origin = self.origin(state, index, step, &text);
+        state.root = self.add(Op::File(FileOp { actions: vec![action] }), &[state.root], origin);
+        state.record(text, LayerKind::Directory);
+        Ok(())
+    }
+}
+
+impl State {
+    fn new(root: Output, mut image: ImageConfig, platform: Platform, cache: bool, titles: Titles) -> Self {
+        let history = std::mem::take(&mut image.history);
+        let mut image_env = Environment::from_config(&std::mem::take(&mut image.config.env));
+        if !image_env.has("PATH") && image.os != "windows" {
+            image_env.set("PATH", DEFAULT_PATH);
+        }
+        image.created = None;
+        image.rootfs = rbuild_image::RootFs::default();
+        // What else old Docker versions wrote is about the container the image was made in.
+        image.other.retain(|name, _| matches!(name.as_str(), "os.version" | "os.features"));
+        image.config.other.clear();
+        image.config.on_build.clear();
+        Self {
+            root,
+            env: image_env.clone(),
+            image,
+            image_env,
+            args: Environment::default(),
+            platform,
+            own_command: false,
+            own_directory: false,
+            cache,
+            titles,
+            history: Vec::new(),
+            below: Below::Image(history),
+        }
+    }
+
+    /// A copy that leaves out what a stage built on this one does not take over.
+    fn without_history(&self) -> Self {
+        Self {
+            root: self.root,
+            image: self.image.clone(),
+            image_env: self.image_env.clone(),
+            env: self.env.clone(),
+            args: self.args.clone(),
+            platform: self.platform.clone(),
+            own_command: self.own_command,
+            own_directory: self.own_directory,
+            cache: self.cache,
+            titles: Titles::default(),
+            history: Vec::new(),
+            below: Below::Image(Vec::new()),
+        }
+    }
+}
+
+/// Whether the instruction counts as a step.
+fn makes_layer(instruction: &Instruction) -> bool {
+    matches!(instruction.kind, Kind::Add(_) | Kind::Copy(_) | Kind::Run(_) | Kind::Workdir(_))
+}

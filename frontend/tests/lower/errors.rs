@@ -1,0 +1,147 @@
+//! Which mistakes are found, where, and which uses are worth a warning?
+
+use super::*;
+
+#[test]
+fn mistakes_are_reported_with_their_lines() {
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "FROM busybox\nARG M=99999\nCOPY --chmod=$M a /a\n",
+            &["3: invalid mode `99999` in `--chmod` [an octal mode is between 0 and 07777]"],
+        ),
+        ("FROM busybox\nENV P=notaport\nEXPOSE $P\n", &["3: "]),
+        ("ARG NOTHING\nFROM ${NOTHING}\nRUN true\n", &["2: `${NOTHING}` names no image: it expands to nothing"]),
+        ("FROM busybox\nENV A=1\nLABEL x=${A:?}\"${B:?no b}\"\n", &["3: `B`: no b"]),
+        (
+            "FROM busybox AS a\nCOPY --from=b /p /p\nFROM busybox AS b\nCOPY --from=a /p /p\n",
+            &["2: circular dependency: stage `b` needs this stage itself"],
+        ),
+        (
+            "FROM busybox AS a\nCOPY --from=b /p /p\nFROM a AS b\nRUN --mount=from=a,target=/m true\n",
+            &["2: circular dependency: stage `b` needs this stage itself"],
+        ),
+        ("FROM busybox AS a\nCOPY --from=a /p /p\n", &["2: circular dependency: the stage copies from itself as `a`"]),
+        (
+            "FROM busybox AS a\nCOPY --from=1 /p /p\nFROM busybox AS b\nFROM a\n",
+            &["2: stage `1` is defined later, only earlier stages can be used"],
+        ),
+        ("FROM busybox\nCOPY --from=3 /p /p\n", &["2: stage 3 does not exist: there are 1, counted from 0"]),
+        (
+            "FROM busybox AS builder\nFROM scratch\nCOPY --from=biulder /p /p\n",
+            &["3: biulder Some(\"did you mean `builder`?\")"],
+        ),
+        ("FROM scratch\nFROM nosuchimage\n", &["2: nosuchimage None"]),
+        ("FROM busybox AS Base\nFROM Base\n", &["2: invalid image name: "]),
+        (
+            "FROM busybox\nCOPY a b /c\n",
+            &["2: with several sources the destination is a directory: `/c` must end in `/`"],
+        ),
+        ("FROM busybox\nCOPY a[ /c\n", &["2: malformed pattern `a[`: a `[` is not closed"]),
+        ("FROM busybox\nCOPY --exclude=a[ . /c\n", &["2: malformed pattern `a[`: a `[` is not closed"]),
+        ("FROM busybox\nCOPY --chown=a:b:c a /c\n", &["2: invalid owner `a:b:c`"]),
+        (
+            "FROM busybox\nARG U=https\nCOPY $U://example.com/x /x\n",
+            &["3: `COPY` cannot copy a URL: `https://example.com/x`"],
+        ),
+        (
+            "FROM busybox\nADD https://example.com/x /x\n",
+            &["2: `ADD` of a URL is not supported: `https://example.com/x`"],
+        ),
+        (
+            "FROM busybox\nADD https://example.com/x.git#v1 /x\n",
+            &["2: `ADD` of a git repository is not supported: `https://example.com/x.git#v1`"],
+        ),
+        ("FROM busybox\nADD --keep-git-dir=true x /x\n", &["2: `ADD --keep-git-dir` is not supported"]),
+        (
+            "FROM busybox\nADD --checksum=sha256:24454f830cdb571e2c4ad15481119c43b3cafd48dd869a9b2945d1036d1dc68d x /x\n",
+            &["2: `ADD --checksum` is not supported"],
+        ),
+        ("FROM busybox\nRUN --mount=type=ssh true\n", &["2: `RUN --mount=type=ssh` is not supported"]),
+        ("FROM busybox\nRUN --device=nvidia.com/gpu=all true\n", &["2: `RUN --device` is not supported"]),
+        (
+            "FROM busybox\nARG T=wormhole\nRUN --mount=type=$T,target=/x true\n",
+            &["3: unsupported mount type `wormhole` in `type=$T`"],
+        ),
+        ("FROM scratch\nRUN --mount=type=tmpfs,target=. true\n", &["2: invalid mount target `/`"]),
+        ("FROM busybox\nSTOPSIGNAL SIGTREM\n", &["2: `SIGTREM` is not a signal [did you mean `TERM`?]"]),
+        ("FROM busybox\nVOLUME $NOPE\n", &["2: `VOLUME` needs a path, `$NOPE` expands to nothing"]),
+        ("FROM busybox\nENV $NOPE=1\n", &["2: `ENV` needs a name, `$NOPE` expands to nothing"]),
+        ("ARG P\nFROM --platform=$P busybox\n", &["2: `--platform=$P` expands to nothing"]),
+        ("ARG P=x\nFROM --platform=$P busybox\n", &["2: `x` is not a platform: expected OS/ARCH or OS/ARCH/VARIANT"]),
+        ("ARG SOURCE_DATE_EPOCH=context\nFROM scratch\n", &["1: `SOURCE_DATE_EPOCH=context` is not supported"]),
+        (
+            "FROM busybox\nCOPY a b c\nSTOPSIGNAL no\nRUN true\nVOLUME $NOPE\n",
+            &[
+                "2: with several sources the destination is a directory: `c` must end in `/`",
+                "3: `no` is not a signal",
+                "5: `VOLUME` needs a path, `$NOPE` expands to nothing",
+            ],
+        ),
+        (
+            "FROM broken\n",
+            &[
+                "1: trigger `CPOY a b` of the base image: unknown instruction",
+                "1: trigger `WORKDIR` of the base image: ",
+            ],
+        ),
+    ];
+    for (text, expected) in cases {
+        let found = mistakes(text, &options());
+        assert_eq!(found.len(), expected.len(), "{text}\n{found:#?}");
+        for (found, expected) in found.iter().zip(*expected) {
+            assert!(found.starts_with(expected), "{text}\n{found}\n{expected}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_target_is_a_mistake_with_a_suggestion() {
+    let mut options = options();
+    for (target, expected) in [
+        ("biuld", "1: target stage `biuld` does not exist [did you mean `build`?]"),
+        ("nowhere", "1: target stage `nowhere` does not exist [the stages are `build`]"),
+        ("0", "1: target stage `0` does not exist [the stages are `build`]"),
+    ] {
+        options.target = Some(target.to_owned());
+        assert_eq!(mistakes("FROM busybox AS build\n", &options), [expected]);
+    }
+}
+
+#[test]
+fn mistakes_in_stages_nobody_needs_are_not_reported() {
+    let text = "FROM nosuchimage AS dead\nCOPY --from=later a /a\nSTOPSIGNAL no\nFROM scratch AS later\n";
+    assert_eq!(mistakes(text, &options()), <[String; 0]>::default());
+}
+
+#[test]
+fn a_mistake_in_a_trigger_is_shown_at_the_from_that_brings_it_in() {
+    let found = mistakes("FROM busybox AS tools\n\nFROM triggers\n", &options());
+    assert_eq!(found, <[String; 0]>::default());
+    let found = warnings("FROM busybox AS tools\n\nFROM triggers\nLABEL a=$UNSET\n", &options());
+    assert_eq!(found, ["4: UndefinedVar: `$UNSET` is not defined here, it becomes nothing"]);
+    let found = mistakes("FROM triggers\n", &options());
+    assert_eq!(found, ["1: tools None"]);
+}
+
+#[test]
+fn values_are_worth_warnings() {
+    let mut options = options();
+    options.build_args.insert("VERSIN".to_owned(), Some("1".to_owned()));
+    options.build_args.insert("HTTP_PROXY".to_owned(), Some("x".to_owned()));
+    options.build_args.insert("BUILDKIT_INLINE_CACHE".to_owned(), Some("1".to_owned()));
+    let text = "ARG VERSION\nFROM busybox\nENV X=a P=80/TCP Q=1:2\nLABEL a=$VERSION b=${NOPE:-x} c=$PAHT\nWORKDIR $X\n\
+        EXPOSE $P $Q\nARG DECLARED\nLABEL d=$DECLARED\nWORKDIR b\n# check=skip=UndefinedVar\nLABEL e=$NO\n";
+    assert_eq!(
+        warnings(text, &options),
+        [
+            "1: UnusedBuildArg: build argument `VERSIN` is not used: no `ARG` declares it [did you mean `VERSION`?]",
+            "4: UndefinedVar: `$VERSION` is not defined here, it becomes nothing [write `ARG VERSION` in this stage to use the global argument]",
+            "4: UndefinedVar: `$PAHT` is not defined here, it becomes nothing [did you mean `PATH`?]",
+            "5: WorkdirRelativePath: relative `WORKDIR a` depends on where the base image starts",
+            "6: ExposeProtoCasing: the protocol in `EXPOSE 80/TCP` should be lower case",
+            "6: ExposeInvalidFormat: `EXPOSE 1:2` publishes nothing: an image only says which ports it listens on",
+        ]
+    );
+    let quiet = format!("# check=skip=all\n{text}");
+    assert_eq!(warnings(&quiet, &options), <[String; 0]>::default());
+}
