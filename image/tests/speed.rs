@@ -2,8 +2,6 @@
 //!
 //! `cargo test -p rbuild-image --test speed -- --ignored --nocapture`
 
-#![expect(clippy::print_stdout, reason = "it is a measurement")]
-
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::time::Instant;

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::challenge::{self, Challenge};
 use crate::credentials::{Credential, CredentialStore};
 use crate::error::{Error, Result, Subject};
-use crate::host::{read_limited, server_words};
+use crate::host::{Host, read_limited, server_words, transport_error};
 
 /// How long a token lasts if its service does not say, by the specification.
 const SHORTEST_LIFE: u64 = 60;
@@ -95,7 +95,7 @@ impl Auth {
     pub(crate) async fn header(
         &mut self,
         subject: &Subject,
-        http: &reqwest::Client,
+        host: &Host,
         base: &Url,
         scopes: &Scopes,
     ) -> Result<Option<HeaderValue>> {
@@ -110,7 +110,7 @@ impl Auth {
                 self.tokens.retain(|token| token.until > now);
                 match self.tokens.iter().find(|token| token.scopes.covers(scopes)) {
                     Some(token) => Ok(Some(token.header.clone())),
-                    None => self.fetch(subject, http, base, scopes.clone()).await.map(Some),
+                    None => self.fetch(subject, host, base, scopes.clone()).await.map(Some),
                 }
             }
         }
@@ -120,7 +120,7 @@ impl Auth {
     pub(crate) async fn challenged(
         &mut self,
         subject: &Subject,
-        http: &reqwest::Client,
+        host: &Host,
         base: &Url,
         scopes: &Scopes,
         answer: &HeaderMap,
@@ -136,7 +136,7 @@ impl Auth {
             Challenge::Basic => scopes.clone(),
         };
         self.challenge = Some(challenge);
-        let header = self.header(subject, http, base, &scopes).await?;
+        let header = self.header(subject, host, base, &scopes).await?;
         Ok(header.filter(|header| Some(header) != refused))
     }
 
@@ -149,13 +149,7 @@ impl Auth {
         }
     }
 
-    async fn fetch(
-        &mut self,
-        subject: &Subject,
-        http: &reqwest::Client,
-        base: &Url,
-        scopes: Scopes,
-    ) -> Result<HeaderValue> {
+    async fn fetch(&mut self, subject: &Subject, host: &Host, base: &Url, scopes: Scopes) -> Result<HeaderValue> {
         let Some(Challenge::Bearer { realm, service, .. }) = &self.challenge else {
             unreachable!("only called for a token challenge")
         };
@@ -166,6 +160,8 @@ impl Auth {
             return Err(failed("would see the password over an unprotected connection".to_owned()));
         }
         let asked = Instant::now();
+        // Not the registry's own client: that one may accept certificates that nobody vouches for.
+        let http = host.client_for(base, &url).await?;
         let request = match &self.credential {
             Some(Credential::Identity(token)) => http
                 .post(url)
@@ -180,10 +176,8 @@ impl Auth {
                 }
             }
         };
-        let response = request.send().await.map_err(|source| {
-            let host = source.url().and_then(Url::host_str).unwrap_or_default().to_owned();
-            Error::Connect { subject: subject.clone(), host, source: source.without_url() }
-        })?;
+        let response =
+            request.timeout(host.idle_timeout).send().await.map_err(|error| transport_error(subject, error))?;
         let status = response.status();
         let body = read_limited(response, LONGEST_ANSWER).await.unwrap_or_default();
         match status {
@@ -194,6 +188,10 @@ impl Auth {
             }
             StatusCode::TOO_MANY_REQUESTS => {
                 return Err(Error::RateLimit { subject: subject.clone(), after: None, said: server_words(&body) });
+            }
+            other if other.is_server_error() => {
+                let (subject, status) = (subject.clone(), other.as_u16());
+                return Err(Error::Status { subject, status, after: None, said: server_words(&body) });
             }
             other => return Err(failed(format!("answered {}", other.as_u16()))),
         }

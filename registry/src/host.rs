@@ -131,9 +131,8 @@ impl Host {
             }
             let mut guard = auth.lock().await;
             let state = guard.as_mut().expect("loaded by `authorization`");
-            let http = self.client(base, subject).await?;
             let next = if at_home {
-                state.challenged(subject, http, base, scopes, response.headers(), header.as_ref()).await?
+                state.challenged(subject, self, base, scopes, response.headers(), header.as_ref()).await?
             } else {
                 None
             };
@@ -161,7 +160,7 @@ impl Host {
     ) -> Result<Response> {
         let base = self.base(subject).await?;
         self.check_target(subject, base, &url)?;
-        let mut request = self.client_for(base, &url, subject).await?.request(method, url.clone()).headers(headers);
+        let mut request = self.client_for(base, &url).await?.request(method, url.clone()).headers(headers);
         if same_origin(base, &url)
             && let Some(header) = self.authorization(subject, base, scopes, &self.auth).await?
         {
@@ -193,7 +192,7 @@ impl Host {
             *guard = Some(Auth::load(subject, &self.credentials, &self.name).await?);
         }
         let state = guard.as_mut().expect("it was just loaded");
-        state.header(subject, self.client(base, subject).await?, base, scopes).await
+        state.header(subject, self, base, scopes).await
     }
 
     /// The final answer, and whether the registry itself gave it.
@@ -209,7 +208,7 @@ impl Host {
         for _ in 0..MOST_REDIRECTS {
             self.check_target(subject, base, &url)?;
             let at_home = same_origin(base, &url);
-            let http = self.client_for(base, &url, subject).await?;
+            let http = self.client_for(base, &url).await?;
             let mut request = http.request(ask.method.clone(), url.clone()).headers(ask.headers.clone());
             if let Some(header) = header.filter(|_| at_home) {
                 request = request.header(AUTHORIZATION, header);
@@ -238,14 +237,16 @@ impl Host {
         Ok(())
     }
 
-    async fn client_for(&self, base: &Url, url: &Url, subject: &Subject) -> Result<&reqwest::Client> {
+    /// The client for an address that the registry sent us to. What was decided about the registry's certificates says
+    /// nothing about other hosts.
+    pub(crate) async fn client_for(&self, base: &Url, url: &Url) -> Result<&reqwest::Client> {
         if url.host_str() == base.host_str() {
-            return self.client(url, subject).await;
+            return self.client(url).await;
         }
         self.outside.get_or_try_init(async || self.build(&Trust::default(), Proxy::Environment)).await
     }
 
-    async fn client(&self, url: &Url, _: &Subject) -> Result<&reqwest::Client> {
+    async fn client(&self, url: &Url) -> Result<&reqwest::Client> {
         let proxy = if self.is_local() { Proxy::Never } else { Proxy::Environment };
         if url.scheme() == "https" {
             self.secure.get_or_try_init(async || self.build(&self.trust, proxy)).await
@@ -304,7 +305,7 @@ impl Host {
         // end of what it takes for a request line. So on a port of its own plain text is tried first.
         let has_port = https.port().is_some();
         let first = if has_port { &http } else { &https };
-        let probe = self.client(first, subject).await?.get(join(subject, first, "v2/")?).timeout(PROBE_TIMEOUT);
+        let probe = self.client(first).await?.get(join(subject, first, "v2/")?).timeout(PROBE_TIMEOUT);
         match (probe.send().await, has_port) {
             (Ok(response), true) if response.status() == StatusCode::BAD_REQUEST => {
                 let body = read_limited(response, LONGEST_WORDS).await.unwrap_or_default();

@@ -157,7 +157,7 @@ async fn head(subject: &Subject, origin: &Origin, name: &Reference) -> Result<De
     }
     // Some registries answer `HEAD` badly, or without a digest.
     match check(subject, response).await {
-        Ok(_) | Err(Error::Status { .. } | Error::NotFound { .. } | Error::Denied { .. }) => {}
+        Ok(_) | Err(Error::Status { .. }) => {}
         Err(error) => return Err(error),
     }
     let (media_type, bytes) = fetch(subject, origin, &locator).await?;

@@ -1,7 +1,5 @@
 //! Credential helpers, found in `PATH` as Docker finds them.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
-
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
