@@ -3,7 +3,41 @@
 //! Everything, as functions: build, pull, push, run, and the bookkeeping of images and containers. No terminal, no
 //! argument parsing: `cli` is thin over this, and a server can be.
 
+mod assemble;
+mod blocking;
+mod build;
+mod container;
+mod context;
+mod engine;
+mod error;
+mod export;
 pub mod files;
-pub mod request;
+mod files_error;
+mod host_ca;
+mod images;
+mod lock;
+mod login;
+mod maintain;
+mod mounted;
+mod output;
+mod records;
+mod request;
+mod secret;
+mod time;
+mod value;
+mod worker;
 
+pub use build::{BuildError, BuildOutcome};
+pub use container::{
+    Attach, ConfigureError, Container, LogLine, LogOptions, NetworkKind, PortError, PortMapping, RunError, Status,
+    VolumeError, VolumeMount, monitor,
+};
+pub use engine::{Config, Engine};
+pub use error::Error;
+pub use files_error::FilesError;
+pub use images::{HistoryRow, ImageSummary, Pulled, Pushed, PushedLayer, Removal};
+pub use maintain::{Finding, PruneOptions, Pruned};
+pub use rbuild_cache::{DiskUsage, PruneReport, Usage};
 pub use request::*;
+pub use secret::SecretError;
+pub use worker::WorkerError;

@@ -4,6 +4,7 @@
 //! otherwise. Numbers named `input` count a vertex's inputs.
 
 use rbuild_core::{Digest, Platform};
+use serde::{Deserialize, Serialize};
 
 /// One operation.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,7 +36,7 @@ pub struct ImageOp {
 
 /// Selected files of a named local directory. The op's fingerprint is the tree digest of the selection, so each
 /// `COPY` has a `Local` of its own and is only invalidated by what it copies.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct LocalOp {
     /// `context`, or the name given to `--build-context`.
     pub name: String,

@@ -1,0 +1,183 @@
+//! How does a Dockerfile become an image?
+//!
+//! Parse, lower, solve, assemble, export: each step is somebody else's; this is their order. Nothing is visible before
+//! the image and its names are stored in one transaction.
+
+mod contexts;
+mod outcome;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rbuild_core::{Digest, Platform, Reporter};
+use rbuild_frontend::{CacheUse, Diagnostic, LowerError, LowerOptions, Lowered, ResolveImage, Source};
+use rbuild_image::ImageConfig;
+use rbuild_solver::{Limits, Solver};
+
+pub use self::outcome::{BuildError, BuildOutcome};
+use crate::assemble::{self, LayerFact};
+use crate::blocking::blocking;
+use crate::context::Context;
+use crate::engine::{Engine, reference};
+use crate::error::{Error, chain};
+use crate::host_ca::HostCa;
+use crate::images::pull::Freshness;
+use crate::records::StoreRecords;
+use crate::request::BuildRequest;
+use crate::secret::Secrets;
+use crate::value::Value;
+use crate::worker::BuildWorker;
+
+impl Engine {
+    /// Builds an image into the local store, and wherever else the request says.
+    ///
+    /// # Errors
+    /// [`BuildError`] tells mistakes in the Dockerfile, failed steps and everything else apart.
+    pub async fn build(&self, request: BuildRequest, reporter: &Reporter) -> Result<BuildOutcome, BuildError> {
+        let _lease = self.store().lease("build").map_err(Error::from)?;
+        let names =
+            request.tags.iter().map(|tag| Ok(reference(tag)?.to_string())).collect::<Result<Vec<_>, Error>>()?;
+        let source = Arc::new(contexts::dockerfile(&request)?);
+        let mistakes = |diagnostics| BuildError::Dockerfile { text: source.clone(), diagnostics };
+        let file = rbuild_frontend::parse(&source).map_err(mistakes)?;
+        let mut warnings = rbuild_frontend::check(&file);
+        let contexts = contexts::open(&request)?;
+        let mut lowered = self.lower(&file, &request, contexts.named.clone(), &source).await?;
+        warnings.extend(lowered.warnings.iter().cloned());
+
+        lowered.graph.set_scope(source.name());
+        let worker = BuildWorker {
+            engine: self.clone(),
+            contexts: contexts.local,
+            secrets: Secrets::new(request.secrets.clone()),
+            host_ca: if request.host_ca { Some(HostCa::find().ok_or(BuildError::NoHostCa)?) } else { None },
+        };
+        let limits = Limits { jobs: request.jobs.unwrap_or(Limits::default().jobs), ..Limits::default() };
+        let solver = Solver::new(worker, StoreRecords::new(self.store().clone()), limits);
+        let outputs = solver
+            .solve(&lowered.graph, &[lowered.result], reporter)
+            .await
+            .map_err(|error| BuildError::step(&source, error))?;
+        let Some(Value::Root(layers)) = outputs.into_iter().next() else {
+            unreachable!("lowering gives a root file system as result");
+        };
+        let image = self.assemble(&lowered, layers, &names).await?;
+        let mut manifest = image.manifest.clone();
+        for export in &request.outputs {
+            let exported = self.export(&image, &request.tags, export, lowered.source_date_epoch, reporter).await?;
+            manifest = exported.or(manifest);
+        }
+        if request.push {
+            for name in &names {
+                manifest = Some(self.push(name, reporter).await?.descriptor());
+            }
+        }
+        self.clean_up(&solver.worker().contexts).await;
+        Ok(BuildOutcome { id: image.id, manifest, names, warnings, source })
+    }
+
+    /// Remembers what was learnt about files, and deletes what the build discarded, now that its result is there.
+    /// A failure leaves work for the next build, no more.
+    async fn clean_up(&self, contexts: &BTreeMap<String, Arc<Context>>) {
+        let (store, contexts) = (self.store().clone(), contexts.clone());
+        let cleaned = blocking(move || {
+            contexts.values().try_for_each(|context| context.remember(&store))?;
+            store.reap()?;
+            Ok::<_, Error>(())
+        });
+        if let Err(error) = cleaned.await {
+            tracing::debug!(%error, "cleaning up failed");
+        }
+    }
+
+    async fn lower(
+        &self,
+        file: &rbuild_frontend::Dockerfile,
+        request: &BuildRequest,
+        named: BTreeMap<String, rbuild_frontend::NamedContext>,
+        source: &Arc<Source>,
+    ) -> Result<Lowered, BuildError> {
+        let host = Platform::host();
+        let platform = match &request.platform {
+            Some(text) => text.parse().map_err(BuildError::Platform)?,
+            None => host.clone(),
+        };
+        let environment = |name: &str| std::env::var(name).ok();
+        let mut options = LowerOptions::new(platform);
+        options.build_platform = host;
+        options.build_args = request
+            .build_args
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone().or_else(|| environment(name))))
+            .collect();
+        options.target.clone_from(&request.target);
+        options.named_contexts = named;
+        options.cache = match (request.no_cache, request.no_cache_stages.as_slice()) {
+            (true, _) => CacheUse::None,
+            (false, []) => CacheUse::All,
+            (false, stages) => CacheUse::AllBut(stages.to_vec()),
+        };
+        options.labels = request.labels.iter().cloned().collect();
+        options.add_hosts.clone_from(&request.add_hosts);
+        options.network = request.network.unwrap_or_default();
+        options.shm_size = request.shm_size;
+        options.source_date_epoch = environment("SOURCE_DATE_EPOCH").and_then(|seconds| seconds.trim().parse().ok());
+        let freshness = if request.pull { Freshness::Registry } else { Freshness::Local };
+        let resolver = Resolver { engine: self, freshness };
+        rbuild_frontend::lower(file, &options, &resolver).await.map_err(|error| match error {
+            LowerError::Mistakes(diagnostics) => BuildError::Dockerfile { text: source.clone(), diagnostics },
+            LowerError::Image { name, platform, span, hint, source: cause } => {
+                let message = format!("cannot find base image `{name}` for {platform}: {}", chain(&cause));
+                let diagnostic = Diagnostic::error(span, message).hint_if(hint.or_else(|| cause.hint()));
+                BuildError::Dockerfile { text: source.clone(), diagnostics: vec![diagnostic] }
+            }
+        })
+    }
+
+    /// Writes the configuration and stores the image under its names.
+    async fn assemble(
+        &self,
+        lowered: &Lowered,
+        layers: Vec<rbuild_cache::LayerId>,
+        names: &[String],
+    ) -> Result<rbuild_cache::Image, Error> {
+        let (store, config, epoch) = (self.store().clone(), lowered.config.clone(), lowered.source_date_epoch);
+        let names = names.to_vec();
+        blocking(move || {
+            let facts = assemble::facts(&store, &layers)?;
+            let inherited = config.history.iter().rposition(|entry| entry.created.is_some()).map_or(0, |at| at + 1);
+            let epoch = epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+            let times: Vec<LayerFact> = facts.iter().map(|(fact, _)| *fact).collect();
+            let config: ImageConfig = assemble::finish(config, &times, inherited, epoch);
+            let bytes = serde_json::to_vec(&config).map_err(|e| Error::malformed("configuration", "the result", e))?;
+            let descriptor = store.content().put(rbuild_image::media::OCI_CONFIG, &bytes)?;
+            let known = store.images().find(&descriptor.digest)?.and_then(|image| image.manifest);
+            let image = rbuild_cache::Image {
+                id: descriptor.digest,
+                layers,
+                manifest: known,
+                created: crate::time::parse(config.created.as_deref()),
+                size: facts.iter().map(|(_, size)| size).sum(),
+            };
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            store.images().put(&image, &names)?;
+            Ok(image)
+        })
+        .await
+    }
+}
+
+/// Base images for lowering.
+struct Resolver<'a> {
+    engine: &'a Engine,
+    freshness: Freshness,
+}
+
+impl ResolveImage for Resolver<'_> {
+    type Error = Error;
+
+    async fn resolve(&self, name: &str, platform: &Platform) -> Result<(Digest, ImageConfig), Error> {
+        let (image, config) = self.engine.obtain(name, platform, self.freshness).await?;
+        Ok((image.id, config))
+    }
+}

@@ -1,0 +1,111 @@
+//! How does a tar of a root file system become an image?
+
+use std::io::{self, Read, Write};
+
+use rbuild_core::{Digest, Platform};
+use rbuild_frontend::{LowerOptions, ResolveImage, Source};
+use rbuild_image::{History, ImageConfig};
+use sha2::Digest as _;
+
+use crate::assemble::{self, LayerFact};
+use crate::build::BuildError;
+use crate::engine::{Engine, reference};
+use crate::error::Error;
+
+impl Engine {
+    /// Makes an image of one layer. `changes` are Dockerfile instructions for its configuration, such as
+    /// `CMD ["sh"]`.
+    ///
+    /// # Errors
+    /// If the archive is no tar, or a change is no instruction that configures an image.
+    pub async fn import(
+        &self,
+        archive: &mut (dyn Read + Send),
+        name: Option<&str>,
+        changes: &[String],
+    ) -> Result<Digest, BuildError> {
+        let _lease = self.store().lease("import").map_err(Error::from)?;
+        let name = name.map(|name| reference(name).map(|name| name.to_string())).transpose()?;
+        let mut config = configured(changes).await?;
+        let (diff_id, plain) = spool(archive)?;
+        let layer = self
+            .store()
+            .layers()
+            .import(&diff_id, &mut io::BufReader::with_capacity(1 << 18, plain))
+            .map_err(Error::from)?;
+        let now = jiff::Timestamp::now();
+        config.history.insert(
+            0,
+            History {
+                created: None,
+                created_by: None,
+                comment: Some("Imported from -".to_owned()),
+                ..History::default()
+            },
+        );
+        let config = assemble::finish(config, &[LayerFact { diff_id, created: now }], 0, None);
+        let bytes = serde_json::to_vec(&config).map_err(|e| Error::malformed("configuration", "the import", e))?;
+        let descriptor = self.store().content().put(rbuild_image::media::OCI_CONFIG, &bytes).map_err(Error::from)?;
+        let image = rbuild_cache::Image {
+            id: descriptor.digest,
+            size: layer.size.unwrap_or(layer.disk_bytes),
+            layers: vec![layer.id],
+            manifest: None,
+            created: crate::time::now(),
+        };
+        let names: Vec<&str> = name.iter().map(String::as_str).collect();
+        self.store().images().put(&image, &names).map_err(Error::from)?;
+        Ok(image.id)
+    }
+}
+
+/// The configuration that a Dockerfile of `FROM scratch` and the changes would give.
+async fn configured(changes: &[String]) -> Result<ImageConfig, BuildError> {
+    let mut text = String::from("FROM scratch\n");
+    for change in changes {
+        text.push_str(change);
+        text.push('\n');
+    }
+    let source = std::sync::Arc::new(Source::new("--change", text));
+    let mistakes = |diagnostics| BuildError::Dockerfile { text: source.clone(), diagnostics };
+    let file = rbuild_frontend::parse(&source).map_err(mistakes)?;
+    let options = LowerOptions::new(Platform::host());
+    let lowered = rbuild_frontend::lower(&file, &options, &NoImages).await.map_err(|error| match error {
+        rbuild_frontend::LowerError::Mistakes(diagnostics) => mistakes(diagnostics),
+        rbuild_frontend::LowerError::Image { source, .. } => source.into(),
+    })?;
+    if lowered.graph.reachable(&[lowered.result]).len() > 1 {
+        let what = "a `--change` that changes files (those that configure the image are)".to_owned();
+        return Err(Error::Unsupported(what).into());
+    }
+    Ok(lowered.config)
+}
+
+struct NoImages;
+
+impl ResolveImage for NoImages {
+    type Error = Error;
+
+    async fn resolve(&self, name: &str, _platform: &Platform) -> Result<(Digest, ImageConfig), Error> {
+        Err(Error::Unsupported(format!("image `{name}` in a `--change`")))
+    }
+}
+
+/// The plain tar in a file without a name, and its digest: a layer is named by what is only known at its end.
+fn spool(archive: &mut (dyn Read + Send)) -> Result<(Digest, std::fs::File), Error> {
+    let failed = |source| Error::Stream { action: "read the archive", source };
+    let mut plain = rbuild_image::archive::decompress(archive).map_err(failed)?;
+    let mut file = tempfile::tempfile().map_err(failed)?;
+    let mut hasher = sha2::Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        let length = plain.read(&mut buffer).map_err(failed)?;
+        if length == 0 {
+            break;
+        }
+        hasher.update(&buffer[..length]);
+        file.write_all(&buffer[..length]).map_err(failed)?;
+    }
+    io::Seek::rewind(&mut file).map_err(failed)?;
+    Ok((Digest::sha256(hasher.finalize().into()), file))
+}

@@ -1,0 +1,20 @@
+//! What time is it?
+
+use jiff::Timestamp;
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    u64::try_from(Timestamp::now().as_second()).unwrap_or(0)
+}
+
+/// The time as RFC 3339.
+pub(crate) fn now_text() -> String {
+    Timestamp::now().to_string()
+}
+
+/// Seconds since 1970 of an RFC 3339 time; 0 if it is none.
+pub(crate) fn parse(text: Option<&str>) -> u64 {
+    text.and_then(|text| text.parse::<Timestamp>().ok())
+        .and_then(|time| u64::try_from(time.as_second()).ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,208 @@
+//! What do the ops of a build graph mean?
+//!
+//! The solver decides what must be made; this makes it, with the store, the sandbox and the registry. Everything that
+//! keeps a thread busy goes through [`blocking`].
+
+mod cache_mount;
+mod exec;
+mod file;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rbuild_cache::{LayerId, Store};
+use rbuild_core::{Digest, KeyHasher, Reporter, StepId};
+use rbuild_executor::Exit;
+use rbuild_solver::graph::{Component, ExecMountKind, Op};
+use rbuild_solver::{Fingerprint, Task, Worker};
+
+use crate::context::Context;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::files_error::FilesError;
+use crate::host_ca::HostCa;
+use crate::secret::{SecretError, Secrets};
+use crate::value::Value;
+
+/// Executes the ops of one build.
+#[derive(Debug)]
+pub(crate) struct BuildWorker {
+    pub(crate) engine: Engine,
+    /// Local directories by name; `context` is the build's own.
+    pub(crate) contexts: BTreeMap<String, Arc<Context>>,
+    pub(crate) secrets: Secrets,
+    pub(crate) host_ca: Option<HostCa>,
+}
+
+/// Why a vertex could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The process of a `RUN` failed.
+    #[error("process `{command}` did not complete successfully: {exit}")]
+    Exit {
+        /// The command line.
+        command: String,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// A sandbox could not be described.
+    #[error(transparent)]
+    Plan(#[from] rbuild_executor::PlanError),
+    /// A sandbox could not be started.
+    #[error(transparent)]
+    Sandbox(#[from] rbuild_executor::Error),
+    /// Files could not be scanned or copied.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// A secret could not be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A secret that the build needs was not given.
+    #[error("secret `{0}` is required, and was not given")]
+    MissingSecret(String),
+    /// A `RUN --mount` names a path that is not there.
+    #[error("the source `{0}` of a mount does not exist")]
+    MountSource(String),
+    /// Somebody wrote to the context while it was copied: the copy is not what its cache key says.
+    #[error("`{path}`{} changed while it was copied", more(*others))]
+    Changed {
+        /// One such file.
+        path: String,
+        /// How many others there are.
+        others: usize,
+    },
+    /// The store, a registry, an image.
+    #[error(transparent)]
+    Engine(#[from] Error),
+}
+
+fn more(others: usize) -> String {
+    if others == 0 { String::new() } else { format!(" and {others} other files") }
+}
+
+impl WorkerError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::MissingSecret(id) => Some(format!("give it with `--secret id={id},src=FILE` or `,env=NAME`")),
+            Self::Exit { exit, .. } if exit.oom => Some("the step ran out of memory".to_owned()),
+            Self::Changed { .. } => Some("build again".to_owned()),
+            Self::Files(error) => error.hint(),
+            Self::Engine(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! from_store {
+    ($($error:ty),*) => {$(
+        impl From<$error> for WorkerError {
+            fn from(error: $error) -> Self {
+                Self::Engine(error.into())
+            }
+        }
+    )*};
+}
+from_store!(
+    rbuild_cache::StoreError,
+    rbuild_cache::LayerError,
+    rbuild_cache::ImageError,
+    rbuild_executor::mount::MountError
+);
+
+impl Worker for BuildWorker {
+    type Output = Value;
+    type Error = WorkerError;
+
+    async fn fingerprint(&self, op: &Op) -> Result<Fingerprint, WorkerError> {
+        let mut components = op.components();
+        if let Op::Local(selection) = op {
+            let digest = self.context(&selection.name).digest(self.store(), selection).await?;
+            components.push(Component::new("files", digest.to_string()));
+        }
+        Ok(Fingerprint::of(components))
+    }
+
+    async fn identity(&self, op: &Op, input: usize, output: &Value) -> Result<Digest, WorkerError> {
+        match (op, output) {
+            (_, Value::Local { digest, .. }) => Ok(*digest),
+            (Op::File(file), Value::Root(layers)) if input > 0 => self.copied_identity(file, input, layers).await,
+            (Op::Exec(exec), Value::Root(layers)) if input > 0 => {
+                let mut hasher = KeyHasher::new("mounts/1");
+                for mount in &exec.mounts {
+                    match &mount.kind {
+                        ExecMountKind::Bind { input: of, source, .. } if *of == input => {
+                            hasher.digest(&self.mounted_identity(layers, source).await?);
+                        }
+                        ExecMountKind::Cache { from: Some(of), .. } if *of == input => {
+                            hasher.digest(&self.chain(layers)?);
+                        }
+                        _ => {}
+                    }
+                }
+                Ok(hasher.finish())
+            }
+            (_, Value::Root(layers)) => self.chain(layers),
+        }
+    }
+
+    async fn execute(&self, task: Task<'_>, inputs: &[Value]) -> Result<Vec<Value>, WorkerError> {
+        let output = match task.op {
+            Op::Scratch => Value::Root(Vec::new()),
+            Op::Image(image) => {
+                let found = self.store().images().find(&image.id)?;
+                Value::Root(found.ok_or_else(|| Error::NoSuchImage(image.name.clone()))?.layers)
+            }
+            Op::Local(selection) => {
+                let digest = self.context(&selection.name).digest(self.store(), selection).await?;
+                Value::Local { selection: selection.clone(), digest }
+            }
+            Op::Merge => {
+                let mut layers = Vec::new();
+                for input in 0..inputs.len() {
+                    layers.extend(self.layers_of(inputs, input)?);
+                }
+                Value::Root(layers)
+            }
+            Op::File(file) => Value::Root(self.change(task, file, inputs).await?),
+            Op::Exec(exec) => Value::Root(self.run(task, exec, inputs).await?),
+        };
+        Ok(vec![output])
+    }
+}
+
+impl BuildWorker {
+    fn store(&self) -> &Store {
+        self.engine.store()
+    }
+
+    fn context(&self, name: &str) -> &Arc<Context> {
+        self.contexts.get(name).expect("lowering only names contexts that the build opened")
+    }
+
+    /// The layers of an input that is a root file system.
+    #[expect(clippy::unused_self, reason = "reads as the others do")]
+    fn layers_of(&self, inputs: &[Value], input: usize) -> Result<Vec<LayerId>, WorkerError> {
+        match inputs.get(input) {
+            Some(Value::Root(layers)) => Ok(layers.clone()),
+            _ => unreachable!("lowering gives root file systems where it says so"),
+        }
+    }
+
+    /// What a root file system is, without looking into it: the identities of its layers.
+    fn chain(&self, layers: &[LayerId]) -> Result<Digest, WorkerError> {
+        let mut hasher = KeyHasher::new("chain/1");
+        hasher.number(layers.len() as u64);
+        for id in layers {
+            let layer = self.store().layers().find(id)?.ok_or_else(|| Error::LayerVanished(id.clone()))?;
+            hasher.digest(&layer.identity);
+        }
+        Ok(hasher.finish())
+    }
+
+    /// Brings layers that are still at a registry into the store.
+    async fn materialize(&self, layers: &[LayerId], reporter: &Reporter, step: StepId) -> Result<(), WorkerError> {
+        Ok(self.engine.materialize(layers, reporter, step).await?)
+    }
+}

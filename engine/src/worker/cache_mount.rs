@@ -1,0 +1,80 @@
+//! What is in a cache mount when it is first used?
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{PermissionsExt, chown};
+
+use rbuild_cache::{CacheMount, Sharing, Store};
+use rbuild_solver::graph::{CopyAction, CopySource, Unpack};
+
+use super::WorkerError;
+use super::tree::SourceRoot;
+use crate::blocking::blocking;
+use crate::error::Error;
+use crate::files::{Root, copy};
+use crate::files_error::FilesError;
+
+/// Content to start from: a tree and a path in it.
+pub(super) struct Seed {
+    pub(super) tree: SourceRoot,
+    pub(super) path: String,
+}
+
+/// Mode, owner and group of a new cache mount.
+pub(super) type Owner = (u32, u32, u32);
+
+/// Takes the cache mount `id`; waits for others as `sharing` says.
+pub(super) async fn open(
+    store: Store,
+    id: String,
+    sharing: Sharing,
+    seed: Option<Seed>,
+    owner: Owner,
+) -> Result<CacheMount, WorkerError> {
+    let mut pause = std::time::Duration::from_millis(1);
+    let mount = loop {
+        if let Some(mount) = store.cache_mounts().try_open(&id, sharing)? {
+            break mount;
+        }
+        // Polled, so that a cancelled build stops waiting at once.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(std::time::Duration::from_millis(50));
+    };
+    if !mount.is_new() {
+        return Ok(mount);
+    }
+    blocking(move || fill(mount, seed, owner)).await
+}
+
+fn fill(mut mount: CacheMount, seed: Option<Seed>, (mode, uid, gid): Owner) -> Result<CacheMount, WorkerError> {
+    let path = mount.path();
+    let failed = || Error::file("prepare the cache mount", &path);
+    let seeded = seed.as_ref().is_some_and(|seed| !seed.path.trim_matches('/').is_empty());
+    if let Some(seed) = seed {
+        let root = Root::open(&path).map_err(failed())?;
+        let sources = BTreeMap::from([(0, seed.tree.tree())]);
+        copy::apply(&copy_of(seed.path), &sources, &root, &|_| ()).map_err(FilesError::from)?;
+    }
+    // A `source` brings its own attributes (FEATURES A118).
+    if !seeded {
+        chown(&path, Some(uid), Some(gid)).map_err(failed())?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).map_err(failed())?;
+    }
+    mount.finish_seed()?;
+    Ok(mount)
+}
+
+fn copy_of(path: String) -> CopyAction {
+    CopyAction {
+        sources: vec![CopySource::Path { input: 0, path: path.trim_matches('/').to_owned(), written: path }],
+        destination: "/".to_owned(),
+        into_directory: true,
+        owner: None,
+        mode: None,
+        preserve_owner: true,
+        unpack: Unpack::Never,
+        parents: false,
+        exclude: Vec::new(),
+        wildcards: false,
+        mtime: None,
+    }
+}

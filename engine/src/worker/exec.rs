@@ -1,0 +1,226 @@
+//! How does a `RUN` run?
+//!
+//! Its root is an overlay of the layers below it with a fresh upper directory; everything else it sees is mounted, so
+//! that the upper directory holds what the process changed and nothing of ours.
+
+use std::path::PathBuf;
+
+use rbuild_cache::{ActiveSnapshot, CacheMount, LayerId, LayerKind};
+use rbuild_core::{Event, Mount, MountKind, OverlayUpper};
+use rbuild_executor::{
+    Durability, Network, Privileges, Process, Sandbox, SandboxFile, SandboxMount, SandboxSpec, Stdio,
+};
+use rbuild_solver::Task;
+use rbuild_solver::graph::{CacheSharing, ExecMount, ExecMountKind, ExecOp, NetworkMode, SecurityMode};
+
+use super::cache_mount::{self, Seed};
+use super::{BuildWorker, WorkerError};
+use crate::blocking::blocking;
+use crate::error::Error;
+use crate::output;
+use crate::value::Value;
+
+/// A sandbox that is ready to start, and what must outlive it.
+struct Prepared {
+    spec: SandboxSpec,
+    /// Locks of cache mounts.
+    _caches: Vec<CacheMount>,
+}
+
+impl BuildWorker {
+    /// Runs the process and keeps what it changed as a layer.
+    pub(super) async fn run(&self, task: Task<'_>, op: &ExecOp, inputs: &[Value]) -> Result<Vec<LayerId>, WorkerError> {
+        let mut below = self.layers_of(inputs, 0)?;
+        self.materialize(&below, task.reporter, task.step).await?;
+        let (store, parents) = (self.store().clone(), below.clone());
+        let snapshot = blocking(move || store.layers().prepare(&parents)).await?;
+        let prepared = self.prepare(task, op, inputs, &snapshot).await?;
+        let plan = prepared.spec.plan(self.engine.host())?;
+        let mut sandbox = Sandbox::start(plan, Stdio::default()).await?;
+        let (reporter, step) = (task.reporter, task.step);
+        output::pump(sandbox.stdout.take(), sandbox.stderr.take(), |stream, data| {
+            reporter.emit(Event::Log { step, stream, data: data.to_vec() });
+            Ok(())
+        })
+        .await
+        .map_err(|source| Error::Stream { action: "read the step's output", source })?;
+        let exit = sandbox.wait().await?;
+        drop(sandbox);
+        drop(prepared);
+        if !exit.success() {
+            return Err(WorkerError::Exit { command: shown(&op.args), exit });
+        }
+        let layer = blocking(move || snapshot.commit(LayerKind::Run)).await?;
+        below.push(layer.id);
+        Ok(below)
+    }
+
+    async fn prepare(
+        &self,
+        task: Task<'_>,
+        op: &ExecOp,
+        inputs: &[Value],
+        snapshot: &ActiveSnapshot,
+    ) -> Result<Prepared, WorkerError> {
+        let mut environment = op.env.clone();
+        let mut spec = SandboxSpec::new(snapshot.root_mount().kind, Process::default());
+        spec.stubs = Some(private(snapshot, "stubs")?);
+        spec.durability = Durability::Volatile;
+        spec.hostname.clone_from(&op.hostname);
+        spec.hosts.clone_from(&op.extra_hosts);
+        spec.shm_size = op.shm_size;
+        spec.network = match op.network {
+            NetworkMode::Default | NetworkMode::Host => Network::Host,
+            NetworkMode::None => Network::None,
+        };
+        spec.resolv_conf = Some(rbuild_executor::net::resolv_conf(&spec.network));
+        spec.privileges = match op.security {
+            SecurityMode::Sandbox => Privileges::Default,
+            SecurityMode::Insecure => Privileges::All,
+        };
+        let mut caches = Vec::new();
+        for (number, mount) in op.mounts.iter().enumerate() {
+            match &mount.kind {
+                ExecMountKind::Bind { input, source, writable } => {
+                    let bind = self.bind(task, inputs, *input, *writable, snapshot, number).await?;
+                    spec.mounts.push(at(mount, bind, source, false));
+                }
+                ExecMountKind::Cache { read_only, .. } => {
+                    let cache = self.cache(&mount.kind, inputs).await?;
+                    let path = cache.path();
+                    caches.push(cache);
+                    spec.mounts.push(at(mount, MountKind::Bind { source: path, recursive: false }, "", *read_only));
+                }
+                ExecMountKind::Tmpfs { size } => {
+                    spec.mounts.push(at(mount, MountKind::Tmpfs { size: *size, mode: 0o1777 }, "", false));
+                }
+                ExecMountKind::Inline { data, mode } => {
+                    spec.files.push(SandboxFile {
+                        target: PathBuf::from(&mount.target),
+                        content: data.clone(),
+                        mode: *mode,
+                        uid: 0,
+                        gid: 0,
+                        read_only: true,
+                    });
+                }
+                ExecMountKind::Secret { id, required, file, env, mode, uid, gid } => {
+                    let value = match self.secrets.read(id)? {
+                        Some(value) => value,
+                        None if *required => return Err(WorkerError::MissingSecret(id.clone())),
+                        None => {
+                            environment.extend(env.clone().map(|name| (name, String::new())));
+                            continue;
+                        }
+                    };
+                    if let Some(name) = env {
+                        environment.push((name.clone(), String::from_utf8_lossy(&value).into_owned()));
+                    }
+                    if *file {
+                        spec.files.push(SandboxFile {
+                            target: PathBuf::from(&mount.target),
+                            content: value,
+                            mode: *mode,
+                            uid: *uid,
+                            gid: *gid,
+                            read_only: true,
+                        });
+                    }
+                }
+            }
+        }
+        environment.extend(op.proxy_env.iter().cloned());
+        if let Some(ca) = &self.host_ca {
+            let variables: Vec<_> = ca.variables(&environment).collect();
+            environment.extend(variables);
+            spec.mounts.push(ca.mount().into());
+        }
+        spec.process = Process {
+            args: op.args.clone(),
+            env: environment,
+            cwd: PathBuf::from(&op.cwd),
+            user: op.user.clone(),
+            groups: Vec::new(),
+            terminal: false,
+        };
+        Ok(Prepared { spec, _caches: caches })
+    }
+
+    /// Another result as something to mount. Writes to a writable one go to a directory that is thrown away.
+    async fn bind(
+        &self,
+        task: Task<'_>,
+        inputs: &[Value],
+        input: usize,
+        writable: bool,
+        snapshot: &ActiveSnapshot,
+        number: usize,
+    ) -> Result<MountKind, WorkerError> {
+        let layers = match inputs.get(input) {
+            Some(Value::Local { selection, digest }) => vec![self.local_layer(selection, digest).await?],
+            _ => self.layers_of(inputs, input)?,
+        };
+        self.materialize(&layers, task.reporter, task.step).await?;
+        let view = self.store().layers().view(&layers)?;
+        let MountKind::Overlay { lower, .. } = view.kind else { return Ok(view.kind) };
+        let upper = if writable {
+            let upper = private(snapshot, &format!("bind-{number}"))?;
+            let work = private(snapshot, &format!("bind-{number}-work"))?;
+            Some(OverlayUpper { upper, work })
+        } else {
+            None
+        };
+        Ok(MountKind::Overlay { lower, upper })
+    }
+
+    async fn cache(&self, kind: &ExecMountKind, inputs: &[Value]) -> Result<CacheMount, WorkerError> {
+        let ExecMountKind::Cache { id, sharing, from, source, mode, uid, gid, .. } = kind else {
+            unreachable!("only called for cache mounts");
+        };
+        let sharing = match sharing {
+            CacheSharing::Shared => rbuild_cache::Sharing::Shared,
+            CacheSharing::Private => rbuild_cache::Sharing::Private,
+            CacheSharing::Locked => rbuild_cache::Sharing::Locked,
+        };
+        let seed = match from {
+            Some(input) => Some(Seed { tree: self.source(inputs, *input).await?, path: source.clone() }),
+            None => None,
+        };
+        cache_mount::open(self.store().clone(), id.clone(), sharing, seed, (*mode, *uid, *gid)).await
+    }
+}
+
+/// A directory that lives as long as the snapshot and never enters its layer.
+fn private(snapshot: &ActiveSnapshot, name: &str) -> Result<PathBuf, Error> {
+    let path = snapshot.scratch().join(name);
+    std::fs::create_dir(&path).map_err(Error::file("make", &path))?;
+    Ok(path)
+}
+
+fn at(mount: &ExecMount, kind: MountKind, source: &str, read_only: bool) -> SandboxMount {
+    let writable_overlay = matches!(&kind, MountKind::Overlay { upper: Some(_), .. });
+    let overlay = matches!(&kind, MountKind::Overlay { .. });
+    SandboxMount {
+        mount: Mount {
+            target: PathBuf::from(&mount.target),
+            kind,
+            read_only: read_only || (overlay && !writable_overlay),
+        },
+        subpath: PathBuf::from(source.trim_start_matches('/')),
+    }
+}
+
+/// The command line as a person would write it, for messages.
+fn shown(args: &[String]) -> String {
+    let quoted = |word: &String| {
+        if word.is_empty() || word.contains(|c: char| c.is_whitespace() || "\"'\\$`".contains(c)) {
+            format!("{word:?}")
+        } else {
+            word.clone()
+        }
+    };
+    match args {
+        [shell, flag, script] if flag == "-c" => format!("{shell} -c {script}"),
+        _ => args.iter().map(quoted).collect::<Vec<_>>().join(" "),
+    }
+}

@@ -1,0 +1,138 @@
+//! How do `COPY`, `ADD` and `WORKDIR` change a root file system?
+//!
+//! The layers below are mounted under a fresh upper directory, detached from every mount namespace; our own code
+//! changes the tree through that mount, and what it wrote is the layer.
+
+use std::collections::BTreeMap;
+
+use rbuild_cache::{LayerId, LayerKind, Record};
+use rbuild_core::Digest;
+use rbuild_solver::Task;
+use rbuild_solver::graph::{CopyAction, CopySource, FileAction, FileOp, LocalOp, Unpack};
+
+use super::tree::SourceRoot;
+use super::{BuildWorker, WorkerError};
+use crate::blocking::blocking;
+use crate::files::{InnerPath, Root, SourceTree, copy};
+use crate::files_error::FilesError;
+use crate::lock::key_lock;
+use crate::mounted::Mounted;
+use crate::value::Value;
+
+impl BuildWorker {
+    /// Carries out all actions and keeps the result as one layer.
+    pub(super) async fn change(
+        &self,
+        task: Task<'_>,
+        op: &FileOp,
+        inputs: &[Value],
+    ) -> Result<Vec<LayerId>, WorkerError> {
+        let mut layers = self.layers_of(inputs, 0)?;
+        self.materialize(&layers, task.reporter, task.step).await?;
+        let mut sources = BTreeMap::new();
+        for input in used(op) {
+            sources.insert(input, self.source(inputs, input).await?);
+        }
+        let (store, below, op) = (self.store().clone(), layers.clone(), op.clone());
+        let (layer, changed) = blocking(move || {
+            let snapshot = store.layers().prepare(&below)?;
+            let mounted = Mounted::new(&snapshot.root_mount())?;
+            let changed = apply(&op, &sources, &mounted.root)?;
+            drop(mounted);
+            Ok::<_, WorkerError>((snapshot.commit(LayerKind::Files)?, changed))
+        })
+        .await?;
+        if let Some(path) = changed.first() {
+            return Err(WorkerError::Changed { path: path.to_string(), others: changed.len() - 1 });
+        }
+        layers.push(layer.id);
+        Ok(layers)
+    }
+
+    /// A layer that holds a copy of `selection`, found under `key` if it was made before.
+    pub(super) async fn copied_layer(&self, key: Digest, selection: &LocalOp) -> Result<LayerId, WorkerError> {
+        let known = |worker: &Self| {
+            let record = worker.store().records().find(&key)?;
+            Ok::<_, WorkerError>(record.and_then(|record| record.layers.into_iter().next()))
+        };
+        if let Some(layer) = known(self)? {
+            return Ok(layer);
+        }
+        let _lock = key_lock(self.store(), &key).await?;
+        if let Some(layer) = known(self)? {
+            return Ok(layer);
+        }
+        let scan = self.context(&selection.name).scan(self.store()).await?;
+        let (store, action) = (self.store().clone(), copy_of(selection));
+        blocking(move || {
+            let snapshot = store.layers().prepare(&[])?;
+            let mounted = Mounted::new(&snapshot.root_mount())?;
+            let sources = BTreeMap::from([(0, &*scan as &dyn SourceTree)]);
+            copy::apply(&action, &sources, &mounted.root, &|_| ()).map_err(FilesError::from)?;
+            drop(mounted);
+            let layer = snapshot.commit(LayerKind::Files)?;
+            let record = Record {
+                layers: vec![layer.id.clone()],
+                outputs: serde_json::Value::Null,
+                provenance: serde_json::Value::Null,
+                title: "files of the build context".to_owned(),
+                created: layer.created,
+                duration_ms: 0,
+            };
+            store.records().insert(&[key], &[], &record)?;
+            Ok(layer.id)
+        })
+        .await
+    }
+}
+
+/// The inputs that the actions copy from.
+fn used(op: &FileOp) -> Vec<usize> {
+    let copies = op.actions.iter().filter_map(|action| match action {
+        FileAction::Copy(copy) => Some(copy),
+        FileAction::MakeDirectory { .. } => None,
+    });
+    let mut inputs: Vec<_> = copies
+        .flat_map(|copy| &copy.sources)
+        .filter_map(|source| match source {
+            CopySource::Path { input, .. } => Some(*input),
+            CopySource::Inline { .. } => None,
+        })
+        .collect();
+    inputs.sort_unstable();
+    inputs.dedup();
+    inputs
+}
+
+/// Returns the files that changed since the cache key was computed.
+fn apply(op: &FileOp, sources: &BTreeMap<usize, SourceRoot>, root: &Root) -> Result<Vec<InnerPath>, FilesError> {
+    let trees = sources.iter().map(|(input, source)| (*input, source.tree())).collect();
+    let mut changed = Vec::new();
+    for action in &op.actions {
+        match action {
+            FileAction::Copy(action) => changed.extend(copy::apply(action, &trees, root, &|_| ())?.changed),
+            FileAction::MakeDirectory { path, owner, mtime } => {
+                copy::make_directory(path, owner.as_ref(), *mtime, root)?;
+            }
+        }
+    }
+    Ok(changed)
+}
+
+/// The copy of a selection to the same paths below `/`.
+fn copy_of(selection: &LocalOp) -> CopyAction {
+    let include = if selection.include.is_empty() { vec![String::new()] } else { selection.include.clone() };
+    CopyAction {
+        sources: include.into_iter().map(|path| CopySource::Path { input: 0, written: path.clone(), path }).collect(),
+        destination: "/".to_owned(),
+        into_directory: true,
+        owner: None,
+        mode: None,
+        preserve_owner: false,
+        unpack: Unpack::Never,
+        parents: true,
+        exclude: selection.exclude.clone(),
+        wildcards: selection.wildcards,
+        mtime: Some(0),
+    }
+}
