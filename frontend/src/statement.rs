@@ -21,6 +21,7 @@ mod from;
 mod healthcheck;
 mod heredoc;
 mod run;
+mod syntax;
 
 use arguments::Arguments;
 use flags::Flags;
@@ -201,9 +202,16 @@ impl Walker<'_> {
         let rule = pair.as_rule();
         if rule == Syntax::from {
             let (mut flags, arguments) = self.parts(pair, "FROM");
-            return self.from(&header, &mut flags, arguments).map(|from| Statement::From(header, from));
+            let from = self.from(&header, &mut flags, arguments)?;
+            return syntax::check_from(&from, self.escape, self.sink).then_some(Statement::From(header, from));
         }
-        self.kind(pair, &header).map(|kind| Statement::Other(Instruction { header, kind }))
+        self.checked(pair, &header).map(|kind| Statement::Other(Instruction { header, kind }))
+    }
+
+    /// An instruction whose words will expand, as far as their form tells.
+    fn checked(&mut self, pair: Pair<'_>, header: &Header) -> Option<Kind> {
+        let kind = self.kind(pair, header)?;
+        syntax::check(&kind, self.escape, self.sink).then_some(kind)
     }
 
     /// Flags and arguments of an instruction.
@@ -486,7 +494,7 @@ impl Walker<'_> {
         }
         let header =
             Header { span: Span::new(span.start, end), text: line.as_str().to_owned(), keyword, comments: Vec::new() };
-        let kind = walker.kind(pair, &header)?;
+        let kind = walker.checked(pair, &header)?;
         let trigger = Word { text: raw, span: header.span };
         Some(Onbuild { trigger, instruction: Box::new(Instruction { header, kind }) })
     }

@@ -170,10 +170,11 @@ fn comment_warning(span: Span, name: &str, sink: &mut Vec<Diagnostic>) {
 /// Warns of text in brackets that was meant as an array.
 pub(super) fn looks_like_json(line: &Word, name: &str, sink: &mut Vec<Diagnostic>) {
     let text = line.text.as_str();
-    // `[ -f x ]` and `[ "$a" = b ]` are commands of the shell.
+    // `[ -f x ]` is a command of the shell, and `[ab]*.txt` a pattern.
+    let other_sense = matches!(name, "RUN" | "COPY" | "ADD");
     let likely = text.starts_with("[\"")
         || text.starts_with("['")
-        || text.starts_with('[') && (name != "RUN" || text.contains("\",") || text.contains("',"));
+        || text.starts_with('[') && (!other_sense || text.contains("\",") || text.contains("',"));
     if !likely {
         return;
     }

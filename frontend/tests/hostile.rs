@@ -1,0 +1,99 @@
+//! Does bad input ever cost more than its length?
+//!
+//! Each text is read at two sizes; the processor time of this thread may grow with the size, not with its square. Limits
+//! are wide, because machines are busy; a quadratic reader exceeds them many times over.
+
+use rbuild_frontend::{Source, check, parse};
+use rustix::time::{ClockId, clock_gettime};
+
+/// Reads a text and says how long that took, in seconds of this thread's processor time.
+fn cost(text: String) -> f64 {
+    let source = Source::new("Dockerfile", text);
+    let now = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+    };
+    let start = now();
+    if let Ok(file) = parse(&source) {
+        check(&file);
+    }
+    now() - start
+}
+
+/// Four times the text may cost ten times as much, or a second: a quadratic reader needs sixteen times.
+fn linear(name: &str, size: usize, text: impl Fn(usize) -> String) {
+    let small = cost(text(size));
+    let large = cost(text(size * 4));
+    assert!(large < (small * 10.0).max(1.0), "{name}: {size} costs {small:.3} s, four times that {large:.3} s");
+}
+
+#[test]
+fn many_lines() {
+    linear("instructions", 2_000, |n| {
+        format!("FROM x\n{}", "RUN echo a && echo \"b\" # c\nENV A=$B C=\"d\"\n".repeat(n))
+    });
+    linear("continuations", 25_000, |n| format!("FROM x\nRUN a{}", " \\\n b".repeat(n)));
+    linear("empty continuations", 10_000, |n| format!("FROM x\nRUN a{}", " \\\n\n b".repeat(n)));
+    linear("comments", 10_000, |n| format!("{}FROM x\nRUN a", "# comment\n".repeat(n)));
+    linear("stages", 1_000, |n| (0..n).map(|at| format!("FROM x AS s{at}\nCOPY --from=s0 a b\n")).collect());
+    linear("errors", 2_000, |n| format!("FROM x\n{}", "EMTRYPOINT x\nCOPY a\nENV\n".repeat(n)));
+}
+
+#[test]
+fn long_lines() {
+    linear("one RUN", 250_000, |n| format!("FROM x\nRUN {}", "echo aa; ".repeat(n / 9)));
+    linear("words", 20_000, |n| format!("FROM x\nCOPY {}/x", "a ".repeat(n)));
+    linear("pairs", 5_000, |n| format!("FROM x\nENV {}", "a=\"b $c\" ".repeat(n)));
+    linear("no pairs", 20_000, |n| format!("FROM x\nENV a=b {}", "c ".repeat(n)));
+    linear("flags", 1_000, |n| format!("FROM x\nCOPY {}a /x", "--exclude=a ".repeat(n)));
+    linear("mounts", 500, |n| format!("FROM x\nRUN {}a", "--mount=type=cache,target=/x ".repeat(n)));
+    linear("mount options", 1_000, |n| format!("FROM x\nRUN --mount=target=/x{} a", ",rw".repeat(n)));
+    linear("blanks", 100_000, |n| format!("FROM x\nRUN a{}b", " ".repeat(n)));
+    linear("blanks at the end", 100_000, |n| format!("FROM x\nRUN a{}", " ".repeat(n)));
+    linear("escapes", 100_000, |n| format!("FROM x\nRUN {}", "\\".repeat(n)));
+    linear("escapes and blanks", 50_000, |n| format!("FROM x\nRUN {}", "\\ ".repeat(n)));
+    linear("array", 10_000, |n| format!("FROM x\nRUN [{}\"x\"]", "\"a\\n\", ".repeat(n)));
+    linear("ports", 5_000, |n| format!("FROM x\nEXPOSE {}", "80:".repeat(n)));
+}
+
+#[test]
+fn unfinished() {
+    linear("open quotes", 20_000, |n| format!("FROM x\nENV a={}", "\"'".repeat(n)));
+    linear("open quotes in a flag", 20_000, |n| format!("FROM x\nRUN --mount={} a", "\"a'".repeat(n)));
+    linear("open braces", 500, |n| format!("FROM x\nENV a={}", "${a:-".repeat(n)));
+    linear("open quoted braces", 500, |n| format!("FROM x\nENV a={}", "\"${a:-".repeat(n)));
+    linear("open replacements", 500, |n| format!("FROM x\nENV a={}", "${a/${".repeat(n)));
+    linear("open arrays", 1_000, |n| format!("FROM x\nRUN {}", "[".repeat(n)));
+    linear("open objects", 500, |n| format!("FROM x\nRUN {}", "[{\"a\":".repeat(n)));
+    linear("open array", 20_000, |n| format!("FROM x\nRUN [{}", "\"a\",".repeat(n)));
+    linear("open heredocs", 500, |n| format!("FROM x\n{}", "RUN <<EOF\na\n".repeat(n)));
+    linear("nearly closed heredocs", 500, |n| format!("FROM x\n{}", "RUN <<EOF\n EOF\n".repeat(n)));
+    linear("misspelt heredocs", 200, |n| format!("FROM x\n{}", "RNU <<EOF\na\n".repeat(n)));
+    linear("heredoc openers", 2_000, |n| format!("FROM x\nRUN {}\n", "<<A ".repeat(n)));
+    linear("almost heredocs", 10_000, |n| format!("FROM x\nRUN {}\n", "<<a<".repeat(n)));
+    linear("triggers", 2_000, |n| format!("FROM x\n{}RUN a", "ONBUILD ".repeat(n)));
+    linear("directives", 2_000, |n| "# escape=`\n".repeat(n));
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_no_overflow() {
+    for open in ["[", "[{\"a\":", "${a:-", "\"${a:-", "${a/${a//", "ONBUILD "] {
+        for depth in [100, 3_000, 50_000] {
+            for text in ["RUN ", "COPY ", "ENV a=", "ONBUILD RUN "] {
+                let file = Source::new("Dockerfile", format!("FROM x\n{text}{}\nRUN b\n", open.repeat(depth)));
+                drop(parse(&file));
+            }
+        }
+    }
+}
+
+#[test]
+fn ten_megabytes() {
+    let size = 10 << 20;
+    let run = Source::new("Dockerfile", format!("FROM x\nRUN {}", "a".repeat(size)));
+    assert!(parse(&run).is_ok());
+    let body = Source::new("Dockerfile", format!("FROM x\nCOPY <<EOF /x\n{}EOF\n", "line $A\n".repeat(size / 8)));
+    assert!(parse(&body).is_ok());
+    let lines = Source::new("Dockerfile", format!("FROM x\nRUN a{}", " \\\n  b".repeat(100_000)));
+    assert!(parse(&lines).is_ok());
+}
