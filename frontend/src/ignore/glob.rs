@@ -93,7 +93,9 @@ impl Glob {
         } else if tokens == [Token::Rest] {
             Shape::Suffix(Vec::new())
         } else if let Some(text) = tokens.strip_prefix(&[Token::Deep]).and_then(literal) {
-            Shape::Suffix(if pattern.starts_with("**/") { [b"/", text.as_slice()].concat() } else { text })
+            let plain = |rest: &str| !rest.starts_with('/') && !rest.contains(['*', '?', '[', '\\']);
+            let is_end = pattern.strip_prefix("**").is_some_and(plain);
+            Shape::Suffix(if is_end { text } else { [b"/", text.as_slice()].concat() })
         } else {
             Shape::Tokens(tokens)
         };

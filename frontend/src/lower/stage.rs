@@ -345,6 +345,10 @@ impl State {
         if !image_env.has("PATH") && image.os != "windows" {
             image_env.set("PATH", DEFAULT_PATH);
         }
+        let directory = &mut image.config.working_dir;
+        if !directory.is_empty() {
+            *directory = clean(&format!("/{directory}"));
+        }
         image.created = None;
         image.rootfs = rbuild_image::RootFs::default();
         // What else old Docker versions wrote is about the container the image was made in.

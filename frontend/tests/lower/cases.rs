@@ -322,6 +322,22 @@ fn the_epoch_comes_from_the_environment_an_argument_or_the_file() {
 }
 
 #[test]
+fn predefined_arguments_can_be_imported_and_overridden() {
+    let text = "ARG TARGETOS=file\nFROM scratch AS Some\nARG TARGETPLATFORM TARGETOS TARGETVARIANT BUILDARCH TARGETSTAGE\n\
+        LABEL a=$TARGETPLATFORM,$TARGETOS,$TARGETVARIANT,$BUILDARCH,$TARGETSTAGE,$TARGETARCH\nFROM Some\n";
+    let mut options = options();
+    options.platform = "linux/arm/v7".parse().unwrap();
+    let label = |options: &LowerOptions| {
+        lowered(&text.replace("FROM Some", "FROM some"), options).config.config.labels["a"].clone()
+    };
+    assert_eq!(label(&options), "linux/arm/v7,file,v7,amd64,default,");
+    options.target = Some("SOME".to_owned());
+    options.build_args.insert("BUILDARCH".to_owned(), Some("riscv64".to_owned()));
+    options.build_args.insert("TARGETOS".to_owned(), None);
+    assert_eq!(label(&options), "linux/arm/v7,file,v7,riscv64,SOME,");
+}
+
+#[test]
 fn history_reads_like_that_of_buildkit() {
     let text = "FROM busybox\nARG A=1 B\nENV C=2 D=\"x y\"\nLABEL l=m\nEXPOSE 80-81 53/udp\nVOLUME /v [x]\nSTOPSIGNAL 9\nUSER u\n\
         WORKDIR /w\nCOPY --chown=1:2 --link a b/\nADD --chmod=0644 c /d\nRUN $A\nCMD [\"a\", \"b \\\"c\\\"\"]\nENTRYPOINT exec x\n\

@@ -30,6 +30,7 @@ fn mistakes_are_reported_with_their_lines() {
             "FROM busybox AS builder\nFROM scratch\nCOPY --from=biulder /p /p\n",
             &["3: biulder Some(\"did you mean `builder`?\")"],
         ),
+        ("FROM scratch\nCOPY --from=NoImage /p /p\n", &["2: `NoImage` is no stage and no image: "]),
         ("FROM scratch\nFROM nosuchimage\n", &["2: nosuchimage None"]),
         ("FROM busybox AS Base\nFROM Base\n", &["2: invalid image name: "]),
         (
@@ -144,4 +145,67 @@ fn values_are_worth_warnings() {
     );
     let quiet = format!("# check=skip=all\n{text}");
     assert_eq!(warnings(&quiet, &options), <[String; 0]>::default());
+}
+
+#[test]
+fn whatever_is_written_is_lowered_or_has_mistakes() {
+    let stages = [
+        "FROM busybox",
+        "FROM scratch AS a",
+        "FROM a AS b",
+        "FROM b AS a",
+        "FROM triggers",
+        "FROM ${X}",
+        "FROM empty AS 0",
+    ];
+    let lines = [
+        "ARG X",
+        "ARG X=busybox Y=$X",
+        "ENV A=$X B=\"$A\"",
+        "ENV $X=1",
+        "WORKDIR $A",
+        "WORKDIR ..",
+        "USER $B:",
+        "VOLUME [\"$A\"]",
+        "EXPOSE $A 1-3",
+        "COPY --from=a / .",
+        "COPY --from=0 .. ../..",
+        "COPY --parents --from=b ./././x/./y $X/",
+        "ADD x /",
+        "COPY --chown=$A --chmod=$B --link . .",
+        "COPY <<a <<b /\n$A\na\n${B:-x\nb",
+        "RUN <<EOF\n#!x\nEOF",
+        "RUN x <<EOF\ny\nEOF",
+        "RUN --mount=from=a,target=. --mount=type=$X,target=$A true",
+        "RUN --mount=from=2,source=../..,target=/a true",
+        "RUN --mount=type=secret,id=$A,env=$B true",
+        "RUN []",
+        "CMD []",
+        "ENTRYPOINT",
+        "HEALTHCHECK NONE",
+        "SHELL [\"\"]",
+        "ONBUILD COPY --from=a . .",
+        "ONBUILD ENV X=$X",
+        "STOPSIGNAL $X",
+        "LABEL a=$A $B=x",
+        "MAINTAINER x",
+    ];
+    // A fixed walk through the combinations: the same on every run.
+    let mut state = 1_u64;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let mut sound = 0;
+    for _ in 0..1500 {
+        let mut text = String::new();
+        for _ in 0..next(6) {
+            text.extend([stages[next(stages.len())], "\n"]);
+            for _ in 0..next(5) {
+                text.extend([lines[next(lines.len())], "\n"]);
+            }
+        }
+        sound += usize::from(mistakes(&text, &options()).is_empty());
+    }
+    assert!(sound > 50, "only {sound} of the files were lowered to the end");
 }
