@@ -188,6 +188,13 @@ pub enum PlanError {
     Rlimit(String),
 }
 
+impl Plan {
+    /// What the root must have to be mounted upon, sorted. A directory of stubs serves any plan with the same list.
+    pub fn mountpoints(&self) -> &[Mountpoint] {
+        &self.root.mountpoints
+    }
+}
+
 impl SandboxSpec {
     /// Decides everything that can be decided without touching the system.
     ///

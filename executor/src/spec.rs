@@ -20,9 +20,11 @@ pub struct SandboxSpec {
     pub root: MountKind,
     /// Whether the root file system is read-only.
     pub root_read_only: bool,
-    /// An empty directory that nobody else uses, on any file system overlay accepts as a lower layer. It becomes the
-    /// lowest layer and holds the mountpoints, so that none of them ever appears in the upper directory. Only needed
-    /// when `root` is an overlay; the caller removes it afterwards.
+    /// A directory on the file system of the layers (overlay renumbers inodes when they differ), which becomes the
+    /// lowest layer and holds the mountpoints, so that none of them ever appears in the upper directory. Mountpoints
+    /// are added to it and never removed: sandboxes with the same [`crate::Plan::mountpoints`] may share one, also at
+    /// the same time, and with a shared one that is already filled a sandbox starts without creating any file on disk.
+    /// Only needed when `root` is an overlay; the caller owns it.
     pub stubs: Option<PathBuf>,
     /// What is mounted besides the root, in order.
     pub mounts: Vec<SandboxMount>,
