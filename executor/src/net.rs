@@ -2,20 +2,25 @@
 //!
 //! A [`Namespace`] is a network of its own that lives as long as the value (and the sandboxes in it), so that nothing has
 //! to be cleaned up; [`crate::Network::Join`] puts a sandbox into it. [`PortForward`] brings connections to the host's
-//! ports into one. [`resolv_conf`] says which name servers a sandbox can reach.
+//! ports into one; [`Outbound`] gives one a way to the world. [`resolv_conf`] says which name servers a sandbox can reach.
 
 mod forward;
+mod masquerade;
 mod netlink;
+mod outbound;
+mod pool;
 mod resolv;
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 pub use forward::{Forward, PortForward};
+pub use outbound::{Outbound, OutboundError};
+pub use pool::{Lease, Pool};
 pub use resolv::resolv_conf;
 
 use crate::sys;
@@ -71,6 +76,12 @@ impl Namespace {
     /// If there are no descriptors left.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self(self.0.try_clone()?))
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
