@@ -131,9 +131,19 @@ impl<'file> Plan<'file> {
             let best = before.checked_sub(1).unwrap_or(before);
             return self.earlier(indices[best], from, current);
         }
-        Ok(self
-            .context(&from.text, None)
-            .unwrap_or_else(|| if lower == "scratch" { Provider::Nothing } else { Provider::Image(from.text.clone()) }))
+        if let Some(provider) = self.context(&from.text, None) {
+            return Ok(provider);
+        }
+        if lower == "scratch" {
+            return Ok(Provider::Nothing);
+        }
+        match from.text.parse::<Reference>() {
+            Ok(_) => Ok(Provider::Image(from.text.clone())),
+            Err(error) => {
+                Err(Diagnostic::error(from.span, format!("`{}` is no stage and no image: {error}", from.text))
+                    .hint_if(self.suggest(&from.text)))
+            }
+        }
     }
 
     /// A stage name that may have been meant.
