@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rbuild_solver::graph::NetworkMode;
+pub use rbuild_solver::graph::NetworkMode;
 
 /// One `rbuild build`.
 #[derive(Clone, Debug)]

@@ -1,0 +1,145 @@
+//! What can be done?
+//!
+//! One module per command or per few alike: clap's description of the arguments, how they become a request, and what
+//! is printed of the answer.
+
+pub mod archive;
+pub mod build;
+pub mod containers;
+pub mod images;
+pub mod inspect;
+pub mod login;
+pub mod run;
+pub mod system;
+pub mod transfer;
+
+use clap::Subcommand;
+
+use crate::failure::Failure;
+use crate::interrupt::{block_on, interruptible};
+use crate::session::Session;
+
+/// The commands, in the order of the help.
+// Deferred: the arguments of all the others would only cost time.
+#[derive(Debug, Subcommand)]
+#[command(defer = true)]
+pub enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<build::BuildArgs>),
+    /// Run a command in a new container
+    Run(Box<run::RunArgs>),
+    /// List containers
+    Ps(containers::PsArgs),
+    /// Print what a container has written
+    Logs(containers::LogsArgs),
+    /// End containers: ask, wait, kill
+    Stop(containers::StopArgs),
+    /// Send a signal to containers
+    Kill(containers::KillArgs),
+    /// Remove containers
+    Rm(containers::RmArgs),
+    /// List images
+    Images(images::ImagesArgs),
+    /// Give an image another name
+    Tag(images::TagArgs),
+    /// Remove images
+    Rmi(images::RmiArgs),
+    /// Show how an image came about
+    History(images::HistoryArgs),
+    /// Show everything about images or containers
+    Inspect(inspect::InspectArgs),
+    /// Fetch an image from its registry
+    Pull(transfer::PullArgs),
+    /// Send an image to its registry
+    Push(transfer::PushArgs),
+    /// Write images to an archive that `load` and `docker load` read
+    Save(archive::SaveArgs),
+    /// Read images from an archive of `save`, `docker save` or an OCI layout
+    Load(archive::LoadArgs),
+    /// Make an image of one layer from a tar archive of a root file system
+    Import(archive::ImportArgs),
+    /// Remember a user and a password for a registry
+    Login(login::LoginArgs),
+    /// Forget the credentials for a registry
+    Logout(login::LogoutArgs),
+    /// Delete what nothing needs
+    Prune(system::PruneArgs),
+    /// Show what takes how much room
+    Df(system::DfArgs),
+    /// Say what this machine offers and lacks
+    Doctor(system::DoctorArgs),
+    /// Print the version
+    Version(system::VersionArgs),
+}
+
+impl Command {
+    /// Whether it reads or writes files that belong to an image's users, which an ordinary user can only do within a
+    /// user namespace.
+    pub fn touches_layers(&self) -> bool {
+        match self {
+            Self::Build(_)
+            | Self::Run(_)
+            | Self::Rm(_)
+            | Self::Rmi(_)
+            | Self::Pull(_)
+            | Self::Push(_)
+            | Self::Save(_)
+            | Self::Load(_)
+            | Self::Import(_)
+            | Self::Prune(_)
+            | Self::Df(_) => true,
+            Self::Ps(_)
+            | Self::Logs(_)
+            | Self::Stop(_)
+            | Self::Kill(_)
+            | Self::Images(_)
+            | Self::Tag(_)
+            | Self::History(_)
+            | Self::Inspect(_)
+            | Self::Login(_)
+            | Self::Logout(_)
+            | Self::Doctor(_)
+            | Self::Version(_) => false,
+        }
+    }
+
+    /// Does it. An event loop is only started for what waits.
+    pub fn execute(&self, session: &Session) -> Result<(), Failure> {
+        match self {
+            Self::Build(arguments) => block_on(interruptible(arguments.execute(session))),
+            // It passes signals on once the container runs.
+            Self::Run(arguments) => block_on(arguments.execute(session)),
+            Self::Ps(arguments) => arguments.execute(session),
+            Self::Logs(arguments) => arguments.execute(session),
+            Self::Stop(arguments) => block_on(interruptible(arguments.execute(session))),
+            Self::Kill(arguments) => arguments.execute(session),
+            Self::Rm(arguments) => block_on(interruptible(arguments.execute(session))),
+            Self::Images(arguments) => arguments.execute(session),
+            Self::Tag(arguments) => arguments.execute(session),
+            Self::Rmi(arguments) => arguments.execute(session),
+            Self::History(arguments) => arguments.execute(session),
+            Self::Inspect(arguments) => arguments.execute(session),
+            Self::Pull(arguments) => block_on(interruptible(arguments.execute(session))),
+            Self::Push(arguments) => block_on(interruptible(arguments.execute(session))),
+            Self::Save(arguments) => block_on(interruptible(arguments.execute(session))),
+            Self::Load(arguments) => block_on(interruptible(arguments.execute(session))),
+            Self::Import(arguments) => block_on(interruptible(arguments.execute(session))),
+            Self::Login(arguments) => block_on(interruptible(arguments.execute(session))),
+            Self::Logout(arguments) => block_on(interruptible(arguments.execute(session))),
+            Self::Prune(arguments) => arguments.execute(session),
+            Self::Df(arguments) => arguments.execute(session),
+            Self::Doctor(arguments) => arguments.execute(session),
+            Self::Version(arguments) => arguments.execute(),
+        }
+    }
+}
+
+/// `--format` of the commands that list things.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum Format {
+    /// Columns
+    #[default]
+    Table,
+    /// One JSON object per line
+    Json,
+}

@@ -1,0 +1,455 @@
+//! `rbuild build`: which build does a command line ask for?
+
+mod output;
+mod secret;
+
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use rbuild_engine::{BuildError, BuildOutcome, BuildRequest, ContextSource, DockerfileSource, NetworkMode};
+use serde_json::json;
+
+use self::output::Output;
+use self::secret::Secret;
+use crate::arguments::unsupported::{Flag, Refuses, Unsupported};
+use crate::arguments::values::{self, Assignment};
+use crate::diagnostics::{self, Colour};
+use crate::failure::Failure;
+use crate::progress::{Progress, ProgressMode};
+use crate::session::{Session, note, print};
+
+#[derive(Args, Clone, Debug)]
+pub struct BuildArgs {
+    /// Directory with the files that COPY and ADD see; `-` reads a Dockerfile from standard input
+    #[arg(value_name = "CONTEXT")]
+    context: Option<PathBuf>,
+
+    /// Name of the image (repeatable)
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    tags: Vec<String>,
+
+    /// Dockerfile, relative to the current directory; `-` is standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "PATH")]
+    file: Option<PathBuf>,
+
+    /// Set a build argument; without a value, from the environment (repeatable)
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]", value_parser = values::assignment)]
+    build_args: Vec<Assignment>,
+
+    /// Stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+
+    /// Where the result goes: PATH, `-` for a tar archive, or
+    /// type=oci|docker|tar|local|image[,dest=PATH][,name=NAME][,compression=gzip|zstd|uncompressed][,rewrite-timestamp=true]
+    #[arg(short, long = "output", value_name = "OUTPUT")]
+    outputs: Vec<Output>,
+
+    /// Do not use earlier results
+    #[arg(long)]
+    no_cache: bool,
+
+    /// Do not use earlier results of these stages
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+
+    /// How progress is shown [default: auto; $BUILDKIT_PROGRESS]
+    #[arg(long, value_name = "MODE")]
+    progress: Option<ProgressMode>,
+
+    /// Print nothing but the image's ID
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Another context or image that the Dockerfile knows by NAME: a directory, docker-image://IMAGE, oci-layout://DIR
+    #[arg(long = "build-context", value_name = "NAME=SOURCE", value_parser = values::named_source)]
+    build_contexts: Vec<(String, String)>,
+
+    /// Show a secret to RUN --mount=type=secret: id=ID[,src=PATH|,env=NAME]
+    #[arg(long = "secret", value_name = "SECRET")]
+    secrets: Vec<Secret>,
+
+    /// Set a label of the image (repeatable)
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = values::label)]
+    labels: Vec<(String, String)>,
+
+    /// Platform of the image [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Vec<String>,
+
+    /// Ask the registry for newer base images
+    #[arg(long)]
+    pull: bool,
+
+    /// Push the image under its names
+    #[arg(long)]
+    push: bool,
+
+    /// Accepted for Docker's sake: every image is in the store of this machine
+    #[arg(long)]
+    load: bool,
+
+    /// Network of RUN
+    #[arg(long, value_name = "MODE")]
+    network: Option<Network>,
+
+    /// Add a line to /etc/hosts of RUN (repeatable)
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS", value_parser = values::host)]
+    add_hosts: Vec<(String, String)>,
+
+    /// Show this machine's certificates to RUN, so that it trusts whom this machine trusts
+    #[arg(long)]
+    host_ca: bool,
+
+    /// How many RUNs may go on at once [default: one per processor]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<std::num::NonZeroUsize>,
+
+    /// Size of /dev/shm in RUN
+    #[arg(long, value_name = "BYTES", value_parser = values::size)]
+    shm_size: Option<u64>,
+
+    /// Write the image's ID to a file
+    #[arg(long, value_name = "PATH")]
+    iidfile: Option<PathBuf>,
+
+    /// Write what was built to a file, as JSON
+    #[arg(long, value_name = "PATH")]
+    metadata_file: Option<PathBuf>,
+
+    /// There are no intermediate containers to remove, and no daemon to compress the context for.
+    #[arg(long, hide = true)]
+    rm: bool,
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    #[arg(long, hide = true)]
+    compress: bool,
+
+    #[command(flatten)]
+    unsupported: Unsupported<Refused>,
+}
+
+/// `--network` of `build`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Network {
+    /// Outbound access
+    Default,
+    /// Loopback only
+    None,
+    /// This machine's own
+    Host,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Refused;
+
+impl Refuses for Refused {
+    const FLAGS: &'static [Flag] = &[
+        Flag::value("allow"),
+        Flag::value("annotation"),
+        Flag::value("attest"),
+        Flag::value("builder"),
+        Flag::value("cache-from"),
+        Flag::value("cache-to"),
+        Flag::value("call").except("build"),
+        Flag::value("cgroup-parent"),
+        Flag::switch("check"),
+        Flag::value("cpu-period"),
+        Flag::value("cpu-quota"),
+        Flag::value("cpu-shares").short('c'),
+        Flag::value("cpuset-cpus"),
+        Flag::value("cpuset-mems"),
+        Flag::value("isolation").except("default"),
+        Flag::value("memory").short('m'),
+        Flag::value("memory-swap"),
+        Flag::value("policy"),
+        Flag::value("provenance").except("false"),
+        Flag::value("resource"),
+        Flag::value("sbom").except("false"),
+        Flag::value("security-opt"),
+        Flag::switch("squash"),
+        Flag::value("ssh"),
+        Flag::value("ulimit"),
+    ];
+}
+
+impl BuildArgs {
+    pub async fn execute(&self, session: &Session) -> Result<(), Failure> {
+        let mode = match self.quiet {
+            true => ProgressMode::Quiet,
+            false => ProgressMode::chosen(self.progress),
+        };
+        if self.outputs.iter().any(Output::is_stdout) {
+            if io::stdout().is_terminal() {
+                let failure = Failure::usage("an archive cannot be written to a terminal");
+                return Err(failure.hint("redirect standard output, or give the output a `dest`"));
+            }
+            if self.quiet {
+                return Err(Failure::usage("`--quiet` and an `--output` both want standard output"));
+            }
+        }
+        let request = self.request(&mut io::stdin(), |name| std::env::var_os(name).is_some())?;
+        if self.load && !self.quiet {
+            note("`--load` changes nothing: every image is in the store of this machine");
+        }
+        let engine = session.engine()?;
+        let progress = Progress::start("Building", mode);
+        let result = engine.build(request, &progress.reporter()).await;
+        progress.finish(result.is_ok());
+        let outcome = result.map_err(|error| self.explain(error))?;
+        if !self.quiet {
+            report(&outcome, mode);
+        }
+        if let Some(path) = &self.iidfile {
+            write_file(path, &outcome.id.to_string())?;
+        }
+        if let Some(path) = &self.metadata_file {
+            write_file(path, &format!("{:#}\n", metadata(&outcome)))?;
+        }
+        if self.quiet { print(&format!("{}\n", outcome.id)) } else { Ok(()) }
+    }
+
+    /// Adds advice if the context may have been meant as a command.
+    fn explain(&self, error: BuildError) -> Failure {
+        let Some(context) = &self.context else { return error.into() };
+        let word = matches!(&error, BuildError::Context { .. } | BuildError::Read { .. })
+            && context.components().count() == 1
+            && !context.exists();
+        let failure = Failure::from(error);
+        let name = context.display();
+        if word {
+            failure.hint(format!("`{name}` is neither a directory nor a command of `rbuild --help`"))
+        } else {
+            failure
+        }
+    }
+}
+
+/// Tells what came of it, and what could be better.
+fn report(outcome: &BuildOutcome, mode: ProgressMode) {
+    let colour = Colour::of(&io::stderr());
+    let mut text = diagnostics::render(&outcome.source, &outcome.warnings, colour);
+    if mode != ProgressMode::Json {
+        text.push_str(&format!("image {}\n", outcome.id));
+        outcome.names.iter().for_each(|name| text.push_str(&format!("named {name}\n")));
+    }
+    // Whoever closed standard error does not want to know.
+    drop(io::stderr().write_all(text.as_bytes()));
+}
+
+/// What `--metadata-file` says, under the names that `docker buildx build` gives it.
+fn metadata(outcome: &BuildOutcome) -> serde_json::Value {
+    let mut metadata = serde_json::Map::new();
+    metadata.insert("containerimage.config.digest".to_owned(), json!(outcome.id));
+    if let Some(manifest) = &outcome.manifest {
+        metadata.insert("containerimage.digest".to_owned(), json!(manifest.digest));
+        metadata.insert("containerimage.descriptor".to_owned(), json!(manifest));
+    }
+    if !outcome.names.is_empty() {
+        metadata.insert("image.name".to_owned(), json!(outcome.names.join(",")));
+    }
+    metadata.into()
+}
+
+fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| Failure::io(format!("cannot write `{}`", path.display()), error))
+}
+
+/// What a Dockerfile that has no file is called.
+const NAMELESS: &str = "Dockerfile";
+
+impl BuildArgs {
+    /// What the engine is asked for. Reads `input` if the Dockerfile comes from there; `is_variable` says whether the
+    /// environment has a variable.
+    fn request(&self, input: &mut dyn Read, is_variable: impl Fn(&str) -> bool) -> Result<BuildRequest, Failure> {
+        self.unsupported.check()?;
+        let Some(context) = &self.context else {
+            return Err(Failure::usage("the build context is missing").hint("`rbuild .` builds the current directory"));
+        };
+        let (context, dockerfile) = self.sources(context, input)?;
+        let mut request = BuildRequest::new(context);
+        let names = self.outputs.iter().flat_map(|output| &output.names);
+        request.dockerfile = dockerfile;
+        request.tags = self.tags.iter().chain(names).cloned().collect();
+        request.build_args.clone_from(&self.build_args);
+        request.target.clone_from(&self.target);
+        request.no_cache = self.no_cache;
+        request.no_cache_stages.clone_from(&self.no_cache_filter);
+        request.platform = platform(&self.platform)?;
+        request.pull = self.pull;
+        request.build_contexts.clone_from(&self.build_contexts);
+        request.secrets = self.secrets.iter().map(|secret| secret.resolve(&is_variable)).collect();
+        request.add_hosts.clone_from(&self.add_hosts);
+        request.network = self.network.map(|network| match network {
+            Network::Default => NetworkMode::Default,
+            Network::None => NetworkMode::None,
+            Network::Host => NetworkMode::Host,
+        });
+        request.host_ca = self.host_ca;
+        request.labels.clone_from(&self.labels);
+        request.outputs = self.outputs.iter().map(|output| output.export.clone()).collect();
+        request.push = self.push || self.outputs.iter().any(|output| output.push);
+        request.jobs = self.jobs.map(std::num::NonZeroUsize::get);
+        request.shm_size = self.shm_size;
+        if request.push && request.tags.is_empty() {
+            return Err(Failure::usage("an image without a name cannot be pushed").hint("name it with `-t NAME`"));
+        }
+        Ok(request)
+    }
+
+    fn sources(
+        &self,
+        context: &Path,
+        input: &mut dyn Read,
+    ) -> Result<(ContextSource, Option<DockerfileSource>), Failure> {
+        let is_stdin = |path: &Path| path == OsStr::new("-");
+        let dockerfile = match &self.file {
+            Some(file) if is_stdin(file) && is_stdin(context) => {
+                return Err(Failure::usage("context and Dockerfile cannot both come from standard input"));
+            }
+            Some(file) if is_url(file) => return Err(not_supported("a Dockerfile at a URL", file)),
+            Some(file) if is_stdin(file) => Some(read_dockerfile(input)?),
+            Some(file) if is_stdin(context) => {
+                return Err(not_supported("a Dockerfile within a context on standard input", file));
+            }
+            Some(file) => Some(DockerfileSource::Path(file.clone())),
+            None if is_stdin(context) => Some(read_dockerfile(input)?),
+            None => None,
+        };
+        if is_url(context) {
+            return Err(not_supported("a context at a URL", context));
+        }
+        let context =
+            if is_stdin(context) { ContextSource::Empty } else { ContextSource::Directory(context.to_owned()) };
+        Ok((context, dockerfile))
+    }
+}
+
+fn read_dockerfile(input: &mut dyn Read) -> Result<DockerfileSource, Failure> {
+    let mut text = Vec::new();
+    input.read_to_end(&mut text).map_err(|error| Failure::io("cannot read standard input", error))?;
+    // A tar archive has `ustar` in its first block; compressed ones begin with their own signature.
+    let is_archive = text.get(257..262) == Some(b"ustar")
+        || [&b"\x1f\x8b"[..], b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"].iter().any(|magic| text.starts_with(magic));
+    if is_archive {
+        return Err(Failure::usage("not supported: a tar archive on standard input as the context"));
+    }
+    Ok(DockerfileSource::Text { name: NAMELESS.to_owned(), text })
+}
+
+fn not_supported(what: &str, value: &Path) -> Failure {
+    Failure::usage(format!("not supported: {what}: `{}`", value.display()))
+}
+
+fn is_url(path: &Path) -> bool {
+    const PREFIXES: [&str; 6] = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
+    path.to_str().is_some_and(|path| PREFIXES.iter().any(|prefix| path.starts_with(prefix)))
+}
+
+fn platform(given: &[String]) -> Result<Option<String>, Failure> {
+    let mut platforms: Vec<&str> = given.iter().flat_map(|list| list.split(',')).map(str::trim).collect();
+    platforms.dedup();
+    match platforms.as_slice() {
+        [] | ["local"] => Ok(None),
+        [one] => match one.parse::<rbuild_core::Platform>() {
+            Ok(platform) => Ok(Some(platform.to_string())),
+            Err(error) => Err(Failure::usage(error.to_string())),
+        },
+        _ => Err(Failure::usage(format!("not supported: --platform {} (one platform per build)", platforms.join(",")))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rbuild_engine::{Export, SecretFrom};
+
+    use super::*;
+    use crate::arguments::tests::parse;
+    use crate::commands::Command;
+
+    fn request(line: &str) -> Result<BuildRequest, String> {
+        let parsed = parse(line.split(' ').map(std::ffi::OsString::from).collect())?;
+        let Command::Build(arguments) = parsed.command else { panic!("`{line}` is no build") };
+        let mut input = &b"FROM scratch\n"[..];
+        arguments.request(&mut input, |name| name == "TOKEN").map_err(|failure| failure.text(Colour::Plain).unwrap())
+    }
+
+    fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn nothing_but_a_context() {
+        for line in
+            ["rbuild .", "rbuild build .", "rbuild image build .", "rbuild --provenance=false --sbom=false --rm ."]
+        {
+            let expected = BuildRequest::new(ContextSource::Directory(".".into()));
+            assert_eq!(format!("{:?}", request(line).unwrap()), format!("{expected:?}"), "{line}");
+        }
+    }
+
+    #[test]
+    fn docker_command_lines_become_requests() {
+        let found = request(
+            "rbuild build -t koa-demo -t=me/koa:2 -f docker/Dockerfile --build-arg A=1=2 --build-arg HOME --target dev \
+             --no-cache --no-cache-filter a,b --pull --platform linux/x86_64 --build-context base=docker-image://debian \
+             --secret id=TOKEN --secret id=key,src=k.pem --add-host db:10.0.0.2 --network none --host-ca --label a=b \
+             --label c -o type=oci,dest=o.tar -o type=image,name=r/x,push=true --jobs 3 --shm-size 64m src",
+        )
+        .unwrap();
+        assert_eq!(found.context, ContextSource::Directory("src".into()));
+        assert_eq!(found.dockerfile, Some(DockerfileSource::Path("docker/Dockerfile".into())));
+        assert_eq!(found.tags, ["koa-demo", "me/koa:2", "r/x"]);
+        assert_eq!(found.build_args, [("A".to_owned(), Some("1=2".to_owned())), ("HOME".to_owned(), None)]);
+        assert_eq!(found.target.as_deref(), Some("dev"));
+        assert!(found.no_cache && found.pull && found.push && found.host_ca);
+        assert_eq!(found.no_cache_stages, ["a", "b"]);
+        assert_eq!(found.platform.as_deref(), Some("linux/amd64"));
+        assert_eq!(found.build_contexts, owned(&[("base", "docker-image://debian")]));
+        let secrets: Vec<_> = found.secrets.into_iter().map(|secret| secret.from).collect();
+        assert_eq!(secrets, [SecretFrom::Env("TOKEN".to_owned()), SecretFrom::File("k.pem".into())]);
+        assert_eq!(found.add_hosts, owned(&[("db", "10.0.0.2")]));
+        assert_eq!(found.network, Some(NetworkMode::None));
+        assert_eq!(found.labels, owned(&[("a", "b"), ("c", "")]));
+        assert!(matches!(found.outputs.as_slice(), [Export::Oci { .. }, Export::Image]));
+        assert_eq!((found.jobs, found.shm_size), (Some(3), Some(64 << 20)));
+    }
+
+    #[test]
+    fn dockerfile_may_come_from_standard_input() {
+        let text = || Some(DockerfileSource::Text { name: "Dockerfile".to_owned(), text: b"FROM scratch\n".to_vec() });
+        let both = request("rbuild -").unwrap();
+        assert_eq!((both.context, both.dockerfile), (ContextSource::Empty, text()));
+        let file = request("rbuild -f - .").unwrap();
+        assert_eq!((file.context, file.dockerfile), (ContextSource::Directory(".".into()), text()));
+    }
+
+    #[test]
+    fn what_is_not_done_is_refused_by_name() {
+        for (line, expected) in [
+            ("rbuild --ssh default .", "error: not supported: --ssh default\n"),
+            ("rbuild --cache-to type=inline .", "error: not supported: --cache-to type=inline\n"),
+            ("rbuild --provenance=true .", "error: not supported: --provenance true\n"),
+            ("rbuild --squash .", "error: not supported: --squash\n"),
+            ("rbuild -m 1g .", "error: not supported: --memory 1g\n"),
+            (
+                "rbuild https://example.com/a.git",
+                "error: not supported: a context at a URL: `https://example.com/a.git`\n",
+            ),
+            ("rbuild -t x", "error: the build context is missing\nhint: `rbuild .` builds the current directory\n"),
+            ("rbuild -f - -", "error: context and Dockerfile cannot both come from standard input\n"),
+            (
+                "rbuild --platform linux/amd64,linux/arm64 .",
+                "error: not supported: --platform linux/amd64,linux/arm64 (one platform per build)\n",
+            ),
+            ("rbuild --push .", "error: an image without a name cannot be pushed\nhint: name it with `-t NAME`\n"),
+        ] {
+            assert_eq!(request(line).unwrap_err(), expected);
+        }
+        for line in ["rbuild . .", "rbuild --nocache .", "rbuild --progress=rawjson .", "rbuild --jobs 0 ."] {
+            assert!(request(line).is_err(), "{line}");
+        }
+    }
+}
