@@ -1,0 +1,59 @@
+//! What does a command run in?
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use rbuild_engine::{Config, Engine};
+
+use crate::arguments::Global;
+use crate::failure::Failure;
+
+/// The state directory and how it is used.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+}
+
+impl Session {
+    /// Opens nothing yet.
+    pub fn new(global: &Global, rootless: bool) -> Self {
+        let root = global.root.clone().unwrap_or_else(Engine::default_root);
+        Self { config: Config { root, rootless, insecure_registries: global.insecure_registries.clone() } }
+    }
+
+    /// Where the state is.
+    pub fn root(&self) -> &PathBuf {
+        &self.config.root
+    }
+
+    /// Opens the state directory.
+    pub fn engine(&self) -> Result<Engine, Failure> {
+        Ok(Engine::open(self.config.clone())?)
+    }
+}
+
+/// Does something with each name; what goes wrong with one does not keep it from the others.
+pub fn each(names: &[String], mut act: impl FnMut(&str) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut failed = None;
+    for name in names {
+        if let Err(failure) = act(name) {
+            failed = Some(failure.after(failed));
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Writes to standard output.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::Closed,
+        _ => Failure::io("cannot write to standard output", error),
+    })
+}
+
+/// Tells the user, on standard error.
+pub fn note(message: &str) {
+    // Whoever closed standard error does not want to know.
+    drop(writeln!(io::stderr(), "note: {message}"));
+}
