@@ -20,9 +20,11 @@
 //!   a pulled one is pulled again.
 
 mod active;
+mod attributes;
 mod export;
 mod import;
 pub(crate) mod tree;
+mod unpack;
 
 use std::fmt;
 use std::fs;
@@ -279,8 +281,8 @@ impl Layers<'_> {
                 layer.is_some() && reader.find(&UNSETTLED, id.as_bytes())?.is_some_and(|at| at != store::boot());
             Ok::<_, StoreError>((layer, doubt))
         })?;
-        let Some((layer, last)) = layer else { return Ok(None) };
-        self.0.note_use(b'l', id.as_bytes(), last);
+        let Some(layer) = layer else { return Ok(None) };
+        self.0.note_use(b'l', id.as_bytes(), Some(layer.last_used));
         if doubt { self.recover(layer) } else { Ok(Some(layer)) }
     }
 
@@ -525,10 +527,10 @@ pub(crate) fn make_upper(path: &Path, topmost: Option<&PathBuf>) -> Result<(), S
     rustix::fs::chmod(path, mode).context("change the mode of", path)
 }
 
-pub(crate) fn find(reader: &Reader<'_>, id: &LayerId) -> Result<Option<(Layer, Option<u64>)>, StoreError> {
+pub(crate) fn find(reader: &Reader<'_>, id: &LayerId) -> Result<Option<Layer>, StoreError> {
     let Some(layer) = reader.find(&LAYERS, id.as_bytes())? else { return Ok(None) };
     let last = reader.find(&store::USED, &used_key(b'l', id.as_bytes()))?;
-    Ok(Some((Layer { last_used: last.unwrap_or(layer.created), ..layer }, last)))
+    Ok(Some(Layer { last_used: last.unwrap_or(layer.created), ..layer }))
 }
 
 pub(crate) fn list(reader: &Reader<'_>) -> Result<Vec<Layer>, StoreError> {

@@ -66,7 +66,7 @@ impl Records<'_> {
                 return Ok(None);
             }
         }
-        self.0.note_use(b'r', id.as_bytes(), last);
+        self.0.note_use(b'r', id.as_bytes(), Some(last.unwrap_or(record.created)));
         Ok(Some(record))
     }
 
