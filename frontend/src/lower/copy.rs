@@ -9,8 +9,8 @@ use super::Lowering;
 use super::history::LayerKind;
 use super::mode::chmod;
 use super::owner::{chown, is_numeric};
-use super::plan::{Provider, Step};
-use super::stage::State;
+use super::plan::Provider;
+use super::stage::{Site, State};
 use super::title::upper_keyword;
 use crate::Diagnostic;
 use crate::ast::{self, Add, Copy, CopyFlags, Spanned, Word};
@@ -47,15 +47,9 @@ struct Sources {
 }
 
 impl Lowering<'_> {
-    pub(super) fn copy_files(
-        &mut self,
-        state: &mut State,
-        index: usize,
-        step: &Step<'_>,
-        copy: &Copy,
-    ) -> Result<(), Diagnostic> {
+    pub(super) fn copy_files(&mut self, state: &mut State, site: &Site<'_>, copy: &Copy) -> Result<(), Diagnostic> {
         let provider = match &copy.from {
-            Some(from) => self.plan.provider(from, index)?,
+            Some(from) => self.plan.provider(from, site.stage)?,
             None => Provider::Local("context".to_owned()),
         };
         let request = Request {
@@ -67,16 +61,10 @@ impl Lowering<'_> {
             parents: copy.parents.is_some_and(|parents| parents.value),
             unpack: Unpack::Never,
         };
-        self.files(state, index, step, &request)
+        self.files(state, site, &request)
     }
 
-    pub(super) fn add_files(
-        &mut self,
-        state: &mut State,
-        index: usize,
-        step: &Step<'_>,
-        add: &Add,
-    ) -> Result<(), Diagnostic> {
+    pub(super) fn add_files(&mut self, state: &mut State, site: &Site<'_>, add: &Add) -> Result<(), Diagnostic> {
         if let Some(checksum) = &add.checksum {
             return Err(Diagnostic::error(checksum.span, "`ADD --checksum` is not supported"));
         }
@@ -93,22 +81,15 @@ impl Lowering<'_> {
             parents: false,
             unpack: if unpack { Unpack::Archives } else { Unpack::Never },
         };
-        self.files(state, index, step, &request)
+        self.files(state, site, &request)
     }
 
-    fn files(
-        &mut self,
-        state: &mut State,
-        index: usize,
-        step: &Step<'_>,
-        request: &Request<'_>,
-    ) -> Result<(), Diagnostic> {
+    fn files(&mut self, state: &mut State, site: &Site<'_>, request: &Request<'_>) -> Result<(), Diagnostic> {
         let flags = self.flags(state, request)?;
         let sources = self.sources(state, request)?;
         let (destination, into_directory) = self.destination(state, request, sources.written.len())?;
         let text = format!("{}{} {} {destination}", request.keyword, flags.text, sources.written.join(" "));
-        let span = step.instruction.header.span;
-        let input = self.copied_from(request, &sources, &flags.exclude, span);
+        let input = self.copied_from(request, &sources, &flags.exclude, site.span);
         let action = CopyAction {
             sources: sources.items,
             destination: state.absolute(&destination),
@@ -122,8 +103,8 @@ impl Lowering<'_> {
             wildcards: true,
             mtime: self.globals.epoch,
         };
-        let title = self.copy_title(state, &step.instruction.header.text);
-        let origin = self.origin(state, index, step, &title);
+        let title = self.copy_title(state, &site.instruction.header.text);
+        let origin = self.origin(state, site, &title);
         let link = request.flags.link.is_some_and(|link| link.value) && action.owner.as_ref().is_none_or(is_numeric);
         state.root = self.copied(state.root, input, action, link, origin);
         state.record(text, LayerKind::Files);

@@ -1,14 +1,13 @@
 //! What does a `RUN` execute, and what is mounted there?
 
-use rbuild_core::Span;
 use rbuild_solver::graph::{
     CacheSharing, ExecMount, ExecMountKind, ExecOp, LocalOp, NetworkMode, Op, Output, SecurityMode,
 };
 
 use super::Lowering;
 use super::history::LayerKind;
-use super::plan::{Provider, Step};
-use super::stage::State;
+use super::plan::Provider;
+use super::stage::{Site, State};
 use super::title::{summary, upper_keyword};
 use crate::Diagnostic;
 use crate::ast::{Command, Network, Run, Security, Word};
@@ -28,13 +27,7 @@ struct Line {
 }
 
 impl Lowering<'_> {
-    pub(super) fn run(
-        &mut self,
-        state: &mut State,
-        index: usize,
-        step: &Step<'_>,
-        run: &Run,
-    ) -> Result<(), Diagnostic> {
+    pub(super) fn run(&mut self, state: &mut State, site: &Site<'_>, run: &Run) -> Result<(), Diagnostic> {
         if let Some(device) = run.devices.first() {
             return Err(Diagnostic::error(device.span, "`RUN --device` is not supported"));
         }
@@ -42,7 +35,7 @@ impl Lowering<'_> {
         let mut inputs = vec![state.root];
         let mut mounts: Vec<ExecMount> = script.into_iter().collect();
         for word in &run.mounts {
-            let mount = self.mount(state, index, word, &mut inputs);
+            let mount = self.mount(state, site, word, &mut inputs);
             mounts.extend(self.notes.take(mount).flatten());
         }
         let network = run.network.map_or(self.options.network, |network| match network.value {
@@ -70,11 +63,11 @@ impl Lowering<'_> {
             args,
         };
         let text = history_text(state, &op.args);
-        let mut title = upper_keyword(&step.instruction.header.text);
+        let mut title = upper_keyword(&site.instruction.header.text);
         if let [heredoc] = run.heredocs.as_slice() {
             title = format!("{title} ({})", summary(&heredoc.body));
         }
-        let origin = self.origin(state, index, step, &title);
+        let origin = self.origin(state, site, &title);
         state.root = self.add(Op::Exec(op), &inputs, origin);
         state.record(text, LayerKind::Files);
         Ok(())
@@ -83,7 +76,7 @@ impl Lowering<'_> {
     fn mount(
         &mut self,
         state: &State,
-        index: usize,
+        site: &Site<'_>,
         word: &Word,
         inputs: &mut Vec<Output>,
     ) -> Result<Option<ExecMount>, Diagnostic> {
@@ -91,14 +84,14 @@ impl Lowering<'_> {
         let (target, kind) = match mount {
             RunMount::Bind(bind) => {
                 let source = rooted(&bind.source);
-                let from = self.mounted(index, bind.from.as_ref(), &source, word.span)?;
+                let from = self.mounted(site, bind.from.as_ref(), &source)?;
                 let BindMount { target, read_only, .. } = bind;
                 (target, ExecMountKind::Bind { input: add(inputs, from), source, writable: !read_only })
             }
             RunMount::Cache(cache) => {
                 let source = rooted(&cache.source);
                 let from = match &cache.from {
-                    Some(from) => Some(self.mounted(index, Some(from), &source, word.span)?),
+                    Some(from) => Some(self.mounted(site, Some(from), &source)?),
                     None => None,
                 };
                 let from = from.map(|from| add(inputs, from));
@@ -153,15 +146,15 @@ impl Lowering<'_> {
     }
 
     /// What a mount shows: of a directory only the source is read.
-    fn mounted(&mut self, index: usize, from: Option<&Word>, source: &str, span: Span) -> Result<Output, Diagnostic> {
+    fn mounted(&mut self, site: &Site<'_>, from: Option<&Word>, source: &str) -> Result<Output, Diagnostic> {
         let provider = match from {
-            Some(from) => self.plan.provider(from, index)?,
+            Some(from) => self.plan.provider(from, site.stage)?,
             None => Provider::Local("context".to_owned()),
         };
         let include: Vec<_> = Some(source[1..].to_owned()).filter(|path| !path.is_empty()).into_iter().collect();
         let local = |name| LocalOp { name, include, wildcards: false, parents: false, exclude: Vec::new() };
         let platform = self.options.platform.clone();
-        Ok(self.provide(&provider, &platform, span, local))
+        Ok(self.provide(&provider, &platform, site.span, local))
     }
 }
 

@@ -12,7 +12,7 @@ use super::globals::{NOT_IN_ENVIRONMENT, expand};
 use super::history::{self, LayerKind};
 use super::options::CacheUse;
 use super::owner;
-use super::plan::{Provider, Step, Trigger};
+use super::plan::{Provider, Trigger};
 use super::title::Titles;
 use crate::ast::{Instruction, Kind, Spanned, Word};
 use crate::ignore::clean;
@@ -88,6 +88,17 @@ impl State {
     }
 }
 
+/// The instruction at hand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Site<'a> {
+    /// The stage it is lowered for.
+    pub(super) stage: usize,
+    pub(super) instruction: &'a Instruction,
+    pub(super) is_trigger: bool,
+    /// Where the file says so: for triggers of a base image its `FROM`.
+    pub(super) span: Span,
+}
+
 impl Lowering<'_> {
     /// Lowers a stage whose needs are lowered.
     pub(super) fn stage(&mut self, index: usize) {
@@ -96,10 +107,13 @@ impl Lowering<'_> {
         let stage = &plan.stages[index];
         for step in &stage.steps {
             let instruction = step.instruction.as_ref();
+            let mut span = instruction.header.span;
             if step.trigger == Trigger::Image {
+                span = stage.stage.header.span;
                 self.notes.enter_trigger(stage.base_span(), instruction);
             }
-            let result = self.instruction(&mut state, index, step);
+            let site = Site { stage: index, instruction, is_trigger: step.trigger != Trigger::No, span };
+            let result = self.instruction(&mut state, &site);
             self.notes.take(result);
             self.notes.leave_trigger();
         }
@@ -172,11 +186,9 @@ impl Lowering<'_> {
     }
 
     /// The origin of an instruction's vertex, with the next step number.
-    pub(super) fn origin(&self, state: &mut State, index: usize, step: &Step<'_>, text: &str) -> Origin {
-        let title = state.titles.next(text, step.trigger != Trigger::No);
-        let from_image = step.trigger == Trigger::Image;
-        let span = if from_image { self.plan.stages[index].stage.header.span } else { step.instruction.header.span };
-        Origin { title, spans: vec![span], ignore_cache: !state.cache }
+    pub(super) fn origin(&self, state: &mut State, site: &Site<'_>, text: &str) -> Origin {
+        let title = state.titles.next(text, site.is_trigger);
+        Origin { title, spans: vec![site.span], ignore_cache: !state.cache }
     }
 
     /// Expands a word where the stage is now; variables without a value are worth a warning.
@@ -285,12 +297,12 @@ impl Lowering<'_> {
         self.notes.warn(Diagnostic::warning(Rule::InvalidBaseImagePlatform, span, message));
     }
 
-    fn instruction(&mut self, state: &mut State, index: usize, step: &Step<'_>) -> Result<(), Diagnostic> {
-        match &step.instruction.kind {
-            Kind::Add(add) => self.add_files(state, index, step, add),
-            Kind::Copy(copy) => self.copy_files(state, index, step, copy),
-            Kind::Run(run) => self.run(state, index, step, run),
-            Kind::Workdir(path) => self.workdir(state, index, step, path),
+    fn instruction(&mut self, state: &mut State, site: &Site<'_>) -> Result<(), Diagnostic> {
+        match &site.instruction.kind {
+            Kind::Add(add) => self.add_files(state, site, add),
+            Kind::Copy(copy) => self.copy_files(state, site, copy),
+            Kind::Run(run) => self.run(state, site, run),
+            Kind::Workdir(path) => self.workdir(state, site, path),
             Kind::Arg(arg) => self.arg(state, arg),
             Kind::Env(pairs) => self.env(state, pairs),
             Kind::Label(pairs) => self.label(state, pairs),
@@ -304,13 +316,13 @@ impl Lowering<'_> {
             | Kind::Maintainer(_)
             | Kind::Onbuild(_)
             | Kind::Shell(_) => {
-                metadata::record(state, &step.instruction);
+                metadata::record(state, site.instruction);
                 Ok(())
             }
         }
     }
 
-    fn workdir(&mut self, state: &mut State, index: usize, step: &Step<'_>, word: &Word) -> Result<(), Diagnostic> {
+    fn workdir(&mut self, state: &mut State, site: &Site<'_>, word: &Word) -> Result<(), Diagnostic> {
         let path = self.expand(state, word)?;
         // `check` sees what is constant.
         let has_values = word.text.contains('$');
@@ -331,7 +343,7 @@ impl Lowering<'_> {
             owner: owner::owner(&state.image.config.user),
             mtime: self.globals.epoch,
         };
-        let origin = self.origin(state, index, step, &text);
+        let origin = self.origin(state, site, &text);
         state.root = self.add(Op::File(FileOp { actions: vec![action] }), &[state.root], origin);
         state.record(text, LayerKind::Directory);
         Ok(())

@@ -196,6 +196,10 @@ fn triggers_run_first_and_only_once() {
         RUN z\nFROM grandchild\n";
     let lowered = lowered(text, &options());
     assert!(lowered.config.config.on_build.is_empty());
+    let triggers = text.find("FROM triggers").unwrap();
+    let spans = |vertex: usize| lowered.graph.vertices().nth(vertex).unwrap().1.origin.spans[0].start as usize;
+    assert_eq!([3, 4, 5, 6].map(spans), [triggers; 4], "an image's triggers are where the image is");
+    assert_eq!(spans(9), text.find("ADD y").unwrap(), "a stage's triggers are in the file");
     insta::assert_snapshot!(plan(&lowered), @r##"
     0 <> [tools 1/2] FROM docker.io/library/busybox:latest
         image busybox linux/amd64
