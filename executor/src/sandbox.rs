@@ -5,9 +5,12 @@
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::Stdio as ChildStdio;
+use std::sync::OnceLock;
 
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, memfd_create};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::io::Interest;
@@ -18,6 +21,7 @@ use tokio::process::Child;
 use crate::channel::{self, Command, Join, Report, Request};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::mount::set_attributes;
 use crate::plan::{DEFAULT_CAPABILITIES, Plan};
 use crate::spec::{Privileges, Process};
 
@@ -154,7 +158,7 @@ impl Sandbox {
         rustix::io::ioctl_fionbio(&ours, true).map_err(|error| Error::Spawn(error.into()))?;
         // A stream only in name: messages are received with `recvmsg`, never read.
         let channel = UnixStream::from_std(ours.into()).map_err(Error::Spawn)?;
-        let supervisor = tokio::process::Command::new("/proc/self/exe")
+        let supervisor = tokio::process::Command::new(program())
             .arg0("rbuild")
             .arg("__init")
             .env_clear()
@@ -227,6 +231,22 @@ impl Sandbox {
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
         channel::send(&self.channel, &Command::Signal(signal), &[]).map_err(Error::Channel)
     }
+}
+
+/// This program, by a path that stays usable and leads to a mount of it that cannot be written to. While `__init` is
+/// inside, a process of the sandbox that is as privileged as root could otherwise open `/proc/PID/exe` and overwrite the
+/// host's rbuild (CVE-2019-5736).
+fn program() -> PathBuf {
+    static READ_ONLY: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    let own = "/proc/self/exe";
+    let made = READ_ONLY.get_or_init(|| {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let made = open_tree(CWD, own, flags).ok()?;
+        set_attributes(made.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, false).ok()?;
+        Some(made)
+    });
+    // Without the privilege to make mounts there will be no sandbox either, with an error that says so.
+    made.as_ref().map_or(PathBuf::from(own), |made| PathBuf::from(format!("/proc/self/fd/{}", made.as_raw_fd())))
 }
 
 async fn receive(channel: &UnixStream) -> Result<Option<(Report, Vec<OwnedFd>)>, Error> {

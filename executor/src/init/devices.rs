@@ -36,7 +36,7 @@ pub(super) fn make(
         let what = what.to_owned();
         move |error: io::Error| Failure::step(format!("make `/dev/{what}`"), error)
     };
-    let top = tmpfs(Some(64 << 10), 0o755).map_err(|error| failed("")(error.into_parts().1))?;
+    let top = tmpfs(Some(64 << 20), 0o755).map_err(|error| failed("")(error.into_parts().1))?;
     mounter.place(top.as_fd(), Path::new("/dev"))?;
     for (name, target) in LINKS {
         symlinkat(target, &top, name).map_err(|error| failed(name)(error.into()))?;

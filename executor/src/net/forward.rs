@@ -177,13 +177,13 @@ fn copy(mut from: &TcpStream, mut to: &TcpStream, broken: &AtomicBool) {
 #[derive(Clone, Debug)]
 struct SocketMaker {
     requests: SyncSender<(AddressFamily, SyncSender<io::Result<OwnedFd>>)>,
-    own: Option<IpAddr>,
+    namespace: Arc<Namespace>,
 }
 
 impl SocketMaker {
     fn start(namespace: &Namespace) -> io::Result<Self> {
-        let own = namespace.run(own_address)?;
-        let namespace = namespace.try_clone()?;
+        let namespace = Arc::new(namespace.try_clone()?);
+        let own = Arc::clone(&namespace);
         type Requests = Receiver<(AddressFamily, SyncSender<io::Result<OwnedFd>>)>;
         let (requests, received): (_, Requests) = sync_channel(16);
         thread::Builder::new().name("port-sockets".to_owned()).stack_size(128 << 10).spawn(move || {
@@ -195,14 +195,16 @@ impl SocketMaker {
                 }
                 Ok(())
             };
-            drop(namespace.run(serve));
+            drop(own.run(serve));
         })?;
-        Ok(Self { requests, own })
+        Ok(Self { requests, namespace })
     }
 
     fn connect(&self, port: u16) -> Option<TcpStream> {
         let local = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
-        local.into_iter().chain(self.own).find_map(|address| self.connect_to(SocketAddr::from((address, port))).ok())
+        let connect = |address| self.connect_to(SocketAddr::from((address, port))).ok();
+        // Looked up each time: the namespace may have been connected in the meantime.
+        local.into_iter().find_map(connect).or_else(|| self.namespace.run(own_address).ok().flatten().and_then(connect))
     }
 
     fn connect_to(&self, address: SocketAddr) -> io::Result<TcpStream> {

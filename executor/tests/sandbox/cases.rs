@@ -43,6 +43,7 @@ pub(crate) const ALL: &[Case] = &[
     ("dropping_kills", dropping_kills),
     ("nothing_survives_the_death_of_the_parent", nothing_survives_the_death_of_the_parent),
     ("nothing_survives_the_death_of_the_supervisor", nothing_survives_the_death_of_the_supervisor),
+    ("own_program_cannot_be_overwritten", own_program_cannot_be_overwritten),
     ("set_user_id_programs_work", set_user_id_programs_work),
     ("privileged_sandbox_is_not_confined", privileged_sandbox_is_not_confined),
     ("memory_limit_kills_and_says_so", memory_limit_kills_and_says_so),
@@ -452,6 +453,22 @@ fn signal_is_reported(bench: &mut Bench) {
     });
 }
 
+fn own_program_cannot_be_overwritten(bench: &mut Bench) {
+    let spec = bench.spec(&["sleep", "1000"]);
+    let plan = spec.plan(&bench.host).unwrap();
+    let sandbox = bench.runtime.block_on(Sandbox::start(plan, Stdio::default())).unwrap();
+    let program = format!("/proc/{}/exe", parent_of(sandbox.pid()));
+    let allowed = rustix::fs::access(program, rustix::fs::Access::WRITE_OK);
+    // An ordinary user does not own this copy of the test to begin with.
+    let expected = if bench.host.user_namespace { rustix::io::Errno::ACCESS } else { rustix::io::Errno::ROFS };
+    assert_eq!(allowed, Err(expected));
+}
+
+fn parent_of(pid: u32) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
 /// Whether a process with this argument exists.
 fn is_running(marker: &str) -> bool {
     let lines = fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
@@ -490,8 +507,7 @@ fn nothing_survives_the_death_of_the_supervisor(bench: &mut Bench) {
     let plan = spec.plan(&bench.host).unwrap();
     bench.runtime.block_on(async {
         let mut sandbox = Sandbox::start(plan, Stdio::default()).await.unwrap();
-        let stat = fs::read_to_string(format!("/proc/{}/stat", sandbox.pid())).unwrap();
-        let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+        let parent = parent_of(sandbox.pid());
         let parent = rustix::process::Pid::from_raw(parent).unwrap();
         rustix::process::kill_process(parent, rustix::process::Signal::KILL).unwrap();
         assert!(matches!(sandbox.wait().await, Err(Error::Lost)));
