@@ -72,22 +72,26 @@ pub enum Command {
     Version(system::VersionArgs),
 }
 
+/// What a command does with files that belong to an image's users, which an ordinary user can only touch within a user
+/// namespace.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Touches {
+    /// It leaves them alone.
+    Nothing,
+    /// It reads or removes some.
+    OldLayers,
+    /// It may write some.
+    NewLayers,
+}
+
 impl Command {
-    /// Whether it reads or writes files that belong to an image's users, which an ordinary user can only do within a
-    /// user namespace.
-    pub fn touches_layers(&self) -> bool {
+    /// What it does with the files of layers.
+    pub fn touches(&self) -> Touches {
         match self {
-            Self::Build(_)
-            | Self::Run(_)
-            | Self::Rm(_)
-            | Self::Rmi(_)
-            | Self::Pull(_)
-            | Self::Push(_)
-            | Self::Save(_)
-            | Self::Load(_)
-            | Self::Import(_)
-            | Self::Prune(_)
-            | Self::Df(_) => true,
+            Self::Build(_) | Self::Run(_) | Self::Pull(_) | Self::Load(_) | Self::Import(_) => Touches::NewLayers,
+            Self::Rm(_) | Self::Rmi(_) | Self::Push(_) | Self::Save(_) | Self::Prune(_) | Self::Df(_) => {
+                Touches::OldLayers
+            }
             Self::Ps(_)
             | Self::Logs(_)
             | Self::Stop(_)
@@ -99,7 +103,7 @@ impl Command {
             | Self::Login(_)
             | Self::Logout(_)
             | Self::Doctor(_)
-            | Self::Version(_) => false,
+            | Self::Version(_) => Touches::Nothing,
         }
     }
 

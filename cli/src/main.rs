@@ -23,9 +23,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
+use rbuild_executor::userns::Mapping;
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::{CommandLine, normalize};
+use crate::commands::Touches;
 use crate::diagnostics::Colour;
 use crate::failure::Failure;
 use crate::session::{Session, note, print};
@@ -67,20 +69,26 @@ fn run(words: Vec<OsString>) -> Result<(), Failure> {
     };
     trace();
     let rootless = !rustix::process::geteuid().is_root();
-    if rootless && line.command.touches_layers() {
-        enter_namespace()?;
+    // Before the user namespace, in which everybody is root and would get root's state directory.
+    let session = Session::new(&line.global, rootless);
+    if rootless {
+        match line.command.touches() {
+            Touches::Nothing => {}
+            Touches::OldLayers => drop(enter_namespace()?),
+            Touches::NewLayers => {
+                if let Some(reason) = enter_namespace()?.single {
+                    note(&format!("only your own user exists in containers and layers, `chown` fails: {reason}"));
+                }
+            }
+        }
     }
-    line.command.execute(&Session::new(&line.global, rootless))
+    line.command.execute(&session)
 }
 
 /// Becomes root of a user namespace, while this process still has a single thread.
-fn enter_namespace() -> Result<(), Failure> {
-    let mapping = rbuild_executor::userns::enter()
-        .map_err(|error| Failure::error(error, Some("`rbuild doctor` says what this machine lacks".to_owned())))?;
-    if let Some(reason) = mapping.single {
-        note(&format!("only your own user exists in containers and layers, `chown` fails: {reason}"));
-    }
-    Ok(())
+fn enter_namespace() -> Result<Mapping, Failure> {
+    let hint = "`rbuild doctor` says what this machine lacks";
+    rbuild_executor::userns::enter().map_err(|error| Failure::error(error, Some(hint.to_owned())))
 }
 
 /// `rbuild __monitor ROOT root|rootless ID`.

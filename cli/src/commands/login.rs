@@ -98,7 +98,7 @@ impl Drop for Silence {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
             // A terminal that is gone needs no echo.
-            drop(tcsetattr(io::stdin(), OptionalActions::Now, before));
+            tcsetattr(io::stdin(), OptionalActions::Now, before).unwrap_or_default();
         }
     }
 }

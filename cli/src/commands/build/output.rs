@@ -69,7 +69,7 @@ impl Attributes {
             "type" => self.kind = Some(value.to_owned()),
             "dest" => self.dest = Some(value.to_owned()),
             "name" => {
-                self.names.extend(value.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned))
+                self.names.extend(value.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned));
             }
             "push" => self.push = boolean(name, value)?,
             "rewrite-timestamp" => self.options.rewrite_timestamp = boolean(name, value)?,
