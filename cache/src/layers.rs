@@ -21,29 +21,29 @@
 
 mod active;
 mod attributes;
+mod error;
 mod export;
 mod import;
+mod layer;
 pub(crate) mod tree;
 mod unpack;
 
-use std::fmt;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use rbuild_core::{Algorithm, Digest, Mount, MountKind};
 use rbuild_image::Descriptor;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, StoreError};
 use crate::meta::{Reader, Table, Writer};
 use crate::store::{self, Store, used_key};
 
 pub use active::ActiveSnapshot;
+pub use error::LayerError;
 pub use export::{Changes, TarOptions};
+pub use layer::{Form, Layer, LayerId, LayerIdError, LayerKind};
 
 pub(crate) const LAYERS: Table<Layer> = Table::new(b'l', "layer");
 /// Diff ID → the layer that has it.
@@ -53,215 +53,6 @@ pub(crate) const UNSETTLED: Table<String> = Table::new(b's', "unsettled layer");
 
 /// The kernel's limit on the layers of one overlay.
 pub const MAX_LAYERS: usize = 500;
-
-/// Names one layer in this store; its text is a safe file name.
-#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct LayerId(String);
-
-impl LayerId {
-    pub(crate) fn of_diff_id(diff_id: &Digest) -> Self {
-        Self(format!("{}-{}", diff_id.algorithm().name(), diff_id.hex()))
-    }
-
-    /// A fresh id. The tree digest's beginning is only for people who look around in the store.
-    fn of_built(identity: &Digest) -> Self {
-        Self(format!("{}-{}", &identity.hex()[..16], crate::aside::unique()))
-    }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-}
-
-impl fmt::Display for LayerId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for LayerId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-/// A text that is not a [`LayerId`].
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{0}` is not a layer id: expected 1 to 128 lower-case letters, digits and `-`")]
-pub struct LayerIdError(String);
-
-impl FromStr for LayerId {
-    type Err = LayerIdError;
-
-    fn from_str(text: &str) -> Result<Self, LayerIdError> {
-        let fits = (1..=128).contains(&text.len());
-        if fits && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(LayerIdError(text.to_owned()))
-        }
-    }
-}
-
-impl TryFrom<String> for LayerId {
-    type Error = LayerIdError;
-
-    fn try_from(text: String) -> Result<Self, LayerIdError> {
-        text.parse()
-    }
-}
-
-impl From<LayerId> for String {
-    fn from(id: LayerId) -> Self {
-        id.0
-    }
-}
-
-/// Where a layer's content is.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Form {
-    /// Here, mountable.
-    Directory,
-    /// Not here: at a registry ([`Layer::sources`]), or compressed in the content store.
-    Remote,
-}
-
-/// What made a layer.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-pub enum LayerKind {
-    /// It came with an image.
-    Image,
-    /// A process in a sandbox.
-    Run,
-    /// Our own file operations.
-    Files,
-}
-
-/// What is known about a layer.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Layer {
-    /// Its name in this store.
-    pub id: LayerId,
-    /// What cache keys see of it: the diff ID of a layer that came with an image, the tree digest of one built here.
-    pub identity: Digest,
-    /// The digest of its plain tar, if it was computed or came with an image.
-    pub diff_id: Option<Digest>,
-    /// The length of its plain tar, if known.
-    pub size: Option<u64>,
-    /// Where its content is.
-    pub form: Form,
-    /// What made it.
-    pub kind: LayerKind,
-    /// Its compressed forms that are known. They may be in the content store or not.
-    pub blobs: Vec<Descriptor>,
-    /// Repositories (`host/name`) that have its blobs.
-    pub sources: Vec<String>,
-    /// How many files and directories it has, if it is a directory.
-    pub entries: u64,
-    /// How many bytes it takes on disk, if it is a directory.
-    pub disk_bytes: u64,
-    /// Seconds since 1970.
-    pub created: u64,
-    /// Seconds since 1970, to the hour.
-    #[serde(skip)]
-    pub last_used: u64,
-}
-
-impl Layer {
-    /// Whether it changes nothing.
-    pub fn is_empty(&self) -> bool {
-        self.form == Form::Directory && self.entries == 0
-    }
-}
-
-/// Why a layer could not be made or used.
-#[derive(Debug, thiserror::Error)]
-pub enum LayerError {
-    /// The disk or the metadata failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A compressed form could not be stored or read.
-    #[error(transparent)]
-    Content(#[from] crate::ContentError),
-    /// No such layer is known.
-    #[error("there is no layer `{0}` in the store")]
-    Missing(LayerId),
-    /// Its content has to be pulled first.
-    #[error("the content of layer `{0}` is not in the store")]
-    NotLocal(LayerId),
-    /// Layers are named by the sha256 of their tar.
-    #[error("`{0}` is not a diff ID: only sha256 is")]
-    NotADiffId(Digest),
-    /// The kernel's overlay cannot stack that many.
-    #[error("{0} layers are too many for one root file system (the kernel stacks at most {MAX_LAYERS})")]
-    TooMany(usize),
-    /// The tar to be unpacked is malformed, or reading it failed.
-    #[error(transparent)]
-    Tar(rbuild_image::LayerError),
-    /// Writing a tar failed.
-    #[error("cannot write the layer")]
-    Write(#[source] io::Error),
-    /// The tar to be unpacked is not the one it should be.
-    #[error("the layer has diff ID `{found}` instead of `{expected}`")]
-    DiffId {
-        /// What the image says.
-        expected: Digest,
-        /// What came.
-        found: Digest,
-    },
-    /// An entry of a tar lies below something that is not a directory, or removes the root.
-    #[error("the layer contains `{path}` below something that is not a directory")]
-    Parent {
-        /// The entry.
-        path: PathBuf,
-    },
-    /// A hard link of a tar to something that is no file of the same layer.
-    #[error("the layer links `{path}` to `{target}`, which is not a file in it")]
-    Link {
-        /// The link.
-        path: PathBuf,
-        /// Its target.
-        target: PathBuf,
-    },
-    /// The original tar of a pulled layer is gone, and cannot be made again from its files.
-    #[error("the original bytes of layer `{0}` are not in the store")]
-    Foreign(LayerId),
-    /// The overlay recorded a rename or metadata instead of a file, which layers cannot express.
-    #[error("`{path}` was written by an overlay with `redirect_dir` or `metacopy` on")]
-    Redirect {
-        /// Relative to the root file system.
-        path: PathBuf,
-    },
-}
-
-impl LayerError {
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Store(error) => error.hint(),
-            Self::Content(error) => error.hint(),
-            Self::Missing(_) | Self::NotLocal(_) => Some("build or pull the image again".into()),
-            Self::Foreign(_) => Some("pull the image it came with again".into()),
-            Self::DiffId { .. } => {
-                Some("the image is damaged where it came from, or in transfer: pull it again".into())
-            }
-            Self::Write(error) if error.kind() == io::ErrorKind::StorageFull => Some("the disk is full".into()),
-            Self::TooMany(_) => Some("join some of the `RUN` and `COPY` instructions".into()),
-            Self::Tar(_)
-            | Self::Write(_)
-            | Self::Parent { .. }
-            | Self::Link { .. }
-            | Self::NotADiffId(_)
-            | Self::Redirect { .. } => None,
-        }
-    }
-}
 
 type Result<T, E = LayerError> = std::result::Result<T, E>;
 
@@ -637,15 +428,5 @@ mod tests {
         assert_eq!(store.layers().read(&id).unwrap().form, Form::Remote);
         store.layers().import(&diff_id, &mut &tar[..]).unwrap();
         assert_eq!(store.layers().read(&id).unwrap().form, Form::Directory);
-    }
-
-    #[test]
-    fn layer_ids_are_file_names() {
-        for text in ["", "..", ".", "a/b", "A", "a b", "a\0"] {
-            assert!(text.parse::<LayerId>().is_err(), "{text}");
-        }
-        let id = LayerId::of_diff_id(&Digest::sha256([1; 32]));
-        assert_eq!(id.as_str().parse(), Ok(id.clone()));
-        assert!(serde_json::from_str::<LayerId>("\"../x\"").is_err());
     }
 }

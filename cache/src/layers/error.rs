@@ -1,0 +1,92 @@
+//! Why could a layer not be made or used?
+
+use std::io;
+use std::path::PathBuf;
+
+use rbuild_core::Digest;
+
+use super::{LayerId, MAX_LAYERS};
+use crate::error::StoreError;
+
+/// Why a layer could not be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The disk or the metadata failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A compressed form could not be stored or read.
+    #[error(transparent)]
+    Content(#[from] crate::ContentError),
+    /// No such layer is known.
+    #[error("there is no layer `{0}` in the store")]
+    Missing(LayerId),
+    /// Its content has to be pulled first.
+    #[error("the content of layer `{0}` is not in the store")]
+    NotLocal(LayerId),
+    /// Layers are named by the sha256 of their tar.
+    #[error("`{0}` is not a diff ID: only sha256 is")]
+    NotADiffId(Digest),
+    /// The kernel's overlay cannot stack that many.
+    #[error("{0} layers are too many for one root file system (the kernel stacks at most {MAX_LAYERS})")]
+    TooMany(usize),
+    /// The tar to be unpacked is malformed, or reading it failed.
+    #[error(transparent)]
+    Tar(rbuild_image::LayerError),
+    /// Writing a tar failed.
+    #[error("cannot write the layer")]
+    Write(#[source] io::Error),
+    /// The tar to be unpacked is not the one it should be.
+    #[error("the layer has diff ID `{found}` instead of `{expected}`")]
+    DiffId {
+        /// What the image says.
+        expected: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// An entry of a tar lies below something that is not a directory, or removes the root.
+    #[error("the layer contains `{path}` below something that is not a directory")]
+    Parent {
+        /// The entry.
+        path: PathBuf,
+    },
+    /// A hard link of a tar to something that is no file of the same layer.
+    #[error("the layer links `{path}` to `{target}`, which is not a file in it")]
+    Link {
+        /// The link.
+        path: PathBuf,
+        /// Its target.
+        target: PathBuf,
+    },
+    /// The original tar of a pulled layer is gone, and cannot be made again from its files.
+    #[error("the original bytes of layer `{0}` are not in the store")]
+    Foreign(LayerId),
+    /// The overlay recorded a rename or metadata instead of a file, which layers cannot express.
+    #[error("`{path}` was written by an overlay with `redirect_dir` or `metacopy` on")]
+    Redirect {
+        /// Relative to the root file system.
+        path: PathBuf,
+    },
+}
+
+impl LayerError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Content(error) => error.hint(),
+            Self::Missing(_) | Self::NotLocal(_) => Some("build or pull the image again".into()),
+            Self::Foreign(_) => Some("pull the image it came with again".into()),
+            Self::DiffId { .. } => {
+                Some("the image is damaged where it came from, or in transfer: pull it again".into())
+            }
+            Self::Write(error) if error.kind() == io::ErrorKind::StorageFull => Some("the disk is full".into()),
+            Self::TooMany(_) => Some("join some of the `RUN` and `COPY` instructions".into()),
+            Self::Tar(_)
+            | Self::Write(_)
+            | Self::Parent { .. }
+            | Self::Link { .. }
+            | Self::NotADiffId(_)
+            | Self::Redirect { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What is known about a layer, and what is it called?
+
+use std::fmt;
+use std::str::FromStr;
+
+use rbuild_core::Digest;
+use rbuild_image::Descriptor;
+use serde::{Deserialize, Serialize};
+
+/// Names one layer in this store; its text is a safe file name.
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LayerId(String);
+
+impl LayerId {
+    pub(super) fn of_diff_id(diff_id: &Digest) -> Self {
+        Self(format!("{}-{}", diff_id.algorithm().name(), diff_id.hex()))
+    }
+
+    /// A fresh id. The tree digest's beginning is only for people who look around in the store.
+    pub(super) fn of_built(identity: &Digest) -> Self {
+        Self(format!("{}-{}", &identity.hex()[..16], crate::aside::unique()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for LayerId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for LayerId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// A text that is not a [`LayerId`].
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is not a layer id: expected 1 to 128 lower-case letters, digits and `-`")]
+pub struct LayerIdError(String);
+
+impl FromStr for LayerId {
+    type Err = LayerIdError;
+
+    fn from_str(text: &str) -> Result<Self, LayerIdError> {
+        let fits = (1..=128).contains(&text.len());
+        if fits && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(LayerIdError(text.to_owned()))
+        }
+    }
+}
+
+impl TryFrom<String> for LayerId {
+    type Error = LayerIdError;
+
+    fn try_from(text: String) -> Result<Self, LayerIdError> {
+        text.parse()
+    }
+}
+
+impl From<LayerId> for String {
+    fn from(id: LayerId) -> Self {
+        id.0
+    }
+}
+
+/// Where a layer's content is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Form {
+    /// Here, mountable.
+    Directory,
+    /// Not here: at a registry ([`Layer::sources`]), or compressed in the content store.
+    Remote,
+}
+
+/// What made a layer.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum LayerKind {
+    /// It came with an image.
+    Image,
+    /// A process in a sandbox.
+    Run,
+    /// Our own file operations.
+    Files,
+}
+
+/// What is known about a layer.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Layer {
+    /// Its name in this store.
+    pub id: LayerId,
+    /// What cache keys see of it: the diff ID of a layer that came with an image, the tree digest of one built here.
+    pub identity: Digest,
+    /// The digest of its plain tar, if it was computed or came with an image.
+    pub diff_id: Option<Digest>,
+    /// The length of its plain tar, if known.
+    pub size: Option<u64>,
+    /// Where its content is.
+    pub form: Form,
+    /// What made it.
+    pub kind: LayerKind,
+    /// Its compressed forms that are known. They may be in the content store or not.
+    pub blobs: Vec<Descriptor>,
+    /// Repositories (`host/name`) that have its blobs.
+    pub sources: Vec<String>,
+    /// How many files and directories it has, if it is a directory.
+    pub entries: u64,
+    /// How many bytes it takes on disk, if it is a directory.
+    pub disk_bytes: u64,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// Seconds since 1970, to the hour.
+    #[serde(skip)]
+    pub last_used: u64,
+}
+
+impl Layer {
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.form == Form::Directory && self.entries == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layer_ids_are_file_names() {
+        for text in ["", "..", ".", "a/b", "A", "a b", "a\0"] {
+            assert!(text.parse::<LayerId>().is_err(), "{text}");
+        }
+        let id = LayerId::of_diff_id(&Digest::sha256([1; 32]));
+        assert_eq!(id.as_str().parse(), Ok(id.clone()));
+        assert!(serde_json::from_str::<LayerId>("\"../x\"").is_err());
+    }
+}
