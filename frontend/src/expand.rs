@@ -97,8 +97,7 @@ impl Expander<'_> {
         // The rules accept every text; only the parser's own stack limit makes them fail.
         let pair = Grammar::parse(rule, &text).ok().and_then(|mut pairs| pairs.next());
         let pair = pair.ok_or_else(|| too_deep(word.span))?;
-        let mut walker =
-            Walker { lookup: self.lookup, word, shift: escape.len_utf8(), depth: 0, undefined: Vec::new() };
+        let mut walker = Walker { lookup: self.lookup, word, escape, depth: 0, undefined: Vec::new() };
         walker.pieces(pair, Escapes::Resolve, &mut output)?;
         Ok((output, walker.undefined))
     }
@@ -188,7 +187,7 @@ enum Escapes {
 struct Walker<'a> {
     lookup: &'a Lookup<'a>,
     word: &'a Word,
-    shift: usize,
+    escape: char,
     depth: usize,
     undefined: Vec<Spanned<String>>,
 }
@@ -225,7 +224,7 @@ impl Walker<'_> {
         let span = self.place(&pair);
         for inner in pair.into_inner() {
             match inner.as_rule() {
-                Rule::unclosed => return Err(open_quote(span, "single", '\'')),
+                Rule::unclosed => return Err(self.open_quote(span, "single", '\'')),
                 _ => output.fixed(inner.as_str()),
             }
         }
@@ -236,17 +235,20 @@ impl Walker<'_> {
         let span = self.place(&pair);
         for inner in pair.into_inner() {
             match inner.as_rule() {
-                Rule::unclosed => return Err(open_quote(span, "double", '"')),
+                Rule::unclosed => return Err(self.open_quote(span, "double", '"')),
                 Rule::variable => output.fixed(&self.variable(&inner)),
                 Rule::substitution => output.fixed(&self.substitution(inner)?),
                 Rule::double_escaped => {
-                    let escape = &self.escape_of(&inner);
-                    let special = inner.into_inner().next().map(|special| special.as_str());
+                    let special = inner.into_inner().next();
                     // Before anything else an escape is text; in a pattern that text must be escaped in turn.
                     if special.is_none() || escapes == Escapes::Keep {
-                        output.fixed(escape);
+                        output.fixed(self.escape.encode_utf8(&mut [0; 4]));
                     }
-                    output.fixed(special.unwrap_or(if escapes == Escapes::Keep { escape } else { "" }));
+                    match special {
+                        Some(special) => output.fixed(special.as_str()),
+                        None if escapes == Escapes::Keep => output.fixed(self.escape.encode_utf8(&mut [0; 4])),
+                        None => {}
+                    }
                 }
                 _ => output.fixed(inner.as_str()),
             }
@@ -288,7 +290,7 @@ impl Walker<'_> {
         if pair.clone().into_inner().any(|inner| inner.as_rule() == Rule::unclosed) {
             return Err(Diagnostic::error(span, "syntax error: missing `}`")
                 .label("this brace is never closed")
-                .hint("write `\\$` for a plain dollar sign"));
+                .hint(format!("write `{}$` for a plain dollar sign", self.escape)));
         }
         let mut inner = pair.into_inner().peekable();
         let Some(name) = inner.next_if(|pair| pair.as_rule() == Rule::name) else {
@@ -358,12 +360,14 @@ impl Walker<'_> {
 
     fn place(&self, pair: &Pair<'_>) -> Span {
         let span = pair.as_span();
-        self.word.part(span.start() - self.shift, span.end() - self.shift)
+        let shift = self.escape.len_utf8();
+        self.word.part(span.start() - shift, span.end() - shift)
     }
 
-    fn escape_of<'text>(&self, pair: &Pair<'text>) -> Cow<'text, str> {
-        let text = pair.as_str();
-        Cow::Borrowed(&text[..self.shift.min(text.len())])
+    fn open_quote(&self, span: Span, kind: &str, quote: char) -> Diagnostic {
+        Diagnostic::error(span, format!("unterminated {kind} quote"))
+            .label(format!("no `{quote}` ends this"))
+            .hint(format!("write `{}{quote}` for a plain quote", self.escape))
     }
 }
 
@@ -376,12 +380,6 @@ fn excerpt(text: &str) -> Cow<'_, str> {
         Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
         None => Cow::Borrowed(text),
     }
-}
-
-fn open_quote(span: Span, kind: &str, quote: char) -> Diagnostic {
-    Diagnostic::error(span, format!("unterminated {kind} quote"))
-        .label(format!("no `{quote}` ends this"))
-        .hint(format!("write `\\{quote}` for a plain quote"))
 }
 
 fn too_deep(span: Span) -> Diagnostic {

@@ -3,6 +3,8 @@
 //! Options come in any order and are checked against the type once all are read. Values expand one by one, so a
 //! variable cannot add options; `from` never expands, because stages must be known before any value is.
 
+mod values;
+
 use rbuild_core::Span;
 
 use crate::ast::{Device, Word};
@@ -160,7 +162,7 @@ pub(crate) fn device(word: &Word) -> Result<Device, Diagnostic> {
     for field in fields(word)? {
         match (field.key().as_str(), &field.value) {
             ("required", None) => device.required = true,
-            ("required", Some(value)) => device.required = boolean(&field, value)?,
+            ("required", Some(value)) => device.required = values::boolean(&field, value)?,
             ("name", Some(value)) if device.name.is_empty() => device.name.clone_from(&value.text),
             ("name", Some(_)) => {
                 return Err(Diagnostic::error(field.span, format!("the device is already named `{}`", device.name)));
@@ -341,25 +343,22 @@ impl Options {
         }
         let value = Word { text: expand(raw)?, span: raw.span };
         match name {
-            "type" => self.kind = choice(field, &value, &Type::NAMES, "mount type")?,
+            "type" => self.kind = values::choice(field, &value, &Type::NAMES, "mount type")?,
             "target" => self.target = Some(value.text),
             "source" => self.source = Some(value.text),
             "id" => self.id = Some(value.text),
             "env" => self.env = Some(value.text),
             "sharing" => {
                 let names = [("shared", Sharing::Shared), ("private", Sharing::Private), ("locked", Sharing::Locked)];
-                self.sharing = choice(field, &value, &names, "sharing")?;
+                self.sharing = values::choice(field, &value, &names, "sharing")?;
             }
-            "size" => self.size = Some(bytes(&value.text).ok_or_else(|| invalid(field, &value, "a size as `64m`"))?),
-            "required" => self.required = boolean(field, &value)?,
-            "readonly" => self.read_only = Some(boolean(field, &value)?),
-            "readwrite" => self.read_only = Some(!boolean(field, &value)?),
-            "mode" => {
-                let mode = u32::from_str_radix(&value.text, 8).ok().filter(|mode| *mode <= 0o7777);
-                self.file.mode = Some(mode.ok_or_else(|| invalid(field, &value, "an octal mode"))?);
-            }
-            "uid" => self.file.uid = Some(number(field, &value)?),
-            _ => self.file.gid = Some(number(field, &value)?),
+            "size" => self.size = Some(values::size(field, &value)?),
+            "required" => self.required = values::boolean(field, &value)?,
+            "readonly" => self.read_only = Some(values::boolean(field, &value)?),
+            "readwrite" => self.read_only = Some(!values::boolean(field, &value)?),
+            "mode" => self.file.mode = Some(values::mode(field, &value)?),
+            "uid" => self.file.uid = Some(values::number(field, &value)?),
+            _ => self.file.gid = Some(values::number(field, &value)?),
         }
         Ok(())
     }
@@ -429,59 +428,6 @@ pub(crate) fn without_variables(word: &Word, what: &str) -> Result<Word, Diagnos
         }
         _ => Ok(word.clone()),
     }
-}
-
-fn choice<T: Copy>(field: &Field, value: &Word, names: &[(&str, T)], what: &str) -> Result<T, Diagnostic> {
-    let wanted = value.text.to_lowercase();
-    let found = names.iter().find(|(name, _)| *name == wanted).map(|(_, choice)| *choice);
-    found.ok_or_else(|| {
-        let known: Vec<_> = names.iter().map(|(name, _)| format!("`{name}`")).collect();
-        let hint = did_you_mean(&wanted, names.iter().map(|(name, _)| *name));
-        Diagnostic::error(value.span, format!("unsupported {what} `{}` in `{}`", value.text, field.text))
-            .hint(hint.unwrap_or_else(|| format!("one of {}", known.join(", "))))
-    })
-}
-
-fn invalid(field: &Field, value: &Word, expected: &str) -> Diagnostic {
-    Diagnostic::error(value.span, format!("invalid value `{}` for `{}`", value.text, field.name))
-        .hint(format!("expected {expected}"))
-}
-
-fn number(field: &Field, value: &Word) -> Result<u32, Diagnostic> {
-    value.text.parse().map_err(|_| invalid(field, value, "a number"))
-}
-
-/// The spellings of Go's `strconv.ParseBool`.
-fn boolean(field: &Field, value: &Word) -> Result<bool, Diagnostic> {
-    match value.text.as_str() {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(invalid(field, value, "`true` or `false`")),
-    }
-}
-
-/// A number with an optional fraction and a unit: `b`, or `k`, `m`, `g`, `t`, `p`, each with `b` or `ib` after it;
-/// powers of 1024 as memory sizes everywhere in Docker.
-fn bytes(text: &str) -> Option<u64> {
-    let split = text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let digits = digits.trim_end_matches(' ');
-    if !digits.starts_with(|digit: char| digit.is_ascii_digit() || digit == '.') {
-        return None;
-    }
-    let amount: f64 = digits.parse().ok()?;
-    let unit = unit.to_ascii_lowercase();
-    let power = match unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit) {
-        "" if !unit.starts_with('i') => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return None,
-    };
-    let size = amount * 1024_f64.powi(power);
-    (size.is_finite() && size < u64::MAX as f64).then_some(size as u64)
 }
 
 fn is_root(path: &str) -> bool {

@@ -5,9 +5,7 @@
 
 use rbuild_core::Span;
 
-use crate::ast::{
-    Arg, Command, Declaration, Header, Heredoc, Instruction, Kind, Onbuild, Pair as NameValue, PairForm, Pairs, Word,
-};
+use crate::ast::{Command, Header, Heredoc, Instruction, Kind, Word};
 use crate::diagnostic::Diagnostic;
 use crate::grammar::{Grammar, Pair, Parser as _, Rule as Syntax};
 use crate::lines::{Joined, Lines, Map};
@@ -20,6 +18,9 @@ mod flags;
 mod from;
 mod healthcheck;
 mod heredoc;
+mod lists;
+mod onbuild;
+mod pairs;
 mod run;
 mod syntax;
 
@@ -320,183 +321,6 @@ impl Walker<'_> {
             Arguments::Broken => None,
             _ => self.fail(Diagnostic::error(self.span, format!("`{name}` requires exactly one argument"))),
         }
-    }
-
-    fn shell(&mut self, arguments: Arguments) -> Option<Vec<Word>> {
-        match arguments {
-            Arguments::Array(words) if !words.is_empty() => Some(words),
-            Arguments::Line(line) => self.fail(
-                Diagnostic::error(line.span, "`SHELL` requires its arguments as a JSON array")
-                    .hint("write `SHELL [\"/bin/sh\", \"-c\"]`"),
-            ),
-            Arguments::Broken => None,
-            _ => self.fail(Diagnostic::error(self.span, "`SHELL` requires at least one argument")),
-        }
-    }
-
-    fn expose(&mut self, arguments: Arguments) -> Option<Vec<Word>> {
-        let Arguments::Words(words) = arguments else {
-            return self.fail(Diagnostic::error(self.span, "`EXPOSE` requires at least one argument"));
-        };
-        let comment = words.iter().position(|word| word.text.starts_with('#'));
-        let mut sound = true;
-        for word in &words[..comment.unwrap_or(words.len())] {
-            // What has variables, quotes or escapes in it is checked when it is expanded.
-            if !word.text.contains(['$', '\'', '"', self.escape])
-                && let Err(error) = crate::port::parse(&word.text)
-            {
-                let odd = word.text.contains(|letter: char| letter.is_whitespace());
-                self.sink.push(Diagnostic::error(word.span, error.to_string()).hint_if(odd.then(|| {
-                    format!("ports are separated by plain blanks; here stands {}", arguments::odd_space(&word.text))
-                })));
-                sound = false;
-            }
-        }
-        if let Some(at) = comment {
-            let span = words[at].span.to(words[words.len() - 1].span);
-            return self.fail(
-                Diagnostic::error(span, "invalid port in `EXPOSE`: a comment cannot follow on the same line")
-                    .hint(arguments::COMMENT),
-            );
-        }
-        sound.then_some(words)
-    }
-
-    fn volume(&mut self, arguments: Arguments) -> Option<Vec<Word>> {
-        let mut words = match arguments {
-            Arguments::Array(words) => words,
-            Arguments::Words(words) => {
-                arguments::word_list(&words, "VOLUME", self.sink);
-                words
-            }
-            Arguments::Broken => return None,
-            _ => Vec::new(),
-        };
-        if words.is_empty() {
-            return self.fail(Diagnostic::error(self.span, "`VOLUME` requires at least one argument"));
-        }
-        let mut sound = true;
-        for word in &mut words {
-            word.text = word.text.trim().to_owned();
-            if word.text.is_empty() {
-                self.sink.push(Diagnostic::error(word.span, "a `VOLUME` cannot be an empty text"));
-                sound = false;
-            }
-        }
-        sound.then_some(words)
-    }
-
-    fn arg(&mut self, arguments: Arguments, header: &Header) -> Option<Arg> {
-        let Arguments::Tokens(tokens) = arguments else {
-            return self.fail(Diagnostic::error(self.span, "`ARG` requires at least one argument"));
-        };
-        let mut sound = true;
-        let mut declarations = Vec::new();
-        for token in tokens {
-            let (name, default) = match arguments::split(&token) {
-                Some((name, value)) => (name, Some(value)),
-                None => (token.clone(), None),
-            };
-            if name.text.is_empty() {
-                self.sink.push(Diagnostic::error(token.span, "names in `ARG` cannot be blank"));
-                sound = false;
-            } else if name.text.starts_with('#') {
-                self.sink.push(Diagnostic::error(token.span, "`#` begins no name in `ARG`").hint(arguments::COMMENT));
-                return None;
-            }
-            let description = describe(&header.comments, &name.text);
-            declarations.push(Declaration { name, default, description, span: token.span });
-        }
-        sound.then_some(Arg { declarations })
-    }
-
-    fn pairs(&mut self, arguments: Arguments, name: &str) -> Option<Pairs> {
-        match arguments {
-            Arguments::Legacy(key, value) => {
-                arguments::trailing_comment(&value, name, self.sink);
-                Some(Pairs { form: PairForm::Legacy, pairs: vec![NameValue { name: key, value }] })
-            }
-            Arguments::Lonely(word) => {
-                let odd = word.text.contains(|letter: char| letter.is_whitespace());
-                let hint = if odd {
-                    format!(
-                        "only plain blanks separate name and value; here stands {}",
-                        arguments::odd_space(&word.text)
-                    )
-                } else {
-                    format!("write `{name} {}=…`", shorten(&word.text))
-                };
-                self.fail(
-                    Diagnostic::error(word.span, format!("`{name}` must have two arguments: a name and a value"))
-                        .hint(hint),
-                )
-            }
-            Arguments::Tokens(tokens) => {
-                let pairs = self.equations(tokens, name)?;
-                Some(Pairs { form: PairForm::Equals, pairs })
-            }
-            Arguments::Broken => None,
-            _ => self.fail(Diagnostic::error(self.span, format!("`{name}` requires at least one argument"))),
-        }
-    }
-
-    fn equations(&mut self, tokens: Vec<Word>, name: &str) -> Option<Vec<NameValue>> {
-        let mut sound = true;
-        let mut pairs = Vec::new();
-        let last = tokens.last().map_or(self.span, |last| last.span);
-        for token in tokens {
-            match arguments::split(&token) {
-                _ if token.text.starts_with('#') => {
-                    let error = Diagnostic::error(token.span.to(last), format!("`#` begins no name in `{name}`"));
-                    return self.fail(error.hint(arguments::COMMENT));
-                }
-                Some((key, value)) if !key.text.is_empty() => pairs.push(NameValue { name: key, value }),
-                Some(_) => {
-                    self.sink.push(Diagnostic::error(token.span, format!("names in `{name}` cannot be blank")));
-                    sound = false;
-                }
-                None => {
-                    let message = format!("`{}` has no `=`: `{name}` expects name=value", shorten(&token.text));
-                    self.sink
-                        .push(Diagnostic::error(token.span, message).hint("put quotes around a value with blanks"));
-                    sound = false;
-                }
-            }
-        }
-        sound.then_some(pairs)
-    }
-
-    fn onbuild(&mut self, trigger: Option<Pair<'_>>) -> Option<Onbuild> {
-        let Some(line) = trigger else {
-            return self.fail(Diagnostic::error(self.span, "`ONBUILD` requires at least one argument"));
-        };
-        let text = format!("{}{}", self.escape, line.as_str());
-        let base = self.place.base + line.as_span().start() - self.place.prefix;
-        let span = self.place.span(&line);
-        let pair = logical(&text, span, self.sink)??;
-        let place = Place { base, ..self.place };
-        let heredocs = std::mem::take(&mut self.heredocs);
-        let mut raw = line.as_str().to_owned();
-        for heredoc in &heredocs {
-            raw.extend(["\n", &heredoc.body, &heredoc.name]);
-        }
-        let end = heredocs.last().map_or(span.end, |last| last.terminator_span.end);
-        let mut walker = Walker { place, escape: self.escape, span, heredocs, sink: self.sink };
-        let keyword = walker.keyword(&pair);
-        let refused = match pair.as_rule() {
-            Syntax::onbuild => Some("chaining `ONBUILD ONBUILD` is not allowed"),
-            Syntax::from => Some("`FROM` is not allowed as an `ONBUILD` trigger"),
-            Syntax::maintainer => Some("`MAINTAINER` is not allowed as an `ONBUILD` trigger"),
-            _ => None,
-        };
-        if let Some(message) = refused {
-            return walker.fail(Diagnostic::error(keyword.span, message));
-        }
-        let header =
-            Header { span: Span::new(span.start, end), text: line.as_str().to_owned(), keyword, comments: Vec::new() };
-        let kind = walker.checked(pair, &header)?;
-        let trigger = Word { text: raw, span: header.span };
-        Some(Onbuild { trigger, instruction: Box::new(Instruction { header, kind }) })
     }
 }
 

@@ -22,10 +22,11 @@ pub(super) fn check(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
             let header = &instruction.header;
             match &instruction.kind {
                 Kind::Shell(_) => shell = true,
-                Kind::Cmd(Command::Shell(line)) | Kind::Entrypoint(Command::Shell(line))
-                    if !shell && !line.text.is_empty() =>
-                {
-                    found.push(json_recommended(header, line));
+                Kind::Cmd(Command::Shell(line)) | Kind::Entrypoint(Command::Shell(line)) if !shell => {
+                    // Of what is almost an array the parser has warned.
+                    if !line.text.is_empty() && !line.text.starts_with('[') {
+                        found.push(json_recommended(header, line));
+                    }
                 }
                 Kind::Workdir(path) if !directory && !maybe_absolute(path) => {
                     let message = format!("relative `WORKDIR {}` depends on the base image", path.text);

@@ -1,7 +1,7 @@
 //! Which part of a value does a pattern match?
 //!
-//! `*` matches any text, `?` one character, a backslash takes the meaning from `*`, `?`, `\`, `/` and `}`. There are no
-//! character classes. Patterns become regular expressions, which the `regex` crate matches in linear time.
+//! `*` matches any text, `?` one character, a backslash takes the meaning from what follows. There are no character
+//! classes. Patterns become regular expressions, which the `regex` crate matches in linear time.
 
 use rbuild_core::Span;
 use regex::{NoExpand, Regex, RegexBuilder};
@@ -11,7 +11,7 @@ use crate::diagnostic::Diagnostic;
 /// Why a pattern cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum PatternError {
-    #[error("invalid escape in the pattern `{0}`: a backslash goes before `*`, `?`, `\\`, `/` or `}}`")]
+    #[error("the pattern `{0}` ends with a lone backslash")]
     Escape(String),
     #[error("the pattern is too long")]
     Size,
@@ -86,10 +86,7 @@ fn parts(pattern: &str) -> Result<Vec<Part>, PatternError> {
         parts.push(match letter {
             '*' => Part::Any,
             '?' => Part::One,
-            '\\' => match letters.next() {
-                Some(escaped @ ('*' | '?' | '\\' | '/' | '}')) => Part::Literal(escaped),
-                _ => return Err(PatternError::Escape(pattern.to_owned())),
-            },
+            '\\' => Part::Literal(letters.next().ok_or_else(|| PatternError::Escape(pattern.to_owned()))?),
             other => Part::Literal(other),
         });
     }

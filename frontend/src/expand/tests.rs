@@ -9,6 +9,7 @@ fn lookup(name: &str) -> Option<String> {
         "A" => "aa",
         "PWD" => "/home",
         "EMPTY" => "",
+        "DOLLAR" => "$a",
         "SPACED" => " b  c ",
         "P" => "/usr/local/lib/libfoo.so.1.2",
         "STARS" => "a***yy*",
@@ -65,6 +66,7 @@ fn values() {
         ("${P%.*}", "/usr/local/lib/libfoo.so.1"),
         ("${P%%.*}", "/usr/local/lib/libfoo"),
         ("${P#nomatch}${P%nomatch}", "/usr/local/lib/libfoo.so.1.2/usr/local/lib/libfoo.so.1.2"),
+        ("${A#\\a}${DOLLAR#\\$}", "aa"),
         ("${A#}${A##}${A%}${A%%}", "aaaaaaaa"),
         ("${STARS%%\\**\\*}", "a"),
         ("${STARS#a$GLOB}", "**yy*"),
@@ -109,7 +111,7 @@ fn mistakes() {
         let error = EXPANDER.word(&word(text)).unwrap_err();
         assert_eq!((error.message.as_str(), error.span()), (message, Span::new(start, end)), "{text}");
     }
-    assert!(expand("${A#\\x}").is_err_and(|message| message.starts_with("invalid escape in the pattern")));
+    assert_eq!(expand("${A#'\\'}"), Err("the pattern `\\` ends with a lone backslash".to_owned()));
 }
 
 #[test]

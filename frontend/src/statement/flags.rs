@@ -35,15 +35,17 @@ impl Flags {
         let span = place.span(&pair);
         let mut parts = pair.into_inner();
         let name = parts.next().map_or_else(String::new, |name| name.as_str().to_owned());
-        let value = parts.next().map(|value| {
-            let span = place.span(&value);
-            let mut text = String::new();
-            if !resolve(value, &mut text) {
-                sink.push(Diagnostic::error(span, format!("a quote in the value of `--{name}` is never closed")));
+        let mut value = None;
+        if let Some(pair) = parts.next() {
+            let mut word = Word { text: String::new(), span: place.span(&pair) };
+            if !resolve(pair, &mut word.text) {
                 self.sound = false;
+                let message = format!("a quote in the value of `--{name}` is never closed");
+                sink.push(Diagnostic::error(word.span, message));
+                return;
             }
-            Word { text, span }
-        });
+            value = Some(word);
+        }
         self.flags.push(Flag { name, value, span });
     }
 

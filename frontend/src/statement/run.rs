@@ -35,7 +35,11 @@ impl Walker<'_> {
             Command::Exec(words) => words.is_empty(),
         };
         if empty {
-            return self.fail(Diagnostic::error(self.span, "`RUN` requires a command"));
+            // A flag may have swallowed the command.
+            if sound {
+                self.sink.push(Diagnostic::error(self.span, "`RUN` requires a command"));
+            }
+            return None;
         }
         let heredocs = std::mem::take(&mut self.heredocs);
         sound.then_some(Run { mounts, network, security, devices, command, heredocs })

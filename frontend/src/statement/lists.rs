@@ -1,0 +1,71 @@
+//! What do `SHELL`, `EXPOSE` and `VOLUME` list?
+
+use super::{Arguments, Walker, arguments};
+use crate::ast::Word;
+use crate::diagnostic::Diagnostic;
+
+impl Walker<'_> {
+    pub(super) fn shell(&mut self, arguments: Arguments) -> Option<Vec<Word>> {
+        match arguments {
+            Arguments::Array(words) if !words.is_empty() => Some(words),
+            Arguments::Line(line) => self.fail(
+                Diagnostic::error(line.span, "`SHELL` requires its arguments as a JSON array")
+                    .hint("write `SHELL [\"/bin/sh\", \"-c\"]`"),
+            ),
+            Arguments::Broken => None,
+            _ => self.fail(Diagnostic::error(self.span, "`SHELL` requires at least one argument")),
+        }
+    }
+
+    pub(super) fn expose(&mut self, arguments: Arguments) -> Option<Vec<Word>> {
+        let Arguments::Words(words) = arguments else {
+            return self.fail(Diagnostic::error(self.span, "`EXPOSE` requires at least one argument"));
+        };
+        let comment = words.iter().position(|word| word.text.starts_with('#'));
+        let mut sound = true;
+        for word in &words[..comment.unwrap_or(words.len())] {
+            // What has variables, quotes or escapes in it is checked when it is expanded.
+            if !word.text.contains(['$', '\'', '"', self.escape])
+                && let Err(error) = crate::port::parse(&word.text)
+            {
+                let odd = word.text.contains(|letter: char| letter.is_whitespace());
+                self.sink.push(Diagnostic::error(word.span, error.to_string()).hint_if(odd.then(|| {
+                    format!("ports are separated by plain blanks; here stands {}", arguments::odd_space(&word.text))
+                })));
+                sound = false;
+            }
+        }
+        if let Some(at) = comment {
+            let span = words[at].span.to(words[words.len() - 1].span);
+            return self.fail(
+                Diagnostic::error(span, "invalid port in `EXPOSE`: a comment cannot follow on the same line")
+                    .hint(arguments::COMMENT),
+            );
+        }
+        sound.then_some(words)
+    }
+
+    pub(super) fn volume(&mut self, arguments: Arguments) -> Option<Vec<Word>> {
+        let mut words = match arguments {
+            Arguments::Array(words) => words,
+            Arguments::Words(words) => {
+                arguments::word_list(&words, "VOLUME", self.sink);
+                words
+            }
+            Arguments::Broken => return None,
+            _ => Vec::new(),
+        };
+        if words.is_empty() {
+            return self.fail(Diagnostic::error(self.span, "`VOLUME` requires at least one argument"));
+        }
+        let mut sound = true;
+        for word in &mut words {
+            word.text = word.text.trim().to_owned();
+            if word.text.is_empty() {
+                self.sink.push(Diagnostic::error(word.span, "a `VOLUME` cannot be an empty text"));
+                sound = false;
+            }
+        }
+        sound.then_some(words)
+    }
+}

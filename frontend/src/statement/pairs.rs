@@ -1,0 +1,87 @@
+//! Which names and values do `ARG`, `ENV` and `LABEL` have?
+
+use super::{Arguments, Walker, arguments, describe, shorten};
+use crate::ast::{Arg, Declaration, Header, Pair, PairForm, Pairs, Word};
+use crate::diagnostic::Diagnostic;
+
+impl Walker<'_> {
+    pub(super) fn arg(&mut self, arguments: Arguments, header: &Header) -> Option<Arg> {
+        let Arguments::Tokens(tokens) = arguments else {
+            return self.fail(Diagnostic::error(self.span, "`ARG` requires at least one argument"));
+        };
+        let mut sound = true;
+        let mut declarations = Vec::new();
+        for token in tokens {
+            let (name, default) = match arguments::split(&token) {
+                Some((name, value)) => (name, Some(value)),
+                None => (token.clone(), None),
+            };
+            if name.text.is_empty() {
+                self.sink.push(Diagnostic::error(token.span, "names in `ARG` cannot be blank"));
+                sound = false;
+            } else if name.text.starts_with('#') {
+                self.sink.push(Diagnostic::error(token.span, "`#` begins no name in `ARG`").hint(arguments::COMMENT));
+                return None;
+            }
+            let description = describe(&header.comments, &name.text);
+            declarations.push(Declaration { name, default, description, span: token.span });
+        }
+        sound.then_some(Arg { declarations })
+    }
+
+    pub(super) fn pairs(&mut self, arguments: Arguments, name: &str) -> Option<Pairs> {
+        match arguments {
+            Arguments::Legacy(key, value) => {
+                arguments::trailing_comment(&value, name, self.sink);
+                Some(Pairs { form: PairForm::Legacy, pairs: vec![Pair { name: key, value }] })
+            }
+            Arguments::Lonely(word) => {
+                let odd = word.text.contains(|letter: char| letter.is_whitespace());
+                let hint = if odd {
+                    format!(
+                        "only plain blanks separate name and value; here stands {}",
+                        arguments::odd_space(&word.text)
+                    )
+                } else {
+                    format!("write `{name} {}=…`", shorten(&word.text))
+                };
+                self.fail(
+                    Diagnostic::error(word.span, format!("`{name}` must have two arguments: a name and a value"))
+                        .hint(hint),
+                )
+            }
+            Arguments::Tokens(tokens) => {
+                let pairs = self.equations(tokens, name)?;
+                Some(Pairs { form: PairForm::Equals, pairs })
+            }
+            Arguments::Broken => None,
+            _ => self.fail(Diagnostic::error(self.span, format!("`{name}` requires at least one argument"))),
+        }
+    }
+
+    fn equations(&mut self, tokens: Vec<Word>, name: &str) -> Option<Vec<Pair>> {
+        let mut sound = true;
+        let mut pairs = Vec::new();
+        let last = tokens.last().map_or(self.span, |last| last.span);
+        for token in tokens {
+            match arguments::split(&token) {
+                _ if token.text.starts_with('#') => {
+                    let error = Diagnostic::error(token.span.to(last), format!("`#` begins no name in `{name}`"));
+                    return self.fail(error.hint(arguments::COMMENT));
+                }
+                Some((key, value)) if !key.text.is_empty() => pairs.push(Pair { name: key, value }),
+                Some(_) => {
+                    self.sink.push(Diagnostic::error(token.span, format!("names in `{name}` cannot be blank")));
+                    sound = false;
+                }
+                None => {
+                    let message = format!("`{}` has no `=`: `{name}` expects name=value", shorten(&token.text));
+                    self.sink
+                        .push(Diagnostic::error(token.span, message).hint("put quotes around a value with blanks"));
+                    sound = false;
+                }
+            }
+        }
+        sound.then_some(pairs)
+    }
+}

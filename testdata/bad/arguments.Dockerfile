@@ -1,0 +1,25 @@
+FROM busybox
+COPY onlyone
+ADD
+ENV LONELY
+ENV a=b c # no comment
+ENV =x
+LABEL
+ARG
+ARG =x
+WORKDIR
+USER
+VOLUME [""]
+SHELL /bin/sh -c
+SHELL []
+RUN
+RUN ["a", 1, ["b"]]
+EXPOSE notaport 99999 20-10 80/icmp
+HEALTHCHECK TRY something
+HEALTHCHECK NONE now
+HEALTHCHECK CMD
+ONBUILD
+ONBUILD ONBUILD RUN true
+ONBUILD FROM x
+ONBUILD RNU x
+COPY https://example.org/x /x

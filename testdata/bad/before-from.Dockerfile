@@ -1,0 +1,4 @@
+ARG A=1
+RUN echo hi
+CMD x
+FROM busybox

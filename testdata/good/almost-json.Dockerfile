@@ -1,0 +1,3 @@
+FROM busybox
+RUN [ -d /etc ] && [ "$HOME" = "/root" ]
+CMD ["ls" "-a"]
