@@ -63,6 +63,26 @@ impl Error {
     }
 }
 
+impl Error {
+    /// What the user could do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        let Self::Step { step, source } = self else { return None };
+        match (step.as_str(), source.raw_os_error()?) {
+            ("make namespaces", libc::EPERM) => Some("sandboxes need root, or a user namespace: see `rbuild doctor`"),
+            (step, libc::EINVAL) if step.starts_with("become ") => {
+                Some("this id is not mapped: you need more subordinate ids in /etc/subuid and /etc/subgid")
+            }
+            (step, libc::EPERM) if step.starts_with("mount proc") => {
+                Some("the kernel shows a new /proc only where a complete one is visible: not in a confined container")
+            }
+            ("limit resources", libc::EACCES | libc::EPERM | libc::EROFS) => {
+                Some("limits need a control group that is delegated to you, or root")
+            }
+            _ => None,
+        }
+    }
+}
+
 /// An [`Error`] on its way out of the sandbox.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum Failure {

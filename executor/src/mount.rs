@@ -177,12 +177,12 @@ pub(crate) fn overlay(
         }
         _ => {}
     }
-    let failed = |error: io::Error| MountError::mount(format!("overlay of {} layers", lower.len()), error);
-    let made =
-        Layers::open(lower, upper).and_then(|layers| match layers.mount_one_by_one(options).map_err(failed)? {
-            Some(made) => Ok(made),
-            None => layers_in_namespace(lower, upper, options),
-        });
+    let failed = |error: Errno| MountError::mount(format!("overlay of {} layers", lower.len()), error);
+    let made = Layers::open(lower, upper).and_then(|layers| match layers.mount_one_by_one(options) {
+        // `lowerdir+` is unknown. Before 6.5 that shows only at the end: until then any option is collected.
+        Err(Errno::INVAL) => layers_in_namespace(lower, upper, options),
+        other => other.map_err(failed),
+    });
     match made {
         // Kernels before 5.10, or an upper file system that cannot: the option is only about speed.
         Err(MountError::Mount { source, .. }) if options.volatile && source.raw_os_error() == Some(libc::EINVAL) => {
@@ -229,17 +229,13 @@ impl Layers {
         flags
     }
 
-    /// `None` if the kernel does not know `lowerdir+`.
-    fn mount_one_by_one(&self, options: OverlayOptions) -> io::Result<Option<OwnedFd>> {
+    fn mount_one_by_one(&self, options: OverlayOptions) -> rustix::io::Result<OwnedFd> {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         let context = context.as_fd();
         fsconfig_set_string(context, "source", "overlay")?;
         let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
         for layer in &self.lower {
-            match fsconfig_set_string(context, "lowerdir+", name(layer)) {
-                Err(Errno::INVAL) => return Ok(None),
-                other => other?,
-            }
+            fsconfig_set_string(context, "lowerdir+", name(layer))?;
         }
         if let Some((upper, work)) = &self.upper {
             fsconfig_set_string(context, "upperdir", name(upper))?;
@@ -253,7 +249,7 @@ impl Layers {
             }
         }
         fsconfig_create(context)?;
-        Ok(Some(fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?))
+        fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
     }
 
     /// The option string for `mount`, with the current directory at `/proc/self/fd`.

@@ -116,7 +116,7 @@ fn become_user(identity: &Identity) -> Result<(), Failure> {
     let groups: Vec<Gid> = identity.groups.iter().map(|group| Gid::from_raw(*group)).collect();
     match set_thread_groups(&groups) {
         // With a single mapped id there are no other groups, and the kernel forbids the call.
-        Err(rustix::io::Errno::PERM) if identity.uid == 0 && single_id() => {}
+        Err(rustix::io::Errno::PERM) if single_id() => {}
         Err(error) => return Err(Failure::step("set the groups", error)),
         Ok(()) => {}
     }

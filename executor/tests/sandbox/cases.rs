@@ -23,6 +23,7 @@ pub(crate) const ALL: &[Case] = &[
     ("filter_is_active", filter_is_active),
     ("users_are_looked_up_in_the_image", users_are_looked_up_in_the_image),
     ("unknown_user_is_a_typed_error", unknown_user_is_a_typed_error),
+    ("unmapped_user_gets_a_hint", unmapped_user_gets_a_hint),
     ("missing_commands_are_told_from_failing_ones", missing_commands_are_told_from_failing_ones),
     ("environment_is_exact_and_home_is_added", environment_is_exact_and_home_is_added),
     ("descriptors_and_signals_are_clean", descriptors_and_signals_are_clean),
@@ -137,6 +138,17 @@ fn unknown_user_is_a_typed_error(bench: &mut Bench) {
         }
         other => panic!("{other:?}"),
     }
+}
+
+fn unmapped_user_gets_a_hint(bench: &mut Bench) {
+    if bench.can_map_users() {
+        return println!("skipped: every user is mapped");
+    }
+    let mut spec = bench.script("true");
+    spec.process.user = "app".to_owned();
+    let error = bench.run(&spec).unwrap_err();
+    assert!(error.to_string().starts_with("cannot become group 1000"), "{error}");
+    assert!(error.hint().unwrap().contains("/etc/subuid"));
 }
 
 fn missing_commands_are_told_from_failing_ones(bench: &mut Bench) {
