@@ -194,18 +194,24 @@ impl SourceTree for ContextScan {
     fn digests(&self, files: &[(&InnerPath, &Node)]) -> Result<Vec<FileDigest>, (InnerPath, io::Error)> {
         let mut digests = vec![FileDigest::default(); files.len()];
         let mut unknown = Vec::new();
+        // Files come in the order of the scan: each is looked for behind the last one first.
+        let (mut next, mut cached) = (0, 0);
         for (number, (path, node)) in files.iter().enumerate() {
             // Attributes of directories do not count: reading them would take longer than all the rest of a scan.
             if node.is_directory() {
+                next += 1;
                 continue;
             }
-            let entry = self.place(path).map(|place| &self.entries[place]);
+            if self.entries.get(next).is_none_or(|entry| *entry.path != *path.as_bytes()) {
+                next = self.place(path).unwrap_or(self.entries.len());
+            }
+            let entry = self.entries.get(next);
+            next += 1;
             let known = entry.and_then(|entry| {
-                let found = || {
-                    let digest = self.cache.find(&entry.node)?;
+                entry.digest.get().copied().or_else(|| {
+                    let digest = self.cache.find_near(&entry.node, &mut cached)?;
                     Some(*entry.digest.get_or_init(|| Known { digest, origin: Origin::Cache }))
-                };
-                entry.digest.get().copied().or_else(found)
+                })
             });
             match known {
                 Some(known) => digests[number] = known.digest,

@@ -145,11 +145,18 @@ impl Selection {
 
 /// What is to be hashed about one path.
 struct Item {
-    /// As a copy sees it: the name of a matched file, or the path below a matched directory.
-    label: Vec<u8>,
+    label: Label,
     path: InnerPath,
     role: Role,
     node: Option<Node>,
+}
+
+/// What a copy calls it.
+enum Label {
+    /// The name of a matched file; nothing for a directory.
+    Name(Box<[u8]>),
+    /// The path from here on.
+    PathFrom(usize),
 }
 
 #[derive(Clone, Copy)]
@@ -210,13 +217,14 @@ impl Items {
     }
 
     fn push_match(&mut self, found: &Match, is_directory: bool) {
-        let label = if is_directory { Vec::new() } else { found.name.as_bytes().to_vec() };
+        let label = Label::Name(if is_directory { Box::default() } else { found.name.as_bytes().into() });
         self.list.push(Item { label, path: found.path.clone(), role: Role::Match, node: found.node.clone() });
     }
 
     fn push(&mut self, path: &InnerPath, node: &Node, role: Role) {
-        let (label, path) = (path.as_bytes().to_vec(), self.base.join_path(path));
-        self.list.push(Item { label, path, role, node: Some(node.clone()) });
+        let full = self.base.join_path(path);
+        let label = Label::PathFrom(full.as_bytes().len() - path.as_bytes().len());
+        self.list.push(Item { label, path: full, role, node: Some(node.clone()) });
     }
 
     fn digest(self, tree: &dyn SourceTree, owners: bool) -> Result<Selection, DigestError> {
@@ -233,13 +241,14 @@ impl Items {
         let mut hasher = KeyHasher::new("tree/1");
         let mut record = Vec::new();
         let mut components = Vec::with_capacity(self.list.len());
-        for item in &self.list {
-            let content = if with_content(&item) { contents.next().unwrap_or_default() } else { FileDigest::default() };
+        for item in self.list {
+            let content =
+                if with_content(&&item) { contents.next().unwrap_or_default() } else { FileDigest::default() };
             record.clear();
             item.write(&mut record, content, owners);
             let digest = Digest::blake3(*blake3::hash(&record).as_bytes());
             hasher.bytes(digest.as_bytes());
-            components.push(Component { path: item.path.clone(), digest });
+            components.push(Component { path: item.path, digest });
         }
         Ok(Selection { digest: hasher.finish(), components })
     }
@@ -274,7 +283,10 @@ impl Item {
             record.extend_from_slice(text);
         };
         record.push(self.role as u8);
-        text(record, &self.label);
+        match &self.label {
+            Label::Name(name) => text(record, name),
+            Label::PathFrom(start) => text(record, &self.path.as_bytes()[*start..]),
+        }
         let Some(node) = &self.node else {
             record.push(b'!');
             return;

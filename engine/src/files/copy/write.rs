@@ -326,17 +326,7 @@ pub(crate) enum TransferError {
 /// Copies a file's content of about `size` bytes to its end; returns how many there were. Large files are handed to
 /// the kernel, which can share their blocks.
 pub(crate) fn transfer(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64) -> Result<u64, TransferError> {
-    let mut total = 0;
-    while size >= LARGE as u64 {
-        match copy_file_range(from, None, to, None, 1 << 30) {
-            Ok(0) => break,
-            Ok(length) => total += length as u64,
-            Err(Errno::INTR) => {}
-            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => return Err(TransferError::Write(Errno::NOSPC)),
-            // Other file systems, other kernels: by hand, from where it stopped.
-            Err(_) => break,
-        }
-    }
+    let mut total = if size >= LARGE as u64 { hand_over(from, to)? } else { 0 };
     BUFFER.with_borrow_mut(|buffer| {
         let length = if size >= LARGE as u64 { LARGE } else { SMALL };
         if buffer.len() < length {
@@ -353,6 +343,21 @@ pub(crate) fn transfer(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64) -> R
             total += length as u64;
         }
     })
+}
+
+/// Has the kernel copy as much as it can, from where both files stand.
+fn hand_over(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<u64, TransferError> {
+    let mut total = 0;
+    loop {
+        match copy_file_range(from, None, to, None, 1 << 30) {
+            Ok(0) => return Ok(total),
+            Ok(length) => total += length as u64,
+            Err(Errno::INTR) => {}
+            Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => return Err(TransferError::Write(error)),
+            // Other file systems, other kernels: the rest is done by hand.
+            Err(_) => return Ok(total),
+        }
+    }
 }
 
 pub(crate) fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
