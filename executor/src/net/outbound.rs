@@ -204,6 +204,17 @@ mod tests {
             })
             .unwrap();
         assert_eq!((mtu, second), (1400, Ipv4Addr::new(10, 213, 0, 6)));
-        drop(sandbox);
+        let pooled = host
+            .run(|| {
+                let pool = super::super::Pool::new();
+                let take = || pool.take().map_err(io::Error::other);
+                let (first, second) = (take()?, take()?);
+                let addresses = (first.outbound().address(), second.outbound().address());
+                drop(second);
+                Ok((addresses, take()?.outbound().address()))
+            })
+            .unwrap();
+        assert_ne!(pooled.0.0, pooled.0.1, "never two at once");
+        assert_eq!(pooled.1, pooled.0.1, "used again");
     }
 }
