@@ -8,6 +8,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -49,6 +50,13 @@ impl Aside {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             rustix::fs::open(path, flags, Mode::from_raw_mode(0o644))
         })
+    }
+
+    /// Writes a whole small file at once: others see the old bytes or the new ones.
+    pub(crate) fn write_file(&self, target: &Path, bytes: &[u8]) -> Result<()> {
+        let working = self.make_file("file")?;
+        working.handle().write_all(bytes).context("write", working.path())?;
+        working.publish(target)
     }
 
     /// Opens the file called `name`, made if it is not there; `None` while somebody else works on it.

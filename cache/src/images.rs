@@ -5,6 +5,8 @@
 //!
 //! Remote names are remembered apart: which image a registry's tag meant when it was last asked.
 
+mod index;
+
 use rbuild_core::Digest;
 use rbuild_image::Descriptor;
 use serde::{Deserialize, Serialize};
@@ -114,7 +116,10 @@ impl Images<'_> {
             }
             writer.put(&IMAGES, image.id.as_bytes(), image)?;
             writer.put(&store::USED, &store::used_key(b'i', image.id.as_bytes()), &store::now())?;
-            names.iter().try_for_each(|name| Ok(writer.put(&NAMES, name.as_bytes(), &image.id)?))
+            for name in names {
+                writer.put(&NAMES, name.as_bytes(), &image.id)?;
+            }
+            Ok(self.list_for_others(writer)?)
         })
     }
 
@@ -127,7 +132,8 @@ impl Images<'_> {
             if !writer.reader().contains(&IMAGES, id.as_bytes())? {
                 return Err(ImageError::NotFound(id.to_string()));
             }
-            Ok(writer.put(&NAMES, name.as_bytes(), id)?)
+            writer.put(&NAMES, name.as_bytes(), id)?;
+            Ok(self.list_for_others(writer)?)
         })
     }
 
@@ -167,7 +173,11 @@ impl Images<'_> {
     /// # Errors
     /// The metadata cannot be written.
     pub fn untag(&self, name: &str) -> Result<bool> {
-        self.0.0.meta.write(|writer| Ok(writer.delete(&NAMES, name.as_bytes())?))
+        self.0.0.meta.write(|writer| {
+            let is_there = writer.delete(&NAMES, name.as_bytes())?;
+            self.list_for_others(writer)?;
+            Ok(is_there)
+        })
     }
 
     /// Removes an image and all its names, which are returned. Its layers and blobs stay until pruned.
@@ -177,7 +187,11 @@ impl Images<'_> {
     pub fn remove(&self, id: &Digest) -> Result<Vec<String>> {
         self.0.0.meta.write(|writer| {
             let names = names_of(&writer.reader(), id)?;
-            remove(writer, id, &names)?.then_some(names).ok_or_else(|| ImageError::NotFound(id.to_string()))
+            if !remove(writer, id, &names)? {
+                return Err(ImageError::NotFound(id.to_string()));
+            }
+            self.list_for_others(writer)?;
+            Ok(names)
         })
     }
 
@@ -220,6 +234,16 @@ impl Images<'_> {
             let Some(remote) = reader.find(&REMOTES, name.as_bytes())? else { return Ok(None) };
             Ok(reader.contains(&IMAGES, remote.image.as_bytes())?.then_some(remote))
         })
+    }
+
+    /// Keeps `index.json` true, if there is anything it could list.
+    pub(crate) fn list_for_others(&self, writer: &Writer<'_>) -> Result<(), StoreError> {
+        let reader = writer.reader();
+        let any = reader.list(&IMAGES, b"")?.iter().any(|(_, image)| image.manifest.is_some());
+        if any || self.0.root().join(rbuild_image::layout::INDEX).exists() {
+            index::write(self.0, &reader)?;
+        }
+        Ok(())
     }
 
     fn used(&self, image: Image, last: Option<u64>) -> Image {
@@ -353,5 +377,34 @@ mod tests {
         assert_eq!(images.remote("docker.io/library/debian:12").unwrap(), Some(remote));
         images.remove(&image.id).unwrap();
         assert_eq!(images.remote("docker.io/library/debian:12").unwrap(), None);
+    }
+
+    #[test]
+    fn other_tools_see_the_images_whose_blobs_are_there() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let (images, content) = (store.images(), store.content());
+        let listed = || -> Vec<String> {
+            let bytes = std::fs::read(root.path().join("index.json")).unwrap();
+            let index: rbuild_image::Index = serde_json::from_slice(&bytes).unwrap();
+            index.manifests.iter().map(|one| one.annotations["org.opencontainers.image.ref.name"].clone()).collect()
+        };
+        let config = content.put(rbuild_image::media::OCI_CONFIG, b"{}").unwrap();
+        let layer = Descriptor::of(rbuild_image::media::OCI_LAYER, b"layer");
+        let manifest = rbuild_image::Manifest::new(rbuild_image::Family::Oci, config.clone(), vec![layer.clone()]);
+        let (bytes, manifest) = manifest.to_bytes();
+        content.put(&manifest.media_type, &bytes).unwrap();
+        let built = Image { id: config.digest, layers: Vec::new(), manifest: None, created: 1, size: 0 };
+        images.put(&built, &["docker.io/library/app:1"]).unwrap();
+        assert!(!root.path().join("index.json").exists());
+        let pushed = Image { manifest: Some(manifest), ..built };
+        images.put(&pushed, &[]).unwrap();
+        assert_eq!(listed(), [""; 0], "a layer's blob is missing");
+        content.put(&layer.media_type, b"layer").unwrap();
+        images.tag("docker.io/library/app:2", &pushed.id).unwrap();
+        assert_eq!(listed(), ["docker.io/library/app:1", "docker.io/library/app:2"]);
+        images.untag("docker.io/library/app:1").unwrap();
+        images.remove(&pushed.id).unwrap();
+        assert_eq!(listed(), [""; 0]);
     }
 }

@@ -244,7 +244,7 @@ impl Store {
                 writer.delete(&CACHE_MOUNTS, hash.as_bytes())?;
                 writer.delete(&USED, &used_key(b'q', hash.as_bytes()))?;
             }
-            Ok::<_, StoreError>(())
+            self.images().list_for_others(writer)
         })?;
         // From here on nothing is lost by dying: what has no row is found by the next prune.
         for digest in &plan.blobs {
