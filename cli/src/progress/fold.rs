@@ -95,7 +95,11 @@ impl Fold {
             Event::StepFinished { step, outcome, elapsed } => self.finish(now, step, outcome, elapsed),
             Event::Log { step, stream, data } => self.log(now, step, stream, &data),
             Event::Transfer { step, item, current, total, action } => {
-                let index = self.place(now, step);
+                let mut index = self.place(now, step);
+                // What is pushed or exported after a build counts its own steps.
+                if self.steps[index].ended.is_some() {
+                    index = self.start(now, step, String::new());
+                }
                 let Some(transfer) = self.steps[index].transfer(now, item, current, total, action) else {
                     return Vec::new();
                 };
@@ -268,5 +272,20 @@ mod tests {
         assert!(at(5, 2, "downloading"));
         assert!(!at(6, 3, "downloading"));
         assert!(at(6, 9, "done"));
+    }
+
+    #[test]
+    fn transfer_after_the_end_of_its_step_is_not_the_steps() {
+        let mut fold = Fold::default();
+        let step = StepId(0);
+        fold.apply(millis(0), Event::StepStarted { step, title: "[1/1] FROM scratch".to_owned() });
+        fold.apply(millis(1), Event::StepFinished { step, outcome: Outcome::Done, elapsed: millis(1) });
+        for current in 0..3 {
+            let item = "blob".to_owned();
+            fold.apply(millis(2), Event::Transfer { step, item, current, total: None, action: "pushing" });
+        }
+        assert!(fold.steps()[0].transfers.is_empty());
+        assert_eq!(fold.steps()[1].transfers.len(), 1);
+        assert_eq!(fold.progress(), (1, 1));
     }
 }
