@@ -136,6 +136,10 @@ pub fn parse(word: &Word, expand: &mut Expand<'_>) -> Result<RunMount, Diagnosti
 
 /// The value of `from`, which never has variables; nothing where the mount is malformed, [`parse`] says how.
 pub(crate) fn from(word: &Word) -> Option<Word> {
+    // Asked of every mount of a file; most have none, and a look is cheaper than a parse.
+    if !word.text.to_ascii_lowercase().contains("from") {
+        return None;
+    }
     let fields = fields(word).ok()?;
     fields.into_iter().rfind(|field| field.key() == "from").and_then(|field| field.value)
 }
