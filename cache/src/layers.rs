@@ -30,6 +30,7 @@ mod unpack;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use rbuild_core::{Algorithm, Digest, Mount, MountKind};
 use rbuild_image::Descriptor;
@@ -48,8 +49,10 @@ pub use layer::{Form, Layer, LayerId, LayerIdError, LayerKind};
 pub(crate) const LAYERS: Table<Layer> = Table::new(b'l', "layer");
 /// Diff ID → the layer that has it.
 pub(crate) const DIFF_IDS: Table<LayerId> = Table::new(b'f', "diff ID");
-/// Layers not flushed to disk yet → the boot id of the machine when they were written.
-pub(crate) const UNSETTLED: Table<String> = Table::new(b's', "unsettled layer");
+/// Layers not flushed to disk yet → the boot id of the machine when they were written, and the time.
+pub(crate) const UNSETTLED: Table<(String, u64)> = Table::new(b't', "unsettled layer");
+/// After so many seconds the kernel has usually written everything by itself, so that flushing costs little.
+const SETTLE_AFTER: u64 = 120;
 
 /// The kernel's limit on the layers of one overlay.
 pub const MAX_LAYERS: usize = 500;
@@ -68,8 +71,8 @@ impl Layers<'_> {
     pub fn find(&self, id: &LayerId) -> Result<Option<Layer>> {
         let (layer, doubt) = self.0.0.meta.read(|reader| {
             let layer = find(reader, id)?;
-            let doubt =
-                layer.is_some() && reader.find(&UNSETTLED, id.as_bytes())?.is_some_and(|at| at != store::boot());
+            let doubt = layer.is_some()
+                && reader.find(&UNSETTLED, id.as_bytes())?.is_some_and(|(boot, _)| boot != store::boot());
             Ok::<_, StoreError>((layer, doubt))
         })?;
         let Some(layer) = layer else { return Ok(None) };
@@ -154,7 +157,9 @@ impl Layers<'_> {
     /// # Errors
     /// `Missing`, `NotLocal`, `TooMany`, or the disk fails.
     pub fn prepare(&self, parents: &[LayerId]) -> Result<ActiveSnapshot> {
-        ActiveSnapshot::new(self.0, self.directories(parents)?)
+        let snapshot = ActiveSnapshot::new(self.0, self.directories(parents)?)?;
+        self.settle_in_background();
+        Ok(snapshot)
     }
 
     /// A read-only root file system of `parents`, lowest first.
@@ -178,26 +183,50 @@ impl Layers<'_> {
     }
 
     /// Flushes all layers to disk, so that they are still trusted after the machine was switched off. Takes as long as
-    /// the disk needs: call it when nobody waits.
+    /// the disk needs, also for what others have written. [`Layers::prepare`] does it in the background for layers
+    /// that are some minutes old, so nobody has to.
     ///
     /// # Errors
     /// The disk or the metadata fails.
     pub fn settle(&self) -> Result<()> {
+        self.settle_older(0)
+    }
+
+    fn settle_older(&self, age: u64) -> Result<()> {
+        let latest = store::now().saturating_sub(age);
         let marks = self.0.0.meta.read(|reader| reader.list(&UNSETTLED, b""))?;
-        let ours: Vec<_> = marks.into_iter().filter(|(_, at)| at == store::boot()).collect();
+        let is_ours = |(_, (boot, at)): &(_, (String, u64))| boot == store::boot() && *at <= latest;
+        let ours: Vec<_> = marks.into_iter().filter(is_ours).collect();
         if ours.is_empty() {
             return Ok(());
         }
         let root = fs::File::open(self.0.root()).context("open", self.0.root())?;
         rustix::fs::syncfs(&root).context("flush", self.0.root())?;
         self.0.0.meta.write(|writer| {
-            for (id, boot) in &ours {
-                if writer.find(&UNSETTLED, id)?.as_ref() == Some(boot) {
+            for (id, mark) in &ours {
+                if writer.find(&UNSETTLED, id)?.as_ref() == Some(mark) {
                     writer.delete(&UNSETTLED, id)?;
                 }
             }
             Ok(())
         })
+    }
+
+    /// Once per process, beside the first step that is really executed: a build that only finds things never waits for
+    /// the disk.
+    fn settle_in_background(&self) {
+        if self.0.0.settling.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let store = self.0.clone();
+        let settle = move || {
+            if let Err(error) = store.layers().settle_older(SETTLE_AFTER) {
+                tracing::debug!(%error, "layers not flushed");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("settle".into()).spawn(settle) {
+            tracing::debug!(%error, "layers not flushed");
+        }
     }
 
     /// The directory of one layer, which must be there.
@@ -265,7 +294,7 @@ impl Layers<'_> {
                 None => layer,
             };
             rename(self.0, source, &target)?;
-            writer.put(&UNSETTLED, layer.id.as_bytes(), &store::boot().to_owned())?;
+            writer.put(&UNSETTLED, layer.id.as_bytes(), &(store::boot().to_owned(), store::now()))?;
             put(writer, &layer)?;
             Ok(layer)
         })
@@ -388,7 +417,7 @@ mod tests {
     use super::*;
 
     fn made_before_a_restart(store: &Store, id: &LayerId) {
-        store.0.meta.write(|writer| writer.put(&UNSETTLED, id.as_bytes(), &"another boot".into())).unwrap();
+        store.0.meta.write(|writer| writer.put(&UNSETTLED, id.as_bytes(), &("another boot".into(), 1))).unwrap();
     }
 
     #[test]

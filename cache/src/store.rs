@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -74,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) options: StoreOptions,
     pub(crate) meta: Arc<Meta>,
     pub(crate) aside: Aside,
+    /// Whether this process has flushed older layers to disk, or is doing it.
+    pub(crate) settling: AtomicBool,
     used: Mutex<HashSet<Vec<u8>>>,
 }
 
@@ -99,7 +102,14 @@ impl Store {
         let root = fs::canonicalize(root).context("find", root)?;
         let meta = Meta::open(&metadata)?;
         let aside = Aside::new(&root);
-        Ok(Self(Arc::new(Inner { root, options, meta, aside, used: Mutex::default() })))
+        Ok(Self(Arc::new(Inner {
+            root,
+            options,
+            meta,
+            aside,
+            settling: AtomicBool::new(false),
+            used: Mutex::default(),
+        })))
     }
 
     /// The state directory, absolute.

@@ -59,6 +59,9 @@ fn wait_forever() {
 #[test]
 fn child() {
     let (Ok(role), Ok(root)) = (std::env::var(ROLE), std::env::var(ROOT)) else { return };
+    if role == "forbidden" {
+        return open_forbidden(Path::new(&root));
+    }
     let store = Store::open(Path::new(&root)).unwrap();
     match role.as_str() {
         "write-a" | "write-b" => write_rows(&store, role.as_bytes()[6]),
@@ -249,6 +252,43 @@ fn a_user_namespace_is_enough() {
         }
         other => println!("skipped: no user namespace with an overlay here: {other:?}"),
     }
+}
+
+#[test]
+fn a_store_of_somebody_else_is_refused_with_advice() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root to become nobody");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(directory.path(), Some(65534), Some(65534)).unwrap();
+    Store::open(&directory.path().join("made")).unwrap();
+    std::os::unix::fs::chown(directory.path().join("made/meta-v1"), Some(65534), Some(65534)).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .env(ROLE, "forbidden")
+        .env(ROOT, directory.path())
+        .output();
+    match output {
+        Ok(output) if String::from_utf8_lossy(&output.stdout).contains("READY") => {}
+        Ok(output) if String::from_utf8_lossy(&output.stderr).contains("panicked") => {
+            panic!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        }
+        other => println!("skipped: cannot become nobody here: {other:?}"),
+    }
+}
+
+/// Runs as nobody.
+fn open_forbidden(root: &Path) {
+    for path in [root.join("made"), "/proc/rbuild".into(), root.join("file")] {
+        fs::write(root.join("file"), b"").unwrap();
+        let error = Store::open(&path).unwrap_err();
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert!(path.ends_with("file") || path.starts_with("/proc") || error.hint().is_some(), "{error:?}");
+    }
+    ready();
 }
 
 /// Runs as the root of a user namespace with a single user.
