@@ -4,9 +4,11 @@
 //! [`lower`](crate::lower()) under the same names. `# check=skip=…` silences rules for a file, or, right above an
 //! instruction, for that instruction.
 
+use std::collections::HashMap;
+
 use rbuild_core::Span;
 
-use crate::ast::{Dockerfile, Header, Instruction, Stage};
+use crate::ast::{Dockerfile, Header, Instruction};
 use crate::diagnostic::Diagnostic;
 use crate::directives::comment_checks;
 use crate::rule::Rule;
@@ -18,9 +20,10 @@ mod instructions;
 /// All that the syntax tree has to say, the warnings of [`parse`](crate::parse()) included, in the order of places.
 pub fn check(file: &Dockerfile) -> Vec<Diagnostic> {
     let mut found = file.warnings.clone();
+    let parents = parents(file);
     casing::check(file, &mut found);
-    from::check(file, &mut found);
-    instructions::check(file, &mut found);
+    from::check(file, &parents, &mut found);
+    instructions::check(file, &parents, &mut found);
     found.retain(|diagnostic| diagnostic.rule.is_none_or(|rule| file.wants(rule, diagnostic.span())));
     found.sort_by_key(|diagnostic| diagnostic.span().start);
     found
@@ -47,19 +50,25 @@ impl Dockerfile {
     }
 }
 
-/// The earlier stage that a `FROM` continues, found as builds find it: by its exact lower-case name.
-fn parent(file: &Dockerfile, index: usize) -> Option<(usize, &Stage)> {
-    let image = &file.stages[index].from.image.text;
-    let named = |stage: &Stage| stage.from.name.as_ref().is_some_and(|name| name.name == *image);
-    file.stages[..index].iter().enumerate().rev().find(|(_, stage)| named(stage))
+/// For each stage the earlier one its `FROM` continues, found as builds find it: by its exact lower-case name.
+fn parents(file: &Dockerfile) -> Vec<Option<usize>> {
+    let mut named: HashMap<&str, usize> = HashMap::new();
+    let mut parents = Vec::new();
+    for (index, stage) in file.stages.iter().enumerate() {
+        parents.push(named.get(stage.from.image.text.as_str()).copied());
+        if let Some(name) = &stage.from.name {
+            named.insert(&name.name, index);
+        }
+    }
+    parents
 }
 
 /// Whether something holds at the start of each stage because an instruction of an earlier stage made it so.
-fn inherited(file: &Dockerfile, makes: impl Fn(&Instruction) -> bool) -> Vec<bool> {
+fn inherited(file: &Dockerfile, parents: &[Option<usize>], makes: impl Fn(&Instruction) -> bool) -> Vec<bool> {
     let mut after: Vec<bool> = Vec::new();
     let mut before = Vec::new();
-    for (index, stage) in file.stages.iter().enumerate() {
-        let start = parent(file, index).is_some_and(|(parent, _)| after[parent]);
+    for (stage, parent) in file.stages.iter().zip(parents) {
+        let start = parent.is_some_and(|parent| after[parent]);
         before.push(start);
         after.push(start || stage.instructions.iter().any(&makes));
     }

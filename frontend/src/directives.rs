@@ -8,12 +8,13 @@ use rbuild_core::Span;
 
 use crate::ast::{Directives, Word};
 use crate::diagnostic::Diagnostic;
+use crate::findings::Findings;
 use crate::grammar::{Grammar, Pair, Parser as _, Rule as Syntax};
 use crate::rule::{CheckOptions, Rule, RuleSet};
 use crate::suggest::did_you_mean;
 
 /// What the zone says, and where it ends.
-pub(crate) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> (Directives, usize) {
+pub(crate) fn read(text: &str, diagnostics: &mut Findings) -> (Directives, usize) {
     let mut directives = Directives { escape: '\\', syntax: None, check: CheckOptions::default(), check_span: None };
     let mut seen: Vec<(String, Span)> = Vec::new();
     let mark = text.len() - text.trim_start_matches('\u{FEFF}').len();
@@ -91,7 +92,7 @@ impl Found {
 }
 
 /// The frontend image, if rbuild does what it does.
-fn syntax(value: Word, diagnostics: &mut Vec<Diagnostic>) -> Option<Word> {
+fn syntax(value: Word, diagnostics: &mut Findings) -> Option<Word> {
     // After a blank follows a command line for the frontend.
     let image = value.text.split(' ').next().unwrap_or("");
     let name = image.split('@').next().unwrap_or("");
@@ -117,10 +118,10 @@ fn ends_as_docker(path: &str) -> bool {
 /// The rules above a single instruction: `check=skip=…` as the text of a comment.
 pub(crate) fn comment_checks(comment: &Word) -> Option<CheckOptions> {
     let found = Found::read(&format!("#{}", comment.text), 0).filter(|found| found.name == "check")?;
-    Some(checks(&found.value, &mut Vec::new()))
+    Some(checks(&found.value, &mut Findings::default()))
 }
 
-fn checks(value: &Word, diagnostics: &mut Vec<Diagnostic>) -> CheckOptions {
+fn checks(value: &Word, diagnostics: &mut Findings) -> CheckOptions {
     let mut options = CheckOptions::default();
     let Some(pairs) = Grammar::parse(Syntax::checks, &value.text).ok() else {
         diagnostics.push(Diagnostic::error(value.span, format!("`{}` is no list of checks", value.text)).hint(FORM));
@@ -154,7 +155,7 @@ const FORM: &str = "write `# check=skip=RuleA,RuleB;error=true`";
 fn rules<'text>(
     items: impl Iterator<Item = Pair<'text>>,
     place: impl Fn(&Pair<'text>) -> Span,
-    diagnostics: &mut Vec<Diagnostic>,
+    diagnostics: &mut Findings,
 ) -> RuleSet {
     let mut rules = Vec::new();
     for item in items {
@@ -178,10 +179,11 @@ mod tests {
     use super::*;
 
     fn summary(text: &str) -> (char, String, String, Vec<String>) {
-        let mut diagnostics = Vec::new();
+        let mut diagnostics = Findings::default();
         let (directives, end) = read(text, &mut diagnostics);
         let syntax = directives.syntax.map_or_else(String::new, |word| word.text);
-        let messages = diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect();
+        let found = diagnostics.finish().unwrap_or_else(|errors| errors);
+        let messages = found.into_iter().map(|diagnostic| diagnostic.message).collect();
         (directives.escape, syntax, text[end..].to_owned(), messages)
     }
 
@@ -228,10 +230,10 @@ mod tests {
 
     #[test]
     fn checks_name_rules() {
-        let mut diagnostics = Vec::new();
+        let mut diagnostics = Findings::default();
         let text = "# check=skip=undefinedvar, StageNameCasing ;error=true;experimental=all\n";
         let (directives, _) = read(text, &mut diagnostics);
-        assert_eq!(diagnostics, []);
+        assert_eq!(diagnostics.finish(), Ok(Vec::new()));
         let rules = vec![Rule::UndefinedVar, Rule::StageNameCasing];
         let expected = CheckOptions { skip: RuleSet::Some(rules), error: true, experimental: RuleSet::All };
         assert_eq!(directives.check, expected);

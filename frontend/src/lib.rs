@@ -8,6 +8,7 @@ mod diagnostic;
 mod directives;
 mod duration;
 pub mod expand;
+mod findings;
 mod grammar;
 mod ignore;
 mod lines;

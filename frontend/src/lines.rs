@@ -15,6 +15,9 @@ use rbuild_core::Span;
 use crate::ast::Word;
 use crate::grammar::{Grammar, Parser as _, Rule};
 
+/// So many comments above an instruction are kept, the nearest ones.
+const COMMENTS: usize = 64;
+
 /// One instruction's lines, joined.
 #[derive(Debug)]
 pub(crate) struct Joined {
@@ -129,6 +132,9 @@ impl<'text> Lines<'text> {
                 Physical::Comment(from, to) if from == to => self.comments.clear(),
                 Physical::Comment(from, to) => {
                     let span = Span::new((start + from) as u32, (start + to) as u32);
+                    if self.comments.len() == COMMENTS {
+                        self.comments.remove(0);
+                    }
                     self.comments.push(Word { text: line[from..to].to_owned(), span });
                 }
                 Physical::Nothing => {}

@@ -8,6 +8,7 @@ use rbuild_core::Span;
 use crate::ast::{Dockerfile, Header, Instruction, Kind, Stage};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::directives;
+use crate::findings::Findings;
 use crate::lines::{Joined, Lines};
 use crate::source::Source;
 use crate::statement::{self, Statement};
@@ -21,25 +22,24 @@ pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
     if u32::try_from(text.len()).is_err() {
         return Err(vec![Diagnostic::error(Span::default(), "the Dockerfile is larger than 4 GiB")]);
     }
-    let mut found = Vec::new();
+    let mut found = Findings::default();
     let (directives, start) = directives::read(text, &mut found);
     let mut lines = Lines::new(text, start, directives.escape);
     let mut stages = Stages::default();
-    while let Some(joined) = lines.next() {
+    while !found.is_full()
+        && let Some(joined) = lines.next()
+    {
         let about = About::of(&joined, directives.escape);
-        let before = found.len();
+        let mark = found.mark();
         match statement::read(joined, &mut lines, text, &mut found) {
             Some(statement) => stages.add(statement, &mut found),
-            None => stages.lost(&about, &mut found[before..]),
+            None => stages.lost(&about, found.since(mark)),
         }
         stages.open_ended = about.open_ended;
     }
     stages.finish(text, &mut found);
-    found.sort_by_key(|diagnostic| diagnostic.span().start);
-    if found.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
-        return Err(found);
-    }
-    Ok(Dockerfile { directives, global_args: stages.global_args, stages: stages.stages, warnings: found })
+    let warnings = found.finish()?;
+    Ok(Dockerfile { directives, global_args: stages.global_args, stages: stages.stages, warnings })
 }
 
 /// Reads the trigger a base image left for those who build on it, as [`Onbuild`](crate::ast::Onbuild) has it.
@@ -49,30 +49,32 @@ pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
 pub fn parse_trigger(source: &Source) -> Result<Instruction, Vec<Diagnostic>> {
     let text = source.text();
     let whole = Span::new(0, u32::try_from(text.len()).unwrap_or(u32::MAX));
-    let mut found = Vec::new();
+    let mut found = Findings::default();
     let mut lines = Lines::new(text, 0, '\\');
     let mut only = None;
     let mut count = 0;
-    while let Some(joined) = lines.next() {
+    while !found.is_full()
+        && let Some(joined) = lines.next()
+    {
         count += 1;
         only = statement::read(joined, &mut lines, text, &mut found);
     }
     if count != 1 {
         found.push(Diagnostic::error(whole, "an `ONBUILD` trigger must be a single instruction"));
     }
-    found.retain(|diagnostic| diagnostic.severity == Severity::Error);
+    let refused = match &only {
+        Some(Statement::From(..)) => Some("FROM"),
+        Some(Statement::Other(Instruction { kind: Kind::Onbuild(_), .. })) => Some("ONBUILD"),
+        Some(Statement::Other(Instruction { kind: Kind::Maintainer(_), .. })) => Some("MAINTAINER"),
+        _ => None,
+    };
+    if let Some(name) = refused {
+        found.push(Diagnostic::error(whole, format!("`{name}` is not allowed as an `ONBUILD` trigger")));
+    }
+    found.finish()?;
     match only {
-        Some(Statement::Other(instruction)) if found.is_empty() => match instruction.kind {
-            Kind::Onbuild(_) | Kind::Maintainer(_) => {
-                let name = instruction.header.keyword.text.to_ascii_uppercase();
-                Err(vec![Diagnostic::error(whole, format!("`{name}` is not allowed as an `ONBUILD` trigger"))])
-            }
-            _ => Ok(instruction),
-        },
-        Some(Statement::From(..)) if found.is_empty() => {
-            Err(vec![Diagnostic::error(whole, "`FROM` is not allowed as an `ONBUILD` trigger")])
-        }
-        _ => Err(found),
+        Some(Statement::Other(instruction)) => Ok(instruction),
+        _ => Err(vec![Diagnostic::error(whole, "an `ONBUILD` trigger must be a single instruction")]),
     }
 }
 
@@ -113,7 +115,7 @@ struct Stages {
 }
 
 impl Stages {
-    fn add(&mut self, statement: Statement, found: &mut Vec<Diagnostic>) {
+    fn add(&mut self, statement: Statement, found: &mut Findings) {
         self.any = true;
         let instruction = match statement {
             Statement::From(header, from) => {
@@ -151,7 +153,7 @@ impl Stages {
         }
     }
 
-    fn finish(&self, text: &str, found: &mut Vec<Diagnostic>) {
+    fn finish(&self, text: &str, found: &mut Findings) {
         let whole = Span::new(0, text.len() as u32);
         if text.trim().is_empty() {
             found.push(Diagnostic::error(whole, "the Dockerfile cannot be empty").hint("it begins with `FROM image`"));

@@ -7,6 +7,7 @@ use rbuild_core::Span;
 
 use crate::ast::{Command, Header, Heredoc, Instruction, Kind, Word};
 use crate::diagnostic::Diagnostic;
+use crate::findings::Findings;
 use crate::grammar::{Grammar, Pair, Parser as _, Rule as Syntax};
 use crate::lines::{Joined, Lines, Map};
 use crate::rule::Rule;
@@ -64,17 +65,12 @@ pub(crate) enum Statement {
 }
 
 /// Reads an instruction and takes the bodies of its here-documents from the lines below.
-pub(crate) fn read(
-    joined: Joined,
-    lines: &mut Lines<'_>,
-    source: &str,
-    sink: &mut Vec<Diagnostic>,
-) -> Option<Statement> {
+pub(crate) fn read(joined: Joined, lines: &mut Lines<'_>, source: &str, sink: &mut Findings) -> Option<Statement> {
     let Joined { text, map, span, comments, empty } = joined;
     let prefix = lines.escape().len_utf8();
-    for line in empty {
+    if let Some(line) = empty.first() {
         sink.push(
-            Diagnostic::warning(Rule::NoEmptyContinuation, line, "empty line inside a continued instruction")
+            Diagnostic::warning(Rule::NoEmptyContinuation, *line, "empty line inside a continued instruction")
                 .and(span, "of this instruction")
                 .hint("remove the line, or put a `#` on it"),
         );
@@ -106,7 +102,7 @@ pub(crate) fn read(
 }
 
 /// The instruction in a joined text, `Some(None)` for an empty one.
-fn logical<'text>(text: &'text str, span: Span, sink: &mut Vec<Diagnostic>) -> Option<Option<Pair<'text>>> {
+fn logical<'text>(text: &'text str, span: Span, sink: &mut Findings) -> Option<Option<Pair<'text>>> {
     // The rule accepts every text; only the parser's own stack limit makes it fail.
     let Some(logical) = Grammar::parse(Syntax::logical, text).ok().and_then(|mut pairs| pairs.next()) else {
         sink.push(Diagnostic::error(span, "this instruction is nested too deeply to be read"));
@@ -143,7 +139,7 @@ struct Walker<'a> {
     span: Span,
     /// In the order of their openers.
     heredocs: Vec<Heredoc>,
-    sink: &'a mut Vec<Diagnostic>,
+    sink: &'a mut Findings,
 }
 
 impl Walker<'_> {
@@ -169,7 +165,7 @@ impl Walker<'_> {
             Syntax::run | Syntax::copy | Syntax::add => !inner.any(|inner| inner.as_rule() == Syntax::array),
             Syntax::onbuild => inner.find(|inner| inner.as_rule() == Syntax::line).is_some_and(|line| {
                 let text = format!("{}{}", self.escape, line.as_str());
-                let trigger = logical(&text, self.span, &mut Vec::new()).flatten();
+                let trigger = logical(&text, self.span, &mut Findings::default()).flatten();
                 trigger.is_some_and(|trigger| trigger.as_rule() != Syntax::onbuild && self.takes_heredocs(&trigger))
             }),
             // So that a misspelt RUN does not make an instruction of every line below it.

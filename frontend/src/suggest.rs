@@ -1,8 +1,12 @@
 //! Which of the known words did the author mean?
 
+/// So many words are looked at; names of a file's variables can be any number.
+const CANDIDATES: usize = 200;
+
 /// The word nearest to `word`, if it is near enough to be what was meant: one mistake in short words, two in longer
 /// ones. Casing does not count.
 pub(crate) fn nearest<'known>(word: &str, known: impl IntoIterator<Item = &'known str>) -> Option<&'known str> {
+    let bytes = word.len();
     let word: Vec<char> = word.chars().take(64).flat_map(char::to_lowercase).collect();
     let allowed = match word.len() {
         0..=2 => return None,
@@ -11,6 +15,8 @@ pub(crate) fn nearest<'known>(word: &str, known: impl IntoIterator<Item = &'know
     };
     known
         .into_iter()
+        .take(CANDIDATES)
+        .filter(|candidate| candidate.len().abs_diff(bytes) <= 2 * allowed)
         .map(|candidate| {
             (distance(&word, &candidate.chars().flat_map(char::to_lowercase).collect::<Vec<_>>()), candidate)
         })

@@ -36,6 +36,15 @@ fn many_lines() {
     linear("empty continuations", 10_000, |n| format!("FROM x\nRUN a{}", " \\\n\n b".repeat(n)));
     linear("comments", 10_000, |n| format!("{}FROM x\nRUN a", "# comment\n".repeat(n)));
     linear("stages", 1_000, |n| (0..n).map(|at| format!("FROM x AS s{at}\nCOPY --from=s0 a b\n")).collect());
+    linear("comments above names", 500, |n| {
+        let names: String = (0..n).map(|at| format!(" a{at}")).collect();
+        format!("{}ARG{names}\nFROM x", "# check=skip=all\n# a1 b\n".repeat(n))
+    });
+    linear("undeclared names", 300, |n| {
+        let args: String = (0..n).map(|at| format!("ARG name{at}\n")).collect();
+        let stages: String = (0..n).map(|at| format!("FROM $nam{at}\n")).collect();
+        args + &stages
+    });
     linear("errors", 2_000, |n| format!("FROM x\n{}", "EMTRYPOINT x\nCOPY a\nENV\n".repeat(n)));
 }
 

@@ -26,17 +26,20 @@ const PLATFORM_ARGS: [&str; 11] = [
     "TARGETSTAGE",
 ];
 
-pub(super) fn check(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
+/// So many findings are worth looking for the name that was meant.
+const SUGGESTIONS: usize = 200;
+
+pub(super) fn check(file: &Dockerfile, parents: &[Option<usize>], found: &mut Vec<Diagnostic>) {
     names(file, found);
     let defaults = defaults(file);
-    for (index, stage) in file.stages.iter().enumerate() {
+    for (stage, parent) in file.stages.iter().zip(parents) {
         for word in std::iter::once(&stage.from.image).chain(&stage.from.platform) {
             undefined(file, word, &defaults, found);
         }
         if let Some(platform) = &stage.from.platform {
             self::platform(stage, platform, found);
         }
-        if super::parent(file, index).is_none() {
+        if parent.is_none() {
             default_base(file, &stage.from.image, &defaults, found);
         }
         if let Some(name) = &stage.from.name {
@@ -96,7 +99,8 @@ fn undefined(file: &Dockerfile, word: &Word, declared: &HashMap<String, Option<S
     let Ok(expanded) = expander.word(word) else { return };
     for name in expanded.undefined {
         let known = declared.keys().map(String::as_str).chain(PLATFORM_ARGS);
-        let hint = match nearest(&name.value, known) {
+        let near = if found.len() < SUGGESTIONS { nearest(&name.value, known) } else { None };
+        let hint = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("declare it above the first `FROM`: `ARG {}=…`", name.value),
         };

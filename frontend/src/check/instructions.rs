@@ -1,17 +1,20 @@
 //! Do instructions do what their author thinks?
 
-use std::sync::LazyLock;
-
-use regex::Regex;
-
 use crate::ast::{Command, CopySource, Dockerfile, Header, Instruction, Kind, PairForm, Stage, Word};
 use crate::diagnostic::Diagnostic;
 use crate::port;
 use crate::rule::Rule;
 
-pub(super) fn check(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
-    let shells = super::inherited(file, |instruction| matches!(instruction.kind, Kind::Shell(_)));
-    let directories = super::inherited(file, |instruction| match &instruction.kind {
+/// Parts of names that hold secrets.
+const SECRET: [&str; 10] =
+    ["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
+
+/// Parts of names that hold none even so.
+const HARMLESS: [&str; 3] = ["public", "file", "version"];
+
+pub(super) fn check(file: &Dockerfile, parents: &[Option<usize>], found: &mut Vec<Diagnostic>) {
+    let shells = super::inherited(file, parents, |instruction| matches!(instruction.kind, Kind::Shell(_)));
+    let directories = super::inherited(file, parents, |instruction| match &instruction.kind {
         Kind::Workdir(path) => maybe_absolute(path),
         _ => false,
     });
@@ -125,13 +128,8 @@ fn one(instruction: &Instruction, found: &mut Vec<Diagnostic>) {
 }
 
 fn secret(name: &Word, instruction: &str, found: &mut Vec<Diagnostic>) {
-    static SECRET: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new("(?i)(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)")
-            .expect("the pattern is constant")
-    });
-    static HARMLESS: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new("(?i)(?:_|^)(?:public|file|version)(?:_|$)").expect("the pattern is constant"));
-    if SECRET.is_match(&name.text) && !HARMLESS.is_match(&name.text) {
+    let has = |words: &[&str]| name.text.split('_').any(|part| words.contains(&part.to_ascii_lowercase().as_str()));
+    if has(&SECRET) && !has(&HARMLESS) {
         let message = format!("`{instruction} {}` keeps sensitive data in the image", name.text);
         found.push(
             Diagnostic::warning(Rule::SecretsUsedInArgOrEnv, name.span, message)

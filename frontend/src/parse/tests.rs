@@ -282,3 +282,12 @@ fn every_mistake_has_its_place() {
         assert_eq!(mistakes(text), expected, "{text}");
     }
 }
+
+#[test]
+fn a_file_of_mistakes_is_not_read_to_its_end() {
+    let errors = read(&"EMTRYPOINT\n".repeat(10_000)).unwrap_err();
+    assert_eq!(errors.len(), 201);
+    assert_eq!(errors[200].message, "there are more than 200 mistakes, the rest is not shown");
+    let errors = read(&format!("FROM x\nRUN {}a", "--a ".repeat(10_000))).unwrap_err();
+    assert_eq!(errors.len(), 201);
+}

@@ -8,6 +8,7 @@ use rbuild_core::Span;
 use super::Place;
 use crate::ast::Word;
 use crate::diagnostic::Diagnostic;
+use crate::findings::Findings;
 use crate::grammar::{Pair, Rule as Syntax};
 use crate::rule::Rule;
 
@@ -39,7 +40,7 @@ pub(super) enum Arguments {
 pub(super) fn read<'text>(
     mut pairs: impl Iterator<Item = Pair<'text>>,
     place: Place<'_>,
-    sink: &mut Vec<Diagnostic>,
+    sink: &mut Findings,
 ) -> Arguments {
     let Some(first) = pairs.next() else { return Arguments::None };
     let word = place.word(&first);
@@ -60,7 +61,7 @@ pub(super) fn read<'text>(
     }
 }
 
-fn array(array: Pair<'_>, place: Place<'_>, sink: &mut Vec<Diagnostic>) -> Arguments {
+fn array(array: Pair<'_>, place: Place<'_>, sink: &mut Findings) -> Arguments {
     let mut words = Vec::new();
     let mut sound = true;
     for element in array.into_inner() {
@@ -126,7 +127,7 @@ pub(super) fn odd_space(text: &str) -> String {
 }
 
 /// Warns of what is part of a word list, but was hardly meant to be.
-pub(super) fn word_list(words: &[Word], name: &str, sink: &mut Vec<Diagnostic>) {
+pub(super) fn word_list(words: &[Word], name: &str, sink: &mut Findings) {
     if let (Some(first), Some(last)) = (words.first(), words.last()) {
         if first.text.starts_with('[') {
             let whole: Vec<_> = words.iter().map(|word| word.text.as_str()).collect();
@@ -150,7 +151,7 @@ pub(super) fn word_list(words: &[Word], name: &str, sink: &mut Vec<Diagnostic>) 
 }
 
 /// Warns of a `# comment` that is part of a value.
-pub(super) fn trailing_comment(line: &Word, name: &str, sink: &mut Vec<Diagnostic>) {
+pub(super) fn trailing_comment(line: &Word, name: &str, sink: &mut Findings) {
     let comment = line.text.match_indices('#').find(|(at, _)| {
         let before = line.text[..*at].chars().next_back();
         let after = line.text[at + 1..].chars().next();
@@ -162,13 +163,13 @@ pub(super) fn trailing_comment(line: &Word, name: &str, sink: &mut Vec<Diagnosti
     }
 }
 
-fn comment_warning(span: Span, name: &str, sink: &mut Vec<Diagnostic>) {
+fn comment_warning(span: Span, name: &str, sink: &mut Findings) {
     let message = format!("this comment is part of the arguments of `{name}`");
     sink.push(Diagnostic::warning(Rule::TrailingComment, span, message).hint(COMMENT));
 }
 
 /// Warns of text in brackets that was meant as an array.
-pub(super) fn looks_like_json(line: &Word, name: &str, sink: &mut Vec<Diagnostic>) {
+pub(super) fn looks_like_json(line: &Word, name: &str, sink: &mut Findings) {
     let text = line.text.as_str();
     // `[ -f x ]` is a command of the shell, and `[ab]*.txt` a pattern.
     let other_sense = matches!(name, "RUN" | "COPY" | "ADD");

@@ -7,6 +7,7 @@ use rbuild_core::Span;
 use super::Place;
 use crate::ast::{Spanned, Word};
 use crate::diagnostic::Diagnostic;
+use crate::findings::Findings;
 use crate::grammar::{Pair, Rule as Syntax};
 use crate::suggest::did_you_mean;
 
@@ -31,7 +32,7 @@ impl Flags {
         Self { instruction, flags: Vec::new(), known: Vec::new(), sound: true }
     }
 
-    pub(super) fn add(&mut self, pair: Pair<'_>, place: Place<'_>, sink: &mut Vec<Diagnostic>) {
+    pub(super) fn add(&mut self, pair: Pair<'_>, place: Place<'_>, sink: &mut Findings) {
         let span = place.span(&pair);
         let mut parts = pair.into_inner();
         let name = parts.next().map_or_else(String::new, |name| name.as_str().to_owned());
@@ -50,7 +51,7 @@ impl Flags {
     }
 
     /// Takes all flags of a name. `Err` if one of them has no value.
-    pub(super) fn list(&mut self, name: &'static str, sink: &mut Vec<Diagnostic>) -> Vec<Word> {
+    pub(super) fn list(&mut self, name: &'static str, sink: &mut Findings) -> Vec<Word> {
         let mut words = Vec::new();
         for flag in self.take(name) {
             match flag.value {
@@ -68,13 +69,13 @@ impl Flags {
     }
 
     /// Takes a flag that has a value and may stand once; an empty value is as good as no flag.
-    pub(super) fn word(&mut self, name: &'static str, sink: &mut Vec<Diagnostic>) -> Option<Word> {
+    pub(super) fn word(&mut self, name: &'static str, sink: &mut Findings) -> Option<Word> {
         self.once(name, sink);
         self.list(name, sink).into_iter().next().filter(|word| !word.text.is_empty())
     }
 
     /// Takes a flag that is on, or off if it says so.
-    pub(super) fn boolean(&mut self, name: &'static str, sink: &mut Vec<Diagnostic>) -> Option<Spanned<bool>> {
+    pub(super) fn boolean(&mut self, name: &'static str, sink: &mut Findings) -> Option<Spanned<bool>> {
         self.once(name, sink);
         let flag = self.take(name).into_iter().next()?;
         let value = match flag.value.as_ref().map(|value| value.text.to_ascii_lowercase()).as_deref() {
@@ -95,7 +96,7 @@ impl Flags {
         &mut self,
         name: &'static str,
         choices: &[(&str, T)],
-        sink: &mut Vec<Diagnostic>,
+        sink: &mut Findings,
     ) -> Option<Spanned<T>> {
         let word = self.word(name, sink)?;
         let found = choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(&word.text));
@@ -113,7 +114,7 @@ impl Flags {
     }
 
     /// Reports what was not asked for; whether all flags were fine.
-    pub(super) fn finish(&mut self, sink: &mut Vec<Diagnostic>) -> bool {
+    pub(super) fn finish(&mut self, sink: &mut Findings) -> bool {
         for flag in std::mem::take(&mut self.flags) {
             self.sound = false;
             let known: Vec<_> = self.known.iter().map(|known| format!("`--{known}`")).collect();
@@ -146,7 +147,7 @@ impl Flags {
         self.flags.extract_if(.., |flag| flag.name == name).collect()
     }
 
-    fn once(&mut self, name: &'static str, sink: &mut Vec<Diagnostic>) {
+    fn once(&mut self, name: &'static str, sink: &mut Findings) {
         let spans: Vec<_> = self.flags.iter().filter(|flag| flag.name == name).map(|flag| flag.span).collect();
         for again in spans.iter().skip(1) {
             self.sound = false;

@@ -5,12 +5,12 @@
 use std::iter::once;
 
 use crate::ast::{Arg, CopyFlags, CopySource, From, Kind, Pairs, Word};
-use crate::diagnostic::Diagnostic;
 use crate::expand::Expander;
+use crate::findings::Findings;
 
 /// Reports every malformed word of an instruction; whether there was none.
-pub(super) fn check(kind: &Kind, escape: char, sink: &mut Vec<Diagnostic>) -> bool {
-    let before = sink.len();
+pub(super) fn check(kind: &Kind, escape: char, sink: &mut Findings) -> bool {
+    let before = sink.errors();
     let expander = Expander { escape, lookup: &any };
     for word in words(kind) {
         one(&expander, word, sink);
@@ -22,15 +22,15 @@ pub(super) fn check(kind: &Kind, escape: char, sink: &mut Vec<Diagnostic>) -> bo
             sink.push(error);
         }
     }
-    sink.len() == before
+    sink.errors() == before
 }
 
 /// The same for `FROM`.
-pub(super) fn check_from(from: &From, escape: char, sink: &mut Vec<Diagnostic>) -> bool {
-    let before = sink.len();
+pub(super) fn check_from(from: &From, escape: char, sink: &mut Findings) -> bool {
+    let before = sink.errors();
     let expander = Expander { escape, lookup: &any };
     once(&from.image).chain(&from.platform).for_each(|word| one(&expander, word, sink));
-    sink.len() == before
+    sink.errors() == before
 }
 
 /// Every variable has a value, so that none is missed.
@@ -38,7 +38,7 @@ fn any(_: &str) -> Option<String> {
     Some("x".to_owned())
 }
 
-fn one(expander: &Expander<'_>, word: &Word, sink: &mut Vec<Diagnostic>) {
+fn one(expander: &Expander<'_>, word: &Word, sink: &mut Findings) {
     if word.text.contains(['$', '"', '\''])
         && let Err(error) = expander.word(word)
     {
