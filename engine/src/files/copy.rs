@@ -115,7 +115,11 @@ pub fn apply(
 pub fn make_directory(path: &str, owner: Option<&Owner>, mtime: Option<i64>, image: &Root) -> Result<(), CopyError> {
     let ids = owner.map(|owner| resolve_owner(owner, image)).transpose()?.unwrap_or_default();
     let mtime = mtime.map_or_else(now, Timestamp::seconds);
-    match placed(image, &InnerPath::new(path), true, Shape::Contents)? {
+    let placement = placed(image, &InnerPath::new(path), true, Shape::Contents).map_err(|error| match error {
+        CopyError::NotADirectory { path } => CopyError::Blocked { path },
+        other => other,
+    })?;
+    match placement {
         Placement::Into { path, exists: false } => {
             let writer = Writer::new(image, Meta { ids, mode: 0o755, mtime });
             writer.directory(&path, writer.parents)?;
@@ -151,12 +155,12 @@ struct Copy<'a> {
 
 impl Copy<'_> {
     fn inline(&self, name: &str, data: &[u8], now: Timestamp) -> Result<(), CopyError> {
-        let (place, name) = self.place_for(OsStr::new(name))?;
+        let path = self.place_for(OsStr::new(name))?;
+        let place = self.writer.directory(&path.parent().unwrap_or_default(), self.writer.parents)?;
         let meta =
             Meta { ids: self.owner.unwrap_or_default(), mode: self.rules.mode.apply(0o644, Kind::File), mtime: now };
-        let path = place.path.join(&name);
-        self.writer.file(&place, &name, meta, &Attributes::default(), |file| {
-            write_all(file, data).map_err(|error| CopyError::Write { path, source: error.into() })
+        self.writer.file(&place, path.name(), meta, &Attributes::default(), |file| {
+            write_all(file, data).map_err(|error| CopyError::Write { path: path.clone(), source: error.into() })
         })?;
         self.tally.add(data.len() as u64);
         (self.report)(data.len() as u64);
@@ -166,7 +170,7 @@ impl Copy<'_> {
     fn matches(&self, transfer: &mut Transfer<'_>, pattern: &str, written: &str) -> Result<(), CopyError> {
         for found in matches(transfer.source, pattern, self.action.wildcards)? {
             let Some(node) = &found.node else {
-                return Err(self.absent(transfer.source, &found, pattern, written));
+                return Err(absent(transfer.source, &found, pattern, written));
             };
             if node.is_directory() {
                 self.directory(transfer, &found.path, node, None)?;
@@ -178,8 +182,7 @@ impl Copy<'_> {
             if self.action.unpack == Unpack::Archives && node.kind == Kind::File && self.unpack(transfer, &found)? {
                 continue;
             }
-            let (place, name) = self.place_for(&found.name)?;
-            transfer.single(&found.path, node, place, &name)?;
+            transfer.single(&found.path, node, &self.place_for(&found.name)?)?;
         }
         Ok(())
     }
@@ -201,8 +204,7 @@ impl Copy<'_> {
                 if excluded || path.is_root() {
                     return Ok(());
                 }
-                let hidden_by = transfer.source.hidden_by(path);
-                Err(CopyError::NotFound { path: shown(pattern, written), hidden_by })
+                Err(not_found(transfer.source, path, shown(pattern, written)))
             }
             _ => Ok(()),
         }
@@ -235,7 +237,8 @@ impl Copy<'_> {
         let unread = |source| CopyError::Read { path: found.path.clone(), source };
         let file = File::from(transfer.source.root().open_to_read(&found.path).map_err(unread)?);
         let Some(tar) = archive::open(file).map_err(unread)? else { return Ok(false) };
-        transfer.flush()?;
+        // It may put links where directories were that are still open.
+        transfer.end()?;
         let placement = placed(self.writer.image, &self.destination, true, Shape::Contents)?;
         let Placement::Into { path, .. } = placement else { return Ok(true) };
         let place = self.writer.directory(&path, Meta { mode: 0o755, ..self.writer.parents })?;
@@ -251,8 +254,8 @@ impl Copy<'_> {
         Ok(true)
     }
 
-    /// The directory, made if missing, and the name in it for something that is no directory.
-    fn place_for(&self, name: &OsStr) -> Result<(write::Place, std::ffi::OsString), CopyError> {
+    /// Where something that is no directory goes.
+    fn place_for(&self, name: &OsStr) -> Result<InnerPath, CopyError> {
         let CopyAction { into_directory, sources, destination, .. } = self.action;
         let shape = Shape::Single(name);
         let Placement::At(path) = placed(self.writer.image, &self.destination, *into_directory, shape)? else {
@@ -261,8 +264,7 @@ impl Copy<'_> {
         if sources.len() > 1 && !into_directory && self.is_destination(&path)? {
             return Err(CopyError::SeveralToOne { destination: destination.clone() });
         }
-        let place = self.writer.directory(&path.parent().unwrap_or_default(), self.writer.parents)?;
-        Ok((place, path.name().to_owned()))
+        Ok(path)
     }
 
     fn is_destination(&self, path: &InnerPath) -> Result<bool, CopyError> {
@@ -270,17 +272,34 @@ impl Copy<'_> {
             .map_err(|source| CopyError::Write { path: self.destination.clone(), source })?;
         Ok(found.path == *path)
     }
+}
 
-    fn absent(&self, tree: &dyn SourceTree, found: &Match, pattern: &str, written: &str) -> CopyError {
-        let literal = InnerPath::new(pattern);
-        let hidden_by = tree.hidden_by(&literal).or_else(|| tree.hidden_by(&found.path));
-        let path = shown(pattern, written);
-        if found.path == literal || found.path.name() == found.name {
-            CopyError::NotFound { path, hidden_by }
-        } else {
-            CopyError::Dangling { path, leads_to: found.path.clone(), hidden_by }
-        }
+/// The error for a match that is not there.
+fn absent(tree: &dyn SourceTree, found: &Match, pattern: &str, written: &str) -> CopyError {
+    let literal = InnerPath::new(pattern);
+    let path = shown(pattern, written);
+    if found.path == literal || found.path.name() == found.name {
+        return not_found(tree, &literal, path);
     }
+    let hidden_by = tree.hidden_by(&literal).or_else(|| tree.hidden_by(&found.path));
+    CopyError::Dangling { path, leads_to: found.path.clone(), hidden_by }
+}
+
+fn not_found(tree: &dyn SourceTree, literal: &InnerPath, path: String) -> CopyError {
+    let hidden_by = tree.hidden_by(literal);
+    let nearest = if hidden_by.is_none() { nearest_entry(tree, literal) } else { None };
+    CopyError::NotFound { path, hidden_by, nearest }
+}
+
+/// What the author of a path may have meant: an entry of the same directory with a similar name.
+fn nearest_entry(tree: &dyn SourceTree, literal: &InnerPath) -> Option<String> {
+    let parent = literal.parent()?;
+    let directory = resolve_source(tree, &parent).ok()?;
+    directory.node.filter(Node::is_directory)?;
+    let entries = tree.list(&directory.path).ok()?;
+    let known = entries.iter().filter_map(|(name, _)| name.to_str());
+    let nearest = owner::nearest(literal.name().to_str()?, known)?;
+    Some(parent.join(OsStr::new(&nearest)).as_relative().display().to_string())
 }
 
 /// How a source that was not found is called: as the image or context has it, not as it may have been abbreviated.

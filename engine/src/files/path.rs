@@ -9,7 +9,7 @@ use std::path::Path;
 /// A path below a tree's root: without `.`, `..`, doubled slashes or a leading slash. Empty is the root itself.
 ///
 /// The order is that of a walk: a directory, then all that is below it, then its next sibling.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Default, Eq, Hash, PartialEq)]
 pub struct InnerPath(Box<[u8]>);
 
 impl InnerPath {
@@ -129,6 +129,12 @@ impl Ord for InnerPath {
 impl PartialOrd for InnerPath {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
+    }
+}
+
+impl fmt::Debug for InnerPath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?}", self.as_path())
     }
 }
 

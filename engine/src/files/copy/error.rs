@@ -18,6 +18,8 @@ pub enum CopyError {
         path: String,
         /// The pattern of the ignore file that hides it.
         hidden_by: Option<String>,
+        /// A similar path that does exist.
+        nearest: Option<String>,
     },
     /// A source is a link to something that does not exist.
     #[error("\"/{path}\": not found: the link leads to `{leads_to}`")]
@@ -33,6 +35,12 @@ pub enum CopyError {
     #[error("cannot copy to non-directory: `{path}`")]
     NotADirectory {
         /// What stands there instead, in the image.
+        path: InnerPath,
+    },
+    /// A directory cannot be made where something else is.
+    #[error("cannot make the directory `{path}`: something else is there")]
+    Blocked {
+        /// What is there, in the image.
         path: InnerPath,
     },
     /// A file would replace a directory.
@@ -127,6 +135,7 @@ impl CopyError {
             Self::NotFound { hidden_by: Some(pattern), .. } | Self::Dangling { hidden_by: Some(pattern), .. } => {
                 Some(format!("the ignore file leaves it out: see the pattern `{pattern}`"))
             }
+            Self::NotFound { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
             Self::SeveralToOne { destination } => {
                 Some(format!("a destination of several sources ends in a slash: `{destination}/`"))
             }

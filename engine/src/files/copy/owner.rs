@@ -120,12 +120,12 @@ fn row(line: &[u8]) -> Option<(&str, u32, u32)> {
     Some((name, id, primary))
 }
 
-/// The known name that differs in one letter, or two if the name is longer.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+/// The known name that differs in one letter, or two if the name is longer, whatever their case.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     let allowed = if name.len() < 5 { 1 } else { 2 };
     known
         .filter(|known| known.len() <= 64 && name.len() <= 64)
-        .map(|known| (distance(name.as_bytes(), known.as_bytes()), known))
+        .map(|known| (distance(name.to_lowercase().as_bytes(), known.to_lowercase().as_bytes()), known))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known.to_owned())

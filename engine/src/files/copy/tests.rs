@@ -198,12 +198,17 @@ fn list(directory: &Path, prefix: &str, rows: &mut BTreeMap<String, Row>, first:
     }
 }
 
+/// Whether files can be given away and devices be made: as root, but not in every user namespace.
 fn root() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can give files away");
-        return false;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("device");
+    let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::RUSR);
+    let made = rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, rustix::fs::makedev(1, 3));
+    let given = made.is_ok() && std::os::unix::fs::lchown(&path, Some(1), Some(1)).is_ok();
+    if !given {
+        println!("skipped: only root can give files away and make devices");
     }
-    true
+    given
 }
 
 fn run_case(text: &str) -> Result<(), String> {
@@ -453,6 +458,7 @@ fn what_is_missing_is_named_with_the_pattern_that_hides_it() {
     let mut bench = Bench::new();
     bench.ignore = "vendor\n!vendor/keep\n".into();
     bench.file("context/vendor/lib", "l");
+    bench.file("context/src/Package.json", "l");
     bench.link("context/to-vendor", "vendor/lib");
     bench.link("context/dangling", "nowhere");
     for (instruction, message, hint) in [
@@ -469,6 +475,8 @@ fn what_is_missing_is_named_with_the_pattern_that_hides_it() {
         let hint = hint.map(|pattern| format!("the ignore file leaves it out: see the pattern `{pattern}`"));
         assert_eq!(error.hint(), hint, "{instruction}");
     }
+    let hint = bench.run(r#"COPY ["src/pakcage.json", "/"]"#).unwrap_err().hint();
+    assert_eq!(hint.as_deref(), Some("did you mean `src/Package.json`?"));
     bench.run(r#"COPY ["no*", "/made/"]"#).unwrap();
     assert_eq!(bench.names(), "");
 }
@@ -578,7 +586,10 @@ fn working_directories_are_made_once() {
     bench.run("WORKDIR /link").unwrap();
     let found = bench.listing();
     assert_eq!((&*found["/real"].mode, &*found["/real/a"].mode, &*found["/real/a/b"].mode), ("0700", "0755", "0755"));
-    assert_eq!(bench.run("WORKDIR /file").unwrap_err().to_string(), "cannot copy to non-directory: `/file`");
+    assert_eq!(
+        bench.run("WORKDIR /file").unwrap_err().to_string(),
+        "cannot make the directory `/file`: something else is there"
+    );
 }
 
 #[test]

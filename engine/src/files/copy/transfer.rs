@@ -4,7 +4,7 @@
 //! copied in parallel. A batch is bounded, and so are the descriptors and the memory it holds. Hard links wait until
 //! the file they are another name of has been copied.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -92,9 +92,11 @@ pub(crate) struct Transfer<'a> {
     pub(crate) rules: &'a Rules,
     pub(crate) tally: &'a Tally,
     pub(crate) report: &'a (dyn Fn(u64) + Sync),
-    /// The directories that are open, from where the walk began.
+    /// The directories that are open, from where the walk began; between walks, those of the last single file.
     way: Vec<Arc<Pair>>,
     batch: Vec<Job>,
+    /// Where the batch's single files go: a later one of the same name has to wait.
+    names: HashSet<InnerPath>,
     directories: usize,
     /// Files with several names: where the first was copied to.
     first_names: HashMap<(u64, u64), InnerPath>,
@@ -120,6 +122,7 @@ impl<'a> Transfer<'a> {
             report,
             way: Vec::new(),
             batch: Vec::new(),
+            names: HashSet::new(),
             directories: 0,
             first_names: HashMap::new(),
             links: Vec::new(),
@@ -153,25 +156,20 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Copies one thing that is no directory, `from`, as `name` into `place`.
-    pub(crate) fn single(
-        &mut self,
-        from: &InnerPath,
-        node: &Node,
-        place: Place,
-        name: &OsStr,
-    ) -> Result<(), CopyError> {
-        let (parent, to) = (from.parent().unwrap_or_default(), place.path.join(name));
-        if self.batch.iter().any(|job| job.pair.place.path.join(&job.to) == to) {
+    /// Copies one thing that is no directory to a place in the image.
+    pub(crate) fn single(&mut self, from: &InnerPath, node: &Node, to: &InnerPath) -> Result<(), CopyError> {
+        if !self.names.insert(to.clone()) {
             self.flush()?;
+            self.names.insert(to.clone());
         }
-        let known = self.batch.last().map(|job| &job.pair);
-        let known = known.filter(|pair| pair.source_path == parent && pair.place.path == place.path);
-        let pair = match known {
-            Some(pair) => Arc::clone(pair),
-            None => self.pair(&parent, place)?,
+        let (source, place) = (from.parent().unwrap_or_default(), to.parent().unwrap_or_default());
+        let pair = match self.way.pop().filter(|pair| pair.source_path == source && pair.place.path == place) {
+            Some(pair) => pair,
+            None => self.pair(&source, self.writer.directory(&place, self.writer.parents)?)?,
         };
-        self.entry(&pair, from.name(), name, node)
+        self.entry(&pair, from.name(), to.name(), node)?;
+        self.way = vec![pair];
+        Ok(())
     }
 
     fn pair(&mut self, source_path: &InnerPath, place: Place) -> Result<Arc<Pair>, CopyError> {
@@ -210,6 +208,7 @@ impl<'a> Transfer<'a> {
     /// Copies the files of the batch.
     pub(crate) fn flush(&mut self) -> Result<(), CopyError> {
         let batch = std::mem::take(&mut self.batch);
+        self.names.clear();
         self.directories = 0;
         if batch.len() < WORTH_THREADS {
             batch.iter().try_for_each(|job| self.run(job))
