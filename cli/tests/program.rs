@@ -11,11 +11,11 @@ struct Place(TempDir);
 
 impl Place {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().expect("a temporary directory can be made"))
     }
 
     fn file(&self, name: &str, text: &str) -> &Self {
-        fs::write(self.0.path().join(name), text).unwrap();
+        fs::write(self.0.path().join(name), text).expect("a temporary directory can be written to");
         self
     }
 
@@ -32,7 +32,7 @@ impl Place {
     }
 
     fn run(&self, line: &str) -> Output {
-        self.command(line).output().unwrap()
+        self.command(line).output().expect("the program was built")
     }
 
     /// Runs it and expects an exit code and texts on standard output and standard error.
