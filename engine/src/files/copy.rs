@@ -17,6 +17,7 @@
 //! source's; with `--parents`, directories that are only on the way get its mode.
 
 mod error;
+mod mirror;
 mod mode;
 mod owner;
 mod plan;
@@ -33,6 +34,7 @@ use std::fs::File;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use error::CopyError;
+pub use mirror::mirror;
 pub use mode::ModeError;
 pub use owner::OwnerError;
 use rbuild_image::archive;

@@ -157,7 +157,7 @@ fn escape(literal: &str) -> String {
 
 /// Cuts before the first name with a wildcard in it. A backslash before a wildcard character takes its meaning away,
 /// but stays: in a name without wildcards it is a character like any other.
-fn split_at_wildcard(pattern: &str) -> (&str, &str) {
+pub(crate) fn split_at_wildcard(pattern: &str) -> (&str, &str) {
     let mut start = 0;
     for name in pattern.split_inclusive('/') {
         if has_wildcard(name) {

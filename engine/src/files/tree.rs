@@ -68,6 +68,8 @@ pub struct Resolved {
     pub path: InnerPath,
     /// What is there, if anything.
     pub node: Option<Node>,
+    /// The links that were followed, in order: where each is, and its text.
+    pub links: Vec<(InnerPath, Box<OsStr>)>,
 }
 
 /// How many links may be on one path, as in Linux.
@@ -81,7 +83,7 @@ pub fn resolve(tree: &(impl Tree + ?Sized), path: &InnerPath, follow_last: bool)
     let mut names: VecDeque<OsString> = path.names().map(OsStr::to_owned).collect();
     let mut current = InnerPath::root();
     let mut node = tree.node(&current)?;
-    let mut links = 0;
+    let mut links = Vec::new();
     while let Some(name) = names.pop_front() {
         if name == ".." {
             current = current.parent().unwrap_or_default();
@@ -101,8 +103,8 @@ pub fn resolve(tree: &(impl Tree + ?Sized), path: &InnerPath, follow_last: bool)
         if let Some(Node { kind: Kind::Symlink, target: Some(target), .. }) = &found
             && (follow_last || !names.is_empty())
         {
-            links += 1;
-            if links > MAX_LINKS {
+            links.push((next, target.clone()));
+            if links.len() > MAX_LINKS {
                 return Err(rustix::io::Errno::LOOP.into());
             }
             if target.as_bytes().starts_with(b"/") {
@@ -118,13 +120,13 @@ pub fn resolve(tree: &(impl Tree + ?Sized), path: &InnerPath, follow_last: bool)
         current = next;
         node = found;
     }
-    Ok(Resolved { path: current, node })
+    Ok(Resolved { path: current, node, links })
 }
 
 /// As [`resolve`], with a path through something that is no directory counted as absent.
 pub(crate) fn resolve_source(tree: &(impl Tree + ?Sized), path: &InnerPath) -> io::Result<Resolved> {
     match resolve(tree, path, true) {
-        Err(error) if is_absent(&error) => Ok(Resolved { path: path.clone(), node: None }),
+        Err(error) if is_absent(&error) => Ok(Resolved { path: path.clone(), node: None, links: Vec::new() }),
         result => result,
     }
 }
@@ -221,8 +223,8 @@ mod tests {
             ("loop", "Too many levels of symbolic links (os error 40)"),
         ] {
             let result = match resolve(&tree, &InnerPath::new(path), true) {
-                Ok(Resolved { path, node: Some(_) }) => format!("{path} found"),
-                Ok(Resolved { path, node: None }) => format!("{path} absent"),
+                Ok(Resolved { path, node: Some(_), .. }) => format!("{path} found"),
+                Ok(Resolved { path, node: None, .. }) => format!("{path} absent"),
                 Err(error) => error.to_string(),
             };
             assert_eq!(result, expected, "{path}");

@@ -635,6 +635,36 @@ fn files_that_change_meanwhile_are_told() {
 }
 
 #[test]
+fn a_mirror_has_everything_at_its_place() {
+    if !root() {
+        return;
+    }
+    for (include, expected) in [
+        ("", "/a /d /d/e /d/e/f /d/g /link /other"),
+        ("d/e", "/d /d/e /d/e/f"),
+        ("a", "/a"),
+        ("link", "/d /d/e /d/e/f /d/g /link"),
+        ("link/e/f", "/d /d/e /d/e/f /link"),
+        ("other", "/d /d/e /d/e/f /link /other"),
+        ("hidden", r#""/hidden": not found"#),
+    ] {
+        let mut bench = Bench::new();
+        bench.ignore = "hidden".into();
+        for name in ["a", "d/e/f", "d/g", "hidden"] {
+            bench.file(&format!("context/{name}"), name);
+        }
+        bench.link("context/link", "/d");
+        bench.link("context/other", "link/e/f");
+        let selector = Selector { owners: false, ..Selector::path(include) };
+        let found = match mirror(&selector, &bench.context(), &bench.image()) {
+            Ok(_) => bench.names(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(found, expected, "{include}");
+    }
+}
+
+#[test]
 fn attributes_are_kept() {
     if !root() {
         return;
