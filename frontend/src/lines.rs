@@ -249,7 +249,8 @@ mod tests {
 
     #[test]
     fn lines_join_with_nothing_between() {
-        let cases: [(&str, &[&str]); 17] = [
+        let cases: [(&str, &[&str]); 18] = [
+            ("A `x` \\\n`b`\nC `\nD", &["A `x` `b`", "C `", "D"]),
             ("", &[]),
             ("\n \n# c\n", &[]),
             ("A b", &["A b"]),
@@ -271,6 +272,14 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(joined(text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_backtick_can_continue_lines() {
+        let text = "A c:\\ `\n b\\\nC ``\nD\\ `x";
+        let mut lines = Lines::new(text, 0, '`');
+        let joined: Vec<_> = std::iter::from_fn(|| lines.next().map(|joined| joined.text[1..].to_owned())).collect();
+        assert_eq!(joined, ["A c:\\  b\\", "C ``", "D\\ `x"]);
     }
 
     #[test]

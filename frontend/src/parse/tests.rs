@@ -95,7 +95,7 @@ fn shell_and_exec_forms() {
 
 #[test]
 fn pairs_keep_their_quotes() {
-    let cases: [(&str, &[(&str, &str)]); 11] = [
+    let cases: [(&str, &[(&str, &str)]); 12] = [
         ("ENV a=b", &[("a", "b")]),
         (
             "ENV a=\"two words\" B='single $A' C=esc\\ aped",
@@ -103,6 +103,7 @@ fn pairs_keep_their_quotes() {
         ),
         ("ENV a=", &[("a", "")]),
         ("ENV a==b", &[("a", "=b")]),
+        ("ENV a=`x\\ y` b=\"`z \\\"\"", &[("a", "`x\\ y`"), ("b", "\"`z \\\"\"")]),
         ("ENV one some value with   spaces", &[("one", "some value with   spaces")]),
         ("ENV THREE a=b c=d", &[("THREE", "a=b c=d")]),
         ("ENV \"a b\"=c", &[("\"a b\"", "c")]),
