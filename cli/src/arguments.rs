@@ -51,16 +51,21 @@ pub struct Global {
 /// Docker's other names: group and name in it, and the command here.
 const ALIASES: &[(&str, &str, &str)] = &[
     ("builder", "build", "build"),
+    ("container", "create", "create"),
     ("container", "inspect", "inspect"),
     ("container", "kill", "kill"),
     ("container", "list", "ps"),
     ("container", "logs", "logs"),
     ("container", "ls", "ps"),
+    ("container", "port", "port"),
     ("container", "ps", "ps"),
     ("container", "remove", "rm"),
+    ("container", "restart", "restart"),
     ("container", "rm", "rm"),
     ("container", "run", "run"),
+    ("container", "start", "start"),
     ("container", "stop", "stop"),
+    ("container", "wait", "wait"),
     ("image", "build", "build"),
     ("image", "history", "history"),
     ("image", "import", "import"),
@@ -75,14 +80,14 @@ const ALIASES: &[(&str, &str, &str)] = &[
     ("image", "save", "save"),
     ("image", "tag", "tag"),
     ("system", "df", "df"),
+    ("system", "info", "info"),
     ("system", "prune", "prune"),
 ];
 
 /// Docker's commands that are not done here. Without this list they would be taken for the context of a build.
 const REFUSED: &[&str] = &[
-    "attach", "bake", "buildx", "commit", "compose", "cp", "create", "diff", "events", "exec", "export", "info",
-    "network", "pause", "port", "rename", "restart", "search", "start", "stats", "top", "unpause", "update", "volume",
-    "wait",
+    "attach", "bake", "buildx", "commit", "compose", "cp", "diff", "events", "exec", "export", "network", "pause",
+    "rename", "search", "stats", "top", "unpause", "update", "volume",
 ];
 
 /// What to say of a word of a group that is no command of it.
@@ -115,7 +120,7 @@ pub fn normalize(
         words.insert(at, OsString::from("build"));
     }
     let rest = words.split_off(at + 1);
-    let needed = words[at] == "run" || rest.iter().any(|word| switch(word).is_some());
+    let needed = words[at] == "run" || words[at] == "create" || rest.iter().any(|word| switch(word).is_some());
     let command = top.find_subcommand(&words[at]).filter(|_| needed).cloned();
     words.extend(match command {
         Some(mut command) => {
@@ -250,7 +255,7 @@ pub mod tests {
         ] {
             assert_eq!(normalized(line).as_deref(), Ok(expected));
         }
-        insta::assert_snapshot!(normalized("rbuild system info").unwrap_err(), @"error: `system` has no command `info`: expected df, prune");
+        insta::assert_snapshot!(normalized("rbuild system x").unwrap_err(), @"error: `system` has no command `x`: expected df, info, prune");
         insta::assert_snapshot!(normalized("rbuild exec -it web sh").unwrap_err(), @"error: not supported: `rbuild exec`");
         insta::assert_snapshot!(normalized("rbuild builder").unwrap_err(), @"error: `builder` needs a command: expected build");
     }
@@ -269,8 +274,13 @@ pub mod tests {
           run      Run a command in a new container
           ps       List containers
           logs     Print what a container has written
+          create   Make a container without starting it
+          start    Start containers that have ended, or were never started
           stop     End containers: ask, wait, kill
+          restart  End containers and start them again
           kill     Send a signal to containers
+          wait     Wait until containers have ended and print their exit codes
+          port     Show where a container's ports are published
           rm       Remove containers
           images   List images
           tag      Give an image another name
@@ -286,6 +296,7 @@ pub mod tests {
           logout   Forget the credentials for a registry
           prune    Delete what nothing needs
           df       Show what takes how much room
+          info     Count what there is
           doctor   Say what this machine offers and lacks
           version  Print the version
           help     Print this message or the help of the given subcommand(s)

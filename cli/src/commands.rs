@@ -13,11 +13,15 @@ pub mod run;
 pub mod system;
 pub mod transfer;
 
+use std::str::FromStr;
+
 use clap::Subcommand;
+use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::interrupt::{block_on, interruptible};
 use crate::session::Session;
+use crate::template::Template;
 
 /// The commands, in the order of the help.
 // Deferred: the arguments of all the others would only cost time.
@@ -32,10 +36,20 @@ pub enum Command {
     Ps(containers::PsArgs),
     /// Print what a container has written
     Logs(containers::LogsArgs),
+    /// Make a container without starting it
+    Create(Box<run::RunArgs>),
+    /// Start containers that have ended, or were never started
+    Start(containers::StartArgs),
     /// End containers: ask, wait, kill
     Stop(containers::StopArgs),
+    /// End containers and start them again
+    Restart(containers::RestartArgs),
     /// Send a signal to containers
     Kill(containers::KillArgs),
+    /// Wait until containers have ended and print their exit codes
+    Wait(containers::WaitArgs),
+    /// Show where a container's ports are published
+    Port(containers::PortArgs),
     /// Remove containers
     Rm(containers::RmArgs),
     /// List images
@@ -66,6 +80,8 @@ pub enum Command {
     Prune(system::PruneArgs),
     /// Show what takes how much room
     Df(system::DfArgs),
+    /// Count what there is
+    Info(system::InfoArgs),
     /// Say what this machine offers and lacks
     Doctor(system::DoctorArgs),
     /// Print the version
@@ -88,7 +104,14 @@ impl Command {
     /// What it does with the files of layers.
     pub fn touches(&self) -> Touches {
         match self {
-            Self::Build(_) | Self::Run(_) | Self::Pull(_) | Self::Load(_) | Self::Import(_) => Touches::NewLayers,
+            Self::Build(_)
+            | Self::Run(_)
+            | Self::Create(_)
+            | Self::Start(_)
+            | Self::Restart(_)
+            | Self::Pull(_)
+            | Self::Load(_)
+            | Self::Import(_) => Touches::NewLayers,
             Self::Rm(_) | Self::Rmi(_) | Self::Push(_) | Self::Save(_) | Self::Prune(_) | Self::Df(_) => {
                 Touches::OldLayers
             }
@@ -96,6 +119,9 @@ impl Command {
             | Self::Logs(_)
             | Self::Stop(_)
             | Self::Kill(_)
+            | Self::Wait(_)
+            | Self::Port(_)
+            | Self::Info(_)
             | Self::Images(_)
             | Self::Tag(_)
             | Self::History(_)
@@ -115,6 +141,12 @@ impl Command {
             Self::Run(arguments) => block_on(arguments.execute(session)),
             Self::Ps(arguments) => arguments.execute(session),
             Self::Logs(arguments) => arguments.execute(session),
+            Self::Create(arguments) => block_on(interruptible(arguments.create(session))),
+            // As `run`, if it attaches.
+            Self::Start(arguments) => block_on(arguments.execute(session)),
+            Self::Restart(arguments) => block_on(interruptible(arguments.execute(session))),
+            Self::Wait(arguments) => block_on(interruptible(arguments.execute(session))),
+            Self::Port(arguments) => arguments.execute(session),
             Self::Stop(arguments) => block_on(interruptible(arguments.execute(session))),
             Self::Kill(arguments) => arguments.execute(session),
             Self::Rm(arguments) => block_on(interruptible(arguments.execute(session))),
@@ -132,6 +164,7 @@ impl Command {
             Self::Logout(arguments) => block_on(interruptible(arguments.execute(session))),
             Self::Prune(arguments) => arguments.execute(session),
             Self::Df(arguments) => arguments.execute(session),
+            Self::Info(arguments) => arguments.execute(session),
             Self::Doctor(arguments) => arguments.execute(session),
             Self::Version(arguments) => arguments.execute(),
         }
@@ -139,11 +172,37 @@ impl Command {
 }
 
 /// `--format` of the commands that list things.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Format {
-    /// Columns
+    /// Columns.
     #[default]
     Table,
-    /// One JSON object per line
+    /// One JSON object per line.
     Json,
+    /// What a template says of each object, one per line.
+    Template(Template),
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "table" => Ok(Self::Table),
+            "json" | "{{json .}}" => Ok(Self::Json),
+            template if template.contains("{{") => Template::parse(template).map(Self::Template),
+            _ => Err("expected table, json or a template such as `{{.ID}}`".to_owned()),
+        }
+    }
+}
+
+impl Format {
+    /// The line for an object, unless all of them are to be a table.
+    pub fn line(&self, object: &Value) -> Option<String> {
+        match self {
+            Self::Table => None,
+            Self::Json => Some(format!("{object}\n")),
+            Self::Template(template) => Some(template.render(object) + "\n"),
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod interrupt;
 mod progress;
 mod session;
 mod table;
+mod template;
 
 use std::env;
 use std::ffi::OsString;

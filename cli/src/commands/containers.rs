@@ -1,6 +1,7 @@
 //! `rbuild ps`, `logs`, `stop`, `kill`, `rm`: what do containers do, and how is that changed?
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,10 +9,11 @@ use rbuild_core::Stream;
 use rbuild_engine::{Container, Engine, LogOptions, PortMapping, Status};
 use serde_json::{Map, Value, json};
 
-use super::Format;
+use super::{Format, run};
 use crate::arguments::values;
 use crate::failure::Failure;
 use crate::human::{self, Clock};
+use crate::interrupt::interruptible;
 use crate::session::{Session, each, print};
 use crate::table::Table;
 
@@ -35,7 +37,7 @@ pub struct PsArgs {
     /// Only some: status=STATUS, name=TEXT, id=PREFIX, ancestor=IMAGE, exited=CODE, label=NAME[=VALUE]
     #[arg(short, long = "filter", value_name = "NAME=VALUE", value_parser = values::label)]
     filters: Vec<(String, String)>,
-    /// How they are printed
+    /// How they are printed: table, json, or a template such as `{{.ID}} {{.Status}}`
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
 }
@@ -73,22 +75,23 @@ impl PsArgs {
                 container.name.clone(),
             ]
         };
-        if self.format == Format::Json {
-            let object = |container: &Container| {
-                let [id, image, command, created, status, ports, name] = cells(container);
-                let labels: Map<String, Value> =
-                    container.labels.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-                json!({
-                    "ID": id, "Image": image, "Command": command, "CreatedAt": container.created,
-                    "RunningFor": created, "State": state(&container.status), "Status": status, "Ports": ports,
-                    "Names": name, "Labels": labels,
-                })
-            };
-            return containers.iter().map(|container| object(container).to_string() + "\n").collect();
-        }
+        let mut lines = String::new();
         let mut table = Table::new(&["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]);
-        containers.iter().for_each(|container| table.row(cells(container)));
-        table.text()
+        for container in containers {
+            let cells = cells(container);
+            let [id, image, command, created, status, ports, name] = &cells;
+            let labels: Map<String, Value> =
+                container.labels.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+            let object = json!({
+                "ID": id, "Image": image, "Command": command, "CreatedAt": container.created, "RunningFor": created,
+                "State": state(&container.status), "Status": status, "Ports": ports, "Names": name, "Labels": labels,
+            });
+            match self.format.line(&object) {
+                Some(line) => lines.push_str(&line),
+                None => table.row(cells),
+            }
+        }
+        if self.format == Format::Table { table.text() } else { lines }
     }
 }
 
@@ -117,11 +120,38 @@ fn status(status: &Status, clock: Clock) -> String {
 }
 
 fn ports(ports: &[PortMapping]) -> String {
-    let one = |PortMapping { address, host, container }: &PortMapping| match address {
-        std::net::IpAddr::V4(address) => format!("{address}:{host}->{container}/tcp"),
-        std::net::IpAddr::V6(address) => format!("[{address}]:{host}->{container}/tcp"),
-    };
+    let one = |port: &PortMapping| format!("{}->{}/tcp", SocketAddr::new(port.address, port.host), port.container);
     ports.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PortArgs {
+    /// Name or ID
+    container: String,
+    /// Only this port of the container
+    #[arg(value_name = "PORT[/tcp]")]
+    port: Option<String>,
+}
+
+impl PortArgs {
+    pub fn execute(&self, session: &Session) -> Result<(), Failure> {
+        let container = session.engine()?.container(&self.container)?;
+        let address = |port: &PortMapping| SocketAddr::new(port.address, port.host);
+        let Some(wanted) = &self.port else {
+            let line = |port: &PortMapping| format!("{}/tcp -> {}\n", port.container, address(port));
+            return print(&container.ports.iter().map(line).collect::<String>());
+        };
+        let number = wanted.strip_suffix("/tcp").unwrap_or(wanted);
+        let matching = container.ports.iter().filter(|port| port.container.to_string() == number);
+        let lines: String = matching.map(|port| format!("{}\n", address(port))).collect();
+        if lines.is_empty() {
+            return Err(Failure::message(format!(
+                "port `{wanted}` of container `{}` is not published",
+                self.container
+            )));
+        }
+        print(&lines)
+    }
 }
 
 /// One `--filter` of `ps`.
@@ -226,6 +256,87 @@ pub struct StopArgs {
     /// How long to wait before killing
     #[arg(short, long = "time", visible_alias = "timeout", value_name = "SECONDS", default_value_t = 10)]
     time: u64,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct StartArgs {
+    /// Names or IDs
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+    /// Show what it writes, pass signals on, and end with its exit code
+    #[arg(short, long)]
+    attach: bool,
+    /// As --attach; standard input is open if the container was made with it
+    #[arg(short, long)]
+    interactive: bool,
+}
+
+impl StartArgs {
+    pub async fn execute(&self, session: &Session) -> Result<(), Failure> {
+        let engine = session.engine()?;
+        if self.attach || self.interactive {
+            let [name] = self.containers.as_slice() else {
+                return Err(Failure::usage("only one container can be attached to"));
+            };
+            return run::attach(&engine, engine.container(name)?).await;
+        }
+        let start = async |name: &str| {
+            let container = engine.container(name)?;
+            if !matches!(container.status, Status::Running { .. }) {
+                engine.start_detached(&container)?;
+            }
+            Ok(())
+        };
+        interruptible(echo(&self.containers, start)).await
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct RestartArgs {
+    /// Names or IDs
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+    /// How long to wait before killing
+    #[arg(short, long = "time", visible_alias = "timeout", value_name = "SECONDS", default_value_t = 10)]
+    time: u64,
+}
+
+impl RestartArgs {
+    pub async fn execute(&self, session: &Session) -> Result<(), Failure> {
+        let engine = session.engine()?;
+        let restart = async |name: &str| {
+            engine.stop(&engine.container(name)?, Duration::from_secs(self.time)).await?;
+            engine.start_detached(&engine.container(name)?)?;
+            Ok(())
+        };
+        echo(&self.containers, restart).await
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct WaitArgs {
+    /// Names or IDs
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+impl WaitArgs {
+    pub async fn execute(&self, session: &Session) -> Result<(), Failure> {
+        let engine = session.engine()?;
+        for name in &self.containers {
+            // Its ID, since its name may become another's.
+            let id = engine.container(name)?.id;
+            let code = loop {
+                match engine.container(&id)?.status {
+                    Status::Exited { code, .. } => break code,
+                    Status::Dead { .. } => break 137,
+                    Status::Created | Status::Running { .. } => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            };
+            print(&format!("{code}\n"))?;
+        }
+        Ok(())
+    }
 }
 
 impl StopArgs {

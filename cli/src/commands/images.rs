@@ -31,7 +31,7 @@ pub struct ImagesArgs {
     /// Only some: dangling=true|false
     #[arg(short, long = "filter", value_name = "NAME=VALUE", value_parser = crate::arguments::values::label)]
     filters: Vec<(String, String)>,
-    /// How they are printed
+    /// How they are printed: table, json, or a template such as `{{.Repository}} {{.Size}}`
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
 }
@@ -86,18 +86,18 @@ impl ImagesArgs {
             let (repository, tag) = split(name);
             let digest = image.manifest.map_or_else(|| NONE.to_owned(), |digest| digest.to_string());
             let (created, size) = (clock.ago(image.created.as_deref()), human::size(image.size));
-            if self.format == Format::Json {
-                let object = json!({
-                    "Repository": repository, "Tag": tag, "Digest": digest, "ID": id, "CreatedAt": image.created,
-                    "CreatedSince": created, "Size": size, "Bytes": image.size,
-                });
-                lines.push_str(&format!("{object}\n"));
+            let object = json!({
+                "Repository": repository, "Tag": tag, "Digest": digest, "ID": id, "CreatedAt": image.created,
+                "CreatedSince": created, "Size": size, "Bytes": image.size,
+            });
+            if let Some(line) = self.format.line(&object) {
+                lines.push_str(&line);
                 continue;
             }
             let digest = self.digests.then_some(digest);
             table.row([repository.to_owned(), tag.to_owned()].into_iter().chain(digest).chain([id, created, size]));
         }
-        if self.quiet || self.format == Format::Json { lines } else { table.text() }
+        if self.quiet || self.format != Format::Table { lines } else { table.text() }
     }
 }
 
@@ -164,7 +164,7 @@ pub struct HistoryArgs {
     /// Whole instructions
     #[arg(long)]
     no_trunc: bool,
-    /// How it is printed
+    /// How it is printed: table, json, or a template such as `{{.CreatedBy}}`
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
 }
@@ -186,18 +186,18 @@ impl HistoryArgs {
             let image = if index == 0 { shown } else { "<missing>" };
             let created_by = row.created_by.replace(['\t', '\n'], " ");
             let created_by = if self.no_trunc { created_by } else { human::shorten(&created_by, 45) };
-            if self.format == Format::Json {
-                let object = json!({
-                    "ID": image, "CreatedAt": row.created, "CreatedBy": created_by, "Size": row.size,
-                    "Comment": row.comment, "EmptyLayer": row.empty,
-                });
-                lines.push_str(&format!("{object}\n"));
+            let created = clock.ago(row.created.as_deref());
+            let object = json!({
+                "ID": image, "CreatedAt": row.created, "CreatedSince": created, "CreatedBy": created_by,
+                "Size": human::size(row.size), "Bytes": row.size, "Comment": row.comment, "EmptyLayer": row.empty,
+            });
+            if let Some(line) = self.format.line(&object) {
+                lines.push_str(&line);
                 continue;
             }
-            let created = clock.ago(row.created.as_deref());
             table.row([image.to_owned(), created, created_by, human::size(row.size), row.comment.clone()]);
         }
-        if self.format == Format::Json { lines } else { table.text() }
+        if self.format == Format::Table { table.text() } else { lines }
     }
 }
 

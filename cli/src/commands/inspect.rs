@@ -1,14 +1,12 @@
 //! `rbuild inspect`: everything about an image or a container.
 
-mod template;
-
 use clap::Args;
 use rbuild_engine::Engine;
 use serde_json::Value;
 
-use self::template::Template;
 use crate::failure::Failure;
 use crate::session::{Session, each, print};
+use crate::template::Template;
 
 #[derive(Args, Clone, Debug)]
 pub struct InspectArgs {

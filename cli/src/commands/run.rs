@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
-use rbuild_engine::{Attach, RunError, RunRequest};
+use rbuild_engine::{Attach, Container, Engine, RunError, RunRequest};
 
 use crate::arguments::unsupported::{Flag, Refuses, Unsupported};
 use crate::arguments::values::{self, Assignment};
@@ -152,26 +152,27 @@ impl Refuses for Refused {
 
 impl RunArgs {
     pub async fn execute(&self, session: &Session) -> Result<(), Failure> {
-        let request = self.request(|path| std::fs::read_to_string(path))?;
         let engine = session.engine()?;
-        let failed = |error: RunError| {
-            let code = u8::try_from(error.exit_code()).unwrap_or(125);
-            Failure::from(error).code(code)
-        };
-        let progress = Progress::start("Pulling", ProgressMode::Auto);
-        let created =
-            interruptible(async { engine.create(&request, &progress.reporter()).await.map_err(failed) }).await;
-        progress.finish(created.is_ok());
-        let container = created?;
+        let container = interruptible(self.make(&engine)).await?;
         if self.detach {
             engine.start_detached(&container).map_err(failed)?;
             return print(&format!("{}\n", container.id));
         }
-        // From here on signals are the container's.
-        match engine.watch(container, Attach::Standard).await.map_err(failed)? {
-            0 => Ok(()),
-            code => Err(Failure::Code(u8::try_from(code).unwrap_or(u8::MAX))),
-        }
+        attach(&engine, container).await
+    }
+
+    /// `rbuild create`: the same without the start.
+    pub async fn create(&self, session: &Session) -> Result<(), Failure> {
+        let container = self.make(&session.engine()?).await?;
+        print(&format!("{}\n", container.id))
+    }
+
+    async fn make(&self, engine: &Engine) -> Result<Container, Failure> {
+        let request = self.request(|path| std::fs::read_to_string(path))?;
+        let progress = Progress::start("Pulling", ProgressMode::Auto);
+        let created = engine.create(&request, &progress.reporter()).await;
+        progress.finish(created.is_ok());
+        created.map_err(failed)
     }
 
     /// What the engine is asked for. `read` reads a file of variables.
@@ -211,6 +212,20 @@ impl RunArgs {
             add_hosts: self.add_hosts.clone(),
         })
     }
+}
+
+/// Runs a container's process in the foreground and ends as it does. Signals are the container's meanwhile.
+pub async fn attach(engine: &Engine, container: Container) -> Result<(), Failure> {
+    match engine.watch(container, Attach::Standard).await.map_err(failed)? {
+        0 => Ok(()),
+        code => Err(Failure::Code(u8::try_from(code).unwrap_or(u8::MAX))),
+    }
+}
+
+/// With the exit code that `docker run` has for it.
+fn failed(error: RunError) -> Failure {
+    let code = u8::try_from(error.exit_code()).unwrap_or(125);
+    Failure::from(error).code(code)
 }
 
 /// The variables of an `--env-file`: one a line, nothing unquoted, `#` begins a comment line.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rbuild_core::Platform;
-use rbuild_engine::{Engine, PruneOptions, PruneReport};
+use rbuild_engine::{Engine, PruneOptions, PruneReport, Status};
 
 use crate::arguments::values;
 use crate::failure::Failure;
@@ -116,6 +116,35 @@ impl DfArgs {
             table.row([what.to_owned(), usage.count.to_string(), size, reclaimable]);
         }
         print(&table.text())
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct InfoArgs {}
+
+impl InfoArgs {
+    pub fn execute(&self, session: &Session) -> Result<(), Failure> {
+        let engine = session.engine()?;
+        let containers = engine.containers()?;
+        let running = containers.iter().filter(|container| matches!(container.status, Status::Running { .. })).count();
+        let host = rustix::system::uname();
+        let memory = rustix::system::sysinfo();
+        let text = format!(
+            "Containers: {}\n Running: {running}\n Stopped: {}\nImages: {}\nVersion: {VERSION}\nRoot Dir: {}\n\
+             Rootless: {}\nInsecure Registries: {}\nKernel Version: {}\nArchitecture: {}\nCPUs: {}\n\
+             Total Memory: {}\n",
+            containers.len(),
+            containers.len() - running,
+            engine.images()?.len(),
+            session.root().display(),
+            engine.config().rootless,
+            engine.config().insecure_registries.join(", "),
+            host.release().to_string_lossy(),
+            host.machine().to_string_lossy(),
+            std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+            human::size(memory.totalram.saturating_mul(u64::from(memory.mem_unit))),
+        );
+        print(&text)
     }
 }
 
