@@ -17,7 +17,7 @@ use crate::grammar::{Grammar, Pair, Parser as _, Rule};
 
 mod pattern;
 
-/// `${a:-${b:-…}}` may be this deep.
+/// `${a:-${b:-…}}` may be this deep: the bound of the grammar's rule `deeper`.
 const DEPTH: usize = 100;
 
 /// Longest text one word may become; stops files that double a variable line by line.
@@ -97,7 +97,7 @@ impl Expander<'_> {
         // The rules accept every text; only the parser's own stack limit makes them fail.
         let pair = Grammar::parse(rule, &text).ok().and_then(|mut pairs| pairs.next());
         let pair = pair.ok_or_else(|| too_deep(word.span))?;
-        let mut walker = Walker { lookup: self.lookup, word, escape, depth: 0, undefined: Vec::new() };
+        let mut walker = Walker { lookup: self.lookup, word, escape, undefined: Vec::new() };
         walker.pieces(pair, Escapes::Resolve, &mut output)?;
         Ok((output, walker.undefined))
     }
@@ -188,7 +188,6 @@ struct Walker<'a> {
     lookup: &'a Lookup<'a>,
     word: &'a Word,
     escape: char,
-    depth: usize,
     undefined: Vec<Spanned<String>>,
 }
 
@@ -275,19 +274,13 @@ impl Walker<'_> {
     }
 
     fn substitution(&mut self, pair: Pair<'_>) -> Result<String, Diagnostic> {
-        if self.depth == DEPTH {
-            return Err(too_deep(self.place(&pair)));
-        }
-        self.depth += 1;
-        let result = self.substitute(pair);
-        self.depth -= 1;
-        result
-    }
-
-    fn substitute(&mut self, pair: Pair<'_>) -> Result<String, Diagnostic> {
         let span = self.place(&pair);
         let whole = pair.as_str();
-        if pair.clone().into_inner().any(|inner| inner.as_rule() == Rule::unclosed) {
+        if pair.clone().into_inner().any(|inner| matches!(inner.as_rule(), Rule::unclosed | Rule::too_deep)) {
+            // What is nested too deeply takes the rest of the text, so that no level around it is closed.
+            if pair.into_inner().flatten().any(|inner| inner.as_rule() == Rule::too_deep) {
+                return Err(too_deep(span));
+            }
             return Err(Diagnostic::error(span, "syntax error: missing `}`")
                 .label("this brace is never closed")
                 .hint(format!("write `{}$` for a plain dollar sign", self.escape)));

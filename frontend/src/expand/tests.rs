@@ -185,7 +185,7 @@ fn undefined_variables_are_reported_with_their_place() {
 
 #[test]
 fn deep_and_growing_words_are_refused() {
-    for depth in [50, 99] {
+    for depth in [50, 100] {
         let deep = format!("{}x{}", "${X:-".repeat(depth), "}".repeat(depth));
         assert_eq!(expand(&deep).as_deref(), Ok("x"), "{depth}");
     }
@@ -193,7 +193,7 @@ fn deep_and_growing_words_are_refused() {
         let deep = format!("{}x{}", "${X:-".repeat(depth), "}".repeat(depth));
         assert!(expand(&deep).is_err_and(|message| message.contains("nested too deeply")), "{depth}");
         assert!(expand(&"${X:-".repeat(depth)).is_err(), "{depth}");
-        assert!(expand(&"\"${X:-".repeat(depth)).is_err(), "{depth}");
+        assert!(expand(&"\"${X:-".repeat(depth)).is_err_and(|message| message.contains("too deeply")), "{depth}");
     }
     let many = |_: &str| Some("x".repeat(1 << 20));
     let expander = Expander { escape: '\\', lookup: &many };

@@ -292,3 +292,23 @@ fn a_file_of_mistakes_is_not_read_to_its_end() {
     let errors = read(&format!("FROM x\nRUN {}a", "--a ".repeat(10_000))).unwrap_err();
     assert_eq!(errors.len(), 201);
 }
+
+#[test]
+fn nesting_is_bounded_wherever_it_is_read() {
+    // The binary may be built for systems where pest does not watch the stack.
+    let small = std::thread::Builder::new().stack_size(1 << 20).spawn(|| {
+        let nested = |open: &str, middle: &str, close: &str, depth: usize| {
+            format!("{}{middle}{}", open.repeat(depth), close.repeat(depth))
+        };
+        for (depth, is_json) in [(50, true), (101, true), (102, false), (1_000, false)] {
+            let array = nested("[", "", "]", depth);
+            assert_eq!(read(&format!("FROM x\nRUN {array}")).is_err(), is_json, "{depth}");
+            let objects = nested("{\"a\":[", "", "]}", depth / 2);
+            assert_eq!(read(&format!("FROM x\nRUN [{objects}]")).is_err(), depth <= 101, "{depth}");
+        }
+        assert!(read(&format!("FROM x\nENV a={}", nested("${a:-\"", "b", "\"}", 100))).is_ok());
+        let errors = read(&format!("FROM x\nENV a={}", nested("${a:-\"", "b", "\"}", 101))).unwrap_err();
+        assert_eq!(errors[0].message, "substitutions are nested too deeply: at most 100 levels");
+    });
+    small.unwrap().join().unwrap();
+}

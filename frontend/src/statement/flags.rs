@@ -50,7 +50,7 @@ impl Flags {
         self.flags.push(Flag { name, value, span });
     }
 
-    /// Takes all flags of a name. `Err` if one of them has no value.
+    /// Takes all flags of a name.
     pub(super) fn list(&mut self, name: &'static str, sink: &mut Findings) -> Vec<Word> {
         let mut words = Vec::new();
         for flag in self.take(name) {
