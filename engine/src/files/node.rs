@@ -1,8 +1,6 @@
 //! What is known about a file without reading it?
 
 use std::ffi::OsStr;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{FileType, Statx, makedev};
 
@@ -68,10 +66,6 @@ impl Timestamp {
         Self { seconds, nanoseconds: 0 }
     }
 
-    pub(crate) fn new(seconds: i64, nanoseconds: i64) -> Self {
-        Self { seconds, nanoseconds: u32::try_from(nanoseconds).unwrap_or(0) }
-    }
-
     /// Nanoseconds since the epoch; ends in 1677 and 2262.
     pub(crate) fn total_nanoseconds(self) -> i64 {
         self.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(self.nanoseconds))
@@ -132,23 +126,6 @@ impl Node {
             ino: stat.stx_ino,
             links: u64::from(stat.stx_nlink),
             device: makedev(stat.stx_rdev_major, stat.stx_rdev_minor),
-            target,
-        }
-    }
-
-    pub(crate) fn from_metadata(metadata: &Metadata, target: Option<Box<OsStr>>) -> Self {
-        Self {
-            kind: Kind::of_mode(metadata.mode()),
-            mode: metadata.mode() & 0o7777,
-            uid: metadata.uid(),
-            gid: metadata.gid(),
-            size: metadata.size(),
-            mtime: Timestamp::new(metadata.mtime(), metadata.mtime_nsec()),
-            ctime: Timestamp::new(metadata.ctime(), metadata.ctime_nsec()),
-            dev: metadata.dev(),
-            ino: metadata.ino(),
-            links: metadata.nlink(),
-            device: metadata.rdev(),
             target,
         }
     }

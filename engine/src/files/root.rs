@@ -153,7 +153,8 @@ fn with_target(mut node: Node, directory: BorrowedFd<'_>, name: &OsStr) -> io::R
     Ok(node)
 }
 
-fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
+/// The names in a directory, in no order.
+pub(crate) fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
     let mut buffer = Vec::with_capacity(32 * 1024);
     let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
     let mut names = Vec::new();

@@ -1,10 +1,10 @@
 //! What does a build see of a local directory?
 //!
-//! One parallel walk under the ignore rules lists everything; excluded directories are not entered unless an exception
+//! One walk under the ignore rules lists everything, in parallel if it is much; excluded directories are not entered unless an exception
 //! reaches into them. Contents are read later, only of what is selected and has changed ([`StatCache`]). What cannot
 //! be read is an error only once something selects it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -14,9 +14,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ignore::{DirEntry, ParallelVisitor, ParallelVisitorBuilder, WalkBuilder, WalkState};
-use rbuild_frontend::IgnoreFile;
+use rbuild_frontend::{IgnoreFile, Match};
+use rustix::fd::AsFd;
 
 use super::path::walk_order;
+use super::root::{names, node_at, node_of};
 use super::tree::SourceTree;
 use super::{FileDigest, InnerPath, Kind, Node, Root, StatCache, Tree, content};
 
@@ -81,13 +83,14 @@ impl ContextScan {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let directory = fs::canonicalize(directory).map_err(error)?;
         let root = Root::open(&directory).map_err(error)?;
-        let node = super::root::node_of(rustix::fd::AsFd::as_fd(&root)).map_err(error)?;
-        let (mut entries, mut unreadable) = walk(&directory, &ignore);
+        let node = node_of(root.as_fd()).map_err(error)?;
+        let Found { mut entries, mut unreadable } = walk(&directory, &root, &ignore);
         if let Some(source) = unreadable.remove(&InnerPath::root()) {
             return Err(error(source));
         }
         entries.sort_unstable_by(|left, right| walk_order(&left.path, &right.path));
         drop_excluded(&mut entries);
+        entries.shrink_to_fit();
         let clock = i64::try_from(clock.as_nanos()).unwrap_or(i64::MAX);
         Ok(Self { root, node, ignore, entries, unreadable, cache, clock })
     }
@@ -259,60 +262,122 @@ fn drop_excluded(entries: &mut Vec<Entry>) {
     entries.retain(|entry| !entry.excluded);
 }
 
-type Found = (Vec<Entry>, BTreeMap<InnerPath, io::Error>);
+#[derive(Debug, Default)]
+struct Found {
+    entries: Vec<Entry>,
+    unreadable: BTreeMap<InnerPath, io::Error>,
+}
 
-fn walk(directory: &Path, ignore: &IgnoreFile) -> Found {
+/// How many entries are listed before threads are worth their start.
+const FEW: usize = 1024;
+
+fn walk(directory: &Path, root: &Root, ignore: &IgnoreFile) -> Found {
+    let mut found = Found::default();
+    let mut waiting = VecDeque::from([InnerPath::root()]);
+    while found.entries.len() < FEW
+        && let Some(path) = waiting.pop_front()
+    {
+        if let Err(error) = list_into(&path, root, ignore, &mut found, &mut waiting) {
+            found.unreadable.insert(path, error);
+        }
+    }
+    if waiting.is_empty() { found } else { walk_in_parallel(directory, root, ignore, &waiting, found) }
+}
+
+fn list_into(
+    path: &InnerPath,
+    root: &Root,
+    ignore: &IgnoreFile,
+    found: &mut Found,
+    waiting: &mut VecDeque<InnerPath>,
+) -> io::Result<()> {
+    let directory = root.open_directory(path)?;
+    for name in names(directory.as_fd())? {
+        let path = path.join(&name);
+        let node = match node_at(directory.as_fd(), &name) {
+            Ok(Some(node)) => node,
+            Ok(None) => continue,
+            Err(error) => {
+                if !ignore.matched(path.as_relative()).is_excluded() {
+                    found.unreadable.insert(path, error);
+                }
+                continue;
+            }
+        };
+        let verdict = ignore.matched(path.as_relative());
+        if is_pruned(ignore, verdict, path.as_relative(), node.is_directory()) {
+            continue;
+        }
+        if node.is_directory() {
+            waiting.push_back(path.clone());
+        }
+        let (path, excluded) = (path.as_bytes().into(), verdict.is_excluded());
+        found.entries.push(Entry { path, node, excluded, digest: OnceLock::new() });
+    }
+    Ok(())
+}
+
+fn is_pruned(ignore: &IgnoreFile, verdict: Match<'_>, path: &Path, is_directory: bool) -> bool {
+    verdict.is_excluded() && (!is_directory || ignore.prunes(verdict, path))
+}
+
+/// Lists what is below the directories that wait.
+fn walk_in_parallel(
+    directory: &Path,
+    root: &Root,
+    ignore: &IgnoreFile,
+    waiting: &VecDeque<InnerPath>,
+    found: Found,
+) -> Found {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(2, 12);
-    let all = Mutex::new(Found::default());
-    let mut walker = WalkBuilder::new(directory);
+    let all = Mutex::new(found);
+    let mut walker = WalkBuilder::from_iter(waiting.iter().map(|path| directory.join(path.as_relative())));
     walker.standard_filters(false).follow_links(false).threads(threads);
-    walker.build_parallel().visit(&mut Visitors { directory, ignore, all: &all });
+    walker.build_parallel().visit(&mut Visitors { directory, root, ignore, all: &all });
     all.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Visitors<'a> {
     directory: &'a Path,
+    root: &'a Root,
     ignore: &'a IgnoreFile,
     all: &'a Mutex<Found>,
 }
 
 impl<'a> ParallelVisitorBuilder<'a> for Visitors<'a> {
     fn build(&mut self) -> Box<dyn ParallelVisitor + 'a> {
-        let Self { directory, ignore, all } = *self;
-        Box::new(Visitor { directory, ignore, all, entries: Vec::new(), unreadable: Vec::new() })
+        let Self { directory, root, ignore, all } = *self;
+        Box::new(Visitor { directory, root, ignore, all, found: Found::default() })
     }
 }
 
 /// Collects what one thread finds, and hands it over when that thread is done.
 struct Visitor<'a> {
     directory: &'a Path,
+    root: &'a Root,
     ignore: &'a IgnoreFile,
     all: &'a Mutex<Found>,
-    entries: Vec<Entry>,
-    unreadable: Vec<(InnerPath, io::Error)>,
+    found: Found,
 }
 
 impl Drop for Visitor<'_> {
     fn drop(&mut self) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.0.is_empty() {
-            all.0 = std::mem::take(&mut self.entries);
-        } else {
-            all.0.append(&mut self.entries);
-        }
-        all.1.extend(self.unreadable.drain(..));
+        all.entries.append(&mut self.found.entries);
+        all.unreadable.append(&mut self.found.unreadable);
     }
 }
 
 impl ParallelVisitor for Visitor<'_> {
     fn visit(&mut self, found: Result<DirEntry, ignore::Error>) -> WalkState {
         match found {
+            // Where the walk begins is known already.
             Ok(entry) if entry.depth() == 0 => WalkState::Continue,
             Ok(entry) => self.entry(&entry),
             Err(error) => {
                 let path = InnerPath::from_clean(self.inner(path_of(&error).unwrap_or(self.directory)));
                 let error = error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into());
-                self.unreadable.push((path, error));
+                self.found.unreadable.insert(path, error);
                 WalkState::Continue
             }
         }
@@ -331,30 +396,22 @@ impl Visitor<'_> {
         let relative = Path::new(OsStr::from_bytes(inner));
         let verdict = self.ignore.matched(relative);
         let is_directory = entry.file_type().is_some_and(|kind| kind.is_dir());
-        let prunes = verdict.is_excluded() && (!is_directory || self.ignore.prunes(verdict, relative));
-        if prunes {
+        if is_pruned(self.ignore, verdict, relative, is_directory) {
             return WalkState::Skip;
         }
-        match node_of(entry) {
-            Ok(node) => {
-                let excluded = verdict.is_excluded();
-                self.entries.push(Entry { path: inner.into(), node, excluded, digest: OnceLock::new() });
+        match node_at(self.root.as_fd(), relative.as_os_str()) {
+            Ok(Some(node)) => {
+                let (path, excluded) = (inner.into(), verdict.is_excluded());
+                self.found.entries.push(Entry { path, node, excluded, digest: OnceLock::new() });
                 WalkState::Continue
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => WalkState::Skip,
+            Ok(None) => WalkState::Skip,
             Err(error) => {
-                self.unreadable.push((InnerPath::from_clean(inner), error));
+                self.found.unreadable.insert(InnerPath::from_clean(inner), error);
                 WalkState::Skip
             }
         }
     }
-}
-
-fn node_of(entry: &DirEntry) -> io::Result<Node> {
-    let metadata =
-        entry.metadata().map_err(|error| error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into()))?;
-    let target = metadata.is_symlink().then(|| fs::read_link(entry.path())).transpose()?;
-    Ok(Node::from_metadata(&metadata, target.map(|target| target.into_os_string().into())))
 }
 
 fn path_of(error: &ignore::Error) -> Option<&Path> {
@@ -434,6 +491,24 @@ mod tests {
         let names: Vec<_> = scan.list(&InnerPath::root()).unwrap().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["many", "z"]);
         assert_eq!(scan.list(&InnerPath::new("many")).unwrap().len(), 100);
+    }
+
+    #[test]
+    fn walks_with_and_without_threads_find_the_same() {
+        let files: Vec<String> =
+            (0..3000).map(|number| format!("d{}/e{}/f{number}", number % 70, number % 7)).collect();
+        let directory = context(&files.iter().map(String::as_str).collect::<Vec<_>>());
+        let scan = scan(directory.path(), "d1*/e3\n!d10/*/f10");
+        let expected = |file: &&String| {
+            let mut parts = file.split('/');
+            let (first, second) = (parts.next().unwrap(), parts.next().unwrap());
+            !(first.starts_with("d1") && second == "e3") || **file == "d10/e3/f10"
+        };
+        let found = scan.entries.iter().filter(|entry| entry.node.kind == Kind::File).count();
+        assert_eq!(found, files.iter().filter(expected).count());
+        let root = Selection::of(&Root::open(directory.path()).unwrap(), &Selector::path("d2")).unwrap();
+        let selector = Selector { owners: true, ..Selector::path("d2") };
+        assert_eq!(Selection::of(&scan, &selector).unwrap(), root);
     }
 
     #[test]

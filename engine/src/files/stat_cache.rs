@@ -232,7 +232,8 @@ mod tests {
     #[test]
     fn files_younger_than_the_scan_are_read_again() {
         let at = |nanoseconds: i64| {
-            let time = Timestamp::new(nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+            let rest = u32::try_from(nanoseconds % 1_000_000_000).unwrap();
+            let time = Timestamp { seconds: nanoseconds / 1_000_000_000, nanoseconds: rest };
             Node { mtime: time, ..node(1, 10) }
         };
         for (time, trusted) in [
