@@ -11,6 +11,7 @@ use rbuild_core::Span;
 use crate::ast::{Dockerfile, Header, Instruction};
 use crate::diagnostic::Diagnostic;
 use crate::directives::comment_checks;
+use crate::findings::Findings;
 use crate::rule::Rule;
 
 mod casing;
@@ -19,13 +20,14 @@ mod instructions;
 
 /// All that the syntax tree has to say, the warnings of [`parse`](crate::parse()) included, in the order of places.
 pub fn check(file: &Dockerfile) -> Vec<Diagnostic> {
-    let mut found = file.warnings.clone();
+    let mut found = Findings::default();
+    file.warnings.iter().for_each(|warning| found.push(warning.clone()));
     let parents = parents(file);
     casing::check(file, &mut found);
     from::check(file, &parents, &mut found);
     instructions::check(file, &parents, &mut found);
+    let mut found = found.finish().unwrap_or_else(|warnings| warnings);
     found.retain(|diagnostic| diagnostic.rule.is_none_or(|rule| file.wants(rule, diagnostic.span())));
-    found.sort_by_key(|diagnostic| diagnostic.span().start);
     found
 }
 

@@ -1,6 +1,7 @@
 //! Does any text make the parser panic, or point outside of the text?
 
 use proptest::prelude::*;
+use rbuild_frontend::ast::{Command, Kind, Run};
 use rbuild_frontend::expand::Expander;
 use rbuild_frontend::{Diagnostic, Source, Span, check, mount, parse, parse_trigger};
 
@@ -148,6 +149,30 @@ proptest! {
         if let Err(error) = mount::parse(&word, &mut |value| expander.word(value).map(|value| value.value)) {
             inside(&text, &[error])?;
         }
+    }
+
+    /// Arrays are those of JSON, whatever stands in their strings.
+    #[test]
+    fn arrays_decode_as_json_does(words in prop::collection::vec(any::<String>(), 1..8)) {
+        let text = format!("FROM x\nRUN {}\n", serde_json::to_string(&words).unwrap());
+        let file = parse(&Source::new("Dockerfile", text)).unwrap();
+        let Kind::Run(run) = &file.stages[0].instructions[0].kind else { panic!() };
+        let Command::Exec(found) = &run.command else { panic!("{:?}", run.command) };
+        prop_assert_eq!(found.iter().map(|word| word.text.as_str()).collect::<Vec<_>>(), words);
+    }
+
+    /// Wherever a line is continued, it says the same, and each word knows the bytes it came from.
+    #[test]
+    fn continuations_change_nothing(parts in prop::collection::vec("[a-z0-9$=,.é-]{1,5}", 1..12)) {
+        let line = parts.concat();
+        let text = format!("FROM x\nRUN a {}\n", parts.join("\\\n# between\n"));
+        let source = Source::new("Dockerfile", text);
+        let file = parse(&source).unwrap();
+        let instruction = &file.stages[0].instructions[0];
+        prop_assert_eq!(&instruction.header.text, &format!("RUN a {line}"));
+        let Kind::Run(Run { command: Command::Shell(word), .. }) = &instruction.kind else { panic!() };
+        let glued: String = source.slice(word.span).split("\\\n# between\n").collect();
+        prop_assert_eq!(&glued, &word.text);
     }
 
     #[test]

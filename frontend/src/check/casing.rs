@@ -2,6 +2,7 @@
 
 use crate::ast::{Dockerfile, Header};
 use crate::diagnostic::Diagnostic;
+use crate::findings::Findings;
 use crate::rule::Rule;
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -21,7 +22,7 @@ fn casing(word: &str) -> Casing {
     }
 }
 
-pub(super) fn check(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
+pub(super) fn check(file: &Dockerfile, found: &mut Findings) {
     keywords(file, found);
     for name in file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
         if name.word.text != name.name {
@@ -48,7 +49,7 @@ pub(super) fn check(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
 }
 
 /// The majority decides; at a tie, upper case.
-fn keywords(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
+fn keywords(file: &Dockerfile, found: &mut Findings) {
     let all = || {
         file.stages.iter().flat_map(|stage| {
             std::iter::once(&stage.header).chain(stage.instructions.iter().map(|instruction| &instruction.header))

@@ -8,6 +8,7 @@ use rbuild_core::{Platform, Span};
 use crate::ast::{Declaration, Dockerfile, Kind, Stage, Word};
 use crate::diagnostic::Diagnostic;
 use crate::expand::Expander;
+use crate::findings::Findings;
 use crate::rule::Rule;
 use crate::suggest::nearest;
 
@@ -29,7 +30,7 @@ const PLATFORM_ARGS: [&str; 11] = [
 /// So many findings are worth looking for the name that was meant.
 const SUGGESTIONS: usize = 200;
 
-pub(super) fn check(file: &Dockerfile, parents: &[Option<usize>], found: &mut Vec<Diagnostic>) {
+pub(super) fn check(file: &Dockerfile, parents: &[Option<usize>], found: &mut Findings) {
     names(file, found);
     let defaults = defaults(file);
     for (stage, parent) in file.stages.iter().zip(parents) {
@@ -48,7 +49,7 @@ pub(super) fn check(file: &Dockerfile, parents: &[Option<usize>], found: &mut Ve
     }
 }
 
-fn names(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
+fn names(file: &Dockerfile, found: &mut Findings) {
     let mut seen: HashMap<&str, Span> = HashMap::new();
     for name in file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
         if matches!(name.name.as_str(), "scratch" | "context") {
@@ -93,13 +94,13 @@ fn stand_in(name: &str) -> Option<String> {
     PLATFORM_ARGS.contains(&name).then(|| "linux".to_owned())
 }
 
-fn undefined(file: &Dockerfile, word: &Word, declared: &HashMap<String, Option<String>>, found: &mut Vec<Diagnostic>) {
+fn undefined(file: &Dockerfile, word: &Word, declared: &HashMap<String, Option<String>>, found: &mut Findings) {
     let lookup = |name: &str| (declared.contains_key(name) || PLATFORM_ARGS.contains(&name)).then(String::new);
     let expander = Expander { escape: file.directives.escape, lookup: &lookup };
     let Ok(expanded) = expander.word(word) else { return };
     for name in expanded.undefined {
         let known = declared.keys().map(String::as_str).chain(PLATFORM_ARGS);
-        let near = if found.len() < SUGGESTIONS { nearest(&name.value, known) } else { None };
+        let near = if found.mark() < SUGGESTIONS { nearest(&name.value, known) } else { None };
         let hint = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("declare it above the first `FROM`: `ARG {}=…`", name.value),
@@ -109,7 +110,7 @@ fn undefined(file: &Dockerfile, word: &Word, declared: &HashMap<String, Option<S
     }
 }
 
-fn platform(stage: &Stage, platform: &Word, found: &mut Vec<Diagnostic>) {
+fn platform(stage: &Stage, platform: &Word, found: &mut Findings) {
     if matches!(platform.text.as_str(), "$TARGETPLATFORM" | "${TARGETPLATFORM}") {
         let message = format!("`--platform={}` is what `FROM` does anyway", platform.text);
         found.push(Diagnostic::warning(Rule::RedundantTargetPlatform, platform.span, message).hint("leave it out"));
@@ -128,12 +129,7 @@ fn platform(stage: &Stage, platform: &Word, found: &mut Vec<Diagnostic>) {
     }
 }
 
-fn default_base(
-    file: &Dockerfile,
-    image: &Word,
-    defaults: &HashMap<String, Option<String>>,
-    found: &mut Vec<Diagnostic>,
-) {
+fn default_base(file: &Dockerfile, image: &Word, defaults: &HashMap<String, Option<String>>, found: &mut Findings) {
     if !image.text.contains('$') {
         return;
     }
@@ -155,6 +151,6 @@ fn default_base(
     }
 }
 
-fn description(stage: &Stage, name: &str, found: &mut Vec<Diagnostic>) {
+fn description(stage: &Stage, name: &str, found: &mut Findings) {
     super::instructions::description(&stage.header.comments, &[name], "FROM", found);
 }

@@ -2,6 +2,7 @@
 
 use crate::ast::{Command, CopySource, Dockerfile, Header, Instruction, Kind, PairForm, Stage, Word};
 use crate::diagnostic::Diagnostic;
+use crate::findings::Findings;
 use crate::port;
 use crate::rule::Rule;
 
@@ -12,7 +13,7 @@ const SECRET: [&str; 10] =
 /// Parts of names that hold none even so.
 const HARMLESS: [&str; 3] = ["public", "file", "version"];
 
-pub(super) fn check(file: &Dockerfile, parents: &[Option<usize>], found: &mut Vec<Diagnostic>) {
+pub(super) fn check(file: &Dockerfile, parents: &[Option<usize>], found: &mut Findings) {
     let shells = super::inherited(file, parents, |instruction| matches!(instruction.kind, Kind::Shell(_)));
     let directories = super::inherited(file, parents, |instruction| match &instruction.kind {
         Kind::Workdir(path) => maybe_absolute(path),
@@ -67,7 +68,7 @@ fn json_recommended(header: &Header, line: &Word) -> Diagnostic {
 }
 
 /// Only the last of these counts; the earlier ones are reported.
-fn only_last(stage: &Stage, found: &mut Vec<Diagnostic>) {
+fn only_last(stage: &Stage, found: &mut Findings) {
     let name_of = |instruction: &Instruction| match &instruction.kind {
         Kind::Cmd(_) => Some("CMD"),
         Kind::Entrypoint(_) => Some("ENTRYPOINT"),
@@ -87,7 +88,7 @@ fn only_last(stage: &Stage, found: &mut Vec<Diagnostic>) {
 }
 
 /// What an instruction shows by itself.
-fn one(instruction: &Instruction, found: &mut Vec<Diagnostic>) {
+fn one(instruction: &Instruction, found: &mut Findings) {
     let header = &instruction.header;
     match &instruction.kind {
         Kind::Maintainer(_) => found.push(
@@ -127,7 +128,7 @@ fn one(instruction: &Instruction, found: &mut Vec<Diagnostic>) {
     }
 }
 
-fn secret(name: &Word, instruction: &str, found: &mut Vec<Diagnostic>) {
+fn secret(name: &Word, instruction: &str, found: &mut Findings) {
     let has = |words: &[&str]| name.text.split('_').any(|part| words.contains(&part.to_ascii_lowercase().as_str()));
     if has(&SECRET) && !has(&HARMLESS) {
         let message = format!("`{instruction} {}` keeps sensitive data in the image", name.text);
@@ -138,7 +139,7 @@ fn secret(name: &Word, instruction: &str, found: &mut Vec<Diagnostic>) {
     }
 }
 
-fn expose(word: &Word, found: &mut Vec<Diagnostic>) {
+fn expose(word: &Word, found: &mut Findings) {
     let Ok(ports) = port::parse(&word.text) else { return };
     if ports.odd_protocol {
         let message = format!("the protocol in `{}` should be lowercase", word.text);
@@ -156,7 +157,7 @@ fn expose(word: &Word, found: &mut Vec<Diagnostic>) {
     }
 }
 
-fn carriage_returns(sources: &[CopySource], found: &mut Vec<Diagnostic>) {
+fn carriage_returns(sources: &[CopySource], found: &mut Findings) {
     for source in sources {
         if let CopySource::Heredoc(heredoc) = source {
             carriage_return(&heredoc.body, heredoc.span, found);
@@ -164,7 +165,7 @@ fn carriage_returns(sources: &[CopySource], found: &mut Vec<Diagnostic>) {
     }
 }
 
-fn carriage_return(body: &str, span: rbuild_core::Span, found: &mut Vec<Diagnostic>) {
+fn carriage_return(body: &str, span: rbuild_core::Span, found: &mut Findings) {
     if body.contains("\r\n") {
         found.push(
             Diagnostic::warning(
@@ -178,7 +179,7 @@ fn carriage_return(body: &str, span: rbuild_core::Span, found: &mut Vec<Diagnost
 }
 
 /// The last comment above should begin with a name that is defined.
-pub(super) fn description(comments: &[Word], names: &[&str], instruction: &str, found: &mut Vec<Diagnostic>) {
+pub(super) fn description(comments: &[Word], names: &[&str], instruction: &str, found: &mut Findings) {
     let Some(last) = comments.last() else { return };
     if names.is_empty() || names.contains(&last.text.split(' ').next().unwrap_or("")) {
         return;

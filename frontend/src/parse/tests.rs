@@ -209,7 +209,7 @@ fn heredoc_openers() {
         Kind::Run(run) => run.heredocs.into_iter().map(|heredoc| (heredoc.name, heredoc.expand)).collect::<Vec<_>>(),
         other => panic!("{other:?}"),
     };
-    let cases: [(&str, &[(&str, bool)]); 12] = [
+    let cases: [(&str, &[(&str, bool)]); 18] = [
         ("RUN a<<EOF", &[]),
         ("RUN a <<<EOF", &[]),
         ("RUN a <<< EOF", &[]),
@@ -218,6 +218,12 @@ fn heredoc_openers() {
         ("RUN a <<E\"O\"F\nEOF", &[("EOF", false)]),
         ("RUN a <<\\EOF\nEOF", &[("EOF", true)]),
         ("RUN (a <<EOF)\nEOF)", &[("EOF)", true)]),
+        ("RUN <<eo\\'f\neo'f", &[("eo'f", true)]),
+        ("RUN <<'e'o\\'f\neo'f", &[("eo'f", false)]),
+        ("RUN <<'one two'\none two", &[("one two", false)]),
+        ("RUN <<$EOF\n$EOF", &[("$EOF", true)]),
+        ("RUN <<''\n", &[]),
+        ("RUN --mount=target=/x <<  E > foo\nE", &[("E", true)]),
         ("RUN it's <<EOF", &[]),
         ("RUN 'a <<EOF'", &[]),
         ("RUN [\"a\", \"<<EOF\"]", &[]),
