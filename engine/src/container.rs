@@ -143,6 +143,11 @@ impl Engine {
             |name| std::env::var(name).ok(),
             crate::time::now_text(),
         )?;
+        if self.config().rootless && container.network == NetworkKind::Bridge {
+            let message = "as an ordinary user the container serves its published ports but cannot connect to the \
+                           outside; `--network host` can";
+            reporter.emit(rbuild_core::Event::Notice { message: message.to_owned() });
+        }
         // Two generated names can meet; the id tells them apart.
         let generated = request.name.is_none();
         loop {

@@ -117,6 +117,8 @@ pub enum MountpointKind {
     File,
     /// The same as this host path, below which the second path is looked up.
     Like(PathBuf, PathBuf),
+    /// The same as a path below these layers, topmost first, seen as one tree.
+    LikeLayers(Vec<PathBuf>, PathBuf),
 }
 
 /// One thing pid 1 does.
@@ -351,8 +353,9 @@ fn mountpoints(steps: &[Step]) -> Vec<Mountpoint> {
                 let kind = match &mount.kind {
                     MountKind::Bind { source, .. } if source == Path::new("/sys") => MountpointKind::Directory,
                     MountKind::Bind { source, .. } => MountpointKind::Like(source.clone(), subpath.clone()),
-                    // A single file out of layers is found only once they are mounted, by pid 1.
-                    _ if !subpath.as_os_str().is_empty() => continue,
+                    MountKind::Overlay { lower, .. } if !subpath.as_os_str().is_empty() => {
+                        MountpointKind::LikeLayers(lower.clone(), subpath.clone())
+                    }
                     _ => MountpointKind::Directory,
                 };
                 add(&mount.target, kind);

@@ -62,6 +62,9 @@ fn identify_in(passwd: &str, group: &str, user: &str, more: &[String]) -> Result
         Some(wanted) => (group_id(group, wanted)?, Vec::new()),
         None => (field(3).and_then(id).unwrap_or(0), field(0).map_or(Vec::new(), |name| groups_of(group, name))),
     };
+    // The primary group is listed too, as containerd does it: a process that gives up its primary group then does not
+    // escape what that group is denied (CVE-2022-36109).
+    groups.push(gid);
     for name in more {
         groups.push(group_id(group, name)?);
     }
@@ -106,18 +109,18 @@ mod tests {
     #[test]
     fn users_are_found_by_name_and_number() {
         for (user, uid, gid, groups, home) in [
-            ("", 0, 0, vec![10], "/root"),
-            ("root", 0, 0, vec![10], "/root"),
+            ("", 0, 0, vec![0, 10], "/root"),
+            ("root", 0, 0, vec![0, 10], "/root"),
             ("app", 1000, 100, vec![10, 29, 100], "/home/app"),
             ("1000", 1000, 100, vec![10, 29, 100], "/home/app"),
             ("app:", 1000, 100, vec![10, 29, 100], "/home/app"),
-            ("app:wheel", 1000, 10, vec![], "/home/app"),
-            ("app:4242", 1000, 4242, vec![], "/home/app"),
-            ("4242", 4242, 0, vec![], "/"),
-            ("4242:users", 4242, 100, vec![], "/"),
-            (":users", 0, 100, vec![], "/root"),
-            ("77", 5, 6, vec![], "/odd"),
-            ("rel", 8, 8, vec![], "/"),
+            ("app:wheel", 1000, 10, vec![10], "/home/app"),
+            ("app:4242", 1000, 4242, vec![4242], "/home/app"),
+            ("4242", 4242, 0, vec![0], "/"),
+            ("4242:users", 4242, 100, vec![100], "/"),
+            (":users", 0, 100, vec![100], "/root"),
+            ("77", 5, 6, vec![6], "/odd"),
+            ("rel", 8, 8, vec![8], "/"),
         ] {
             let found = identify_in(PASSWD, GROUP, user, &[]).unwrap();
             assert_eq!(found, Identity { uid, gid, groups, home: home.to_owned() }, "{user}");

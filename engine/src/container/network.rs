@@ -4,7 +4,7 @@
 //! which works for root and ordinary users alike.
 
 use rbuild_executor::Network;
-use rbuild_executor::net::{Forward, Namespace, PortForward};
+use rbuild_executor::net::{Forward, Namespace, Outbound, PortForward};
 
 use super::RunError;
 use super::record::{Container, NetworkKind};
@@ -15,7 +15,7 @@ use crate::error::Error;
 pub(super) enum ContainerNetwork {
     Host,
     None,
-    Own { namespace: Namespace, _forwards: Vec<PortForward> },
+    Own { namespace: Namespace, _outbound: Option<Outbound>, _forwards: Vec<PortForward> },
 }
 
 impl ContainerNetwork {
@@ -28,6 +28,10 @@ impl ContainerNetwork {
         }
         let namespace =
             Namespace::create().map_err(|source| Error::Stream { action: "make a network namespace", source })?;
+        // Without it the container still serves its published ports, which is all an ordinary user can have.
+        let outbound = Outbound::connect(&namespace)
+            .inspect_err(|error| tracing::info!(%error, "the container has no way out"))
+            .ok();
         let mut forwards = Vec::with_capacity(container.ports.len());
         for port in &mut container.ports {
             let address = (!port.address.is_unspecified()).then_some(port.address);
@@ -40,7 +44,7 @@ impl ContainerNetwork {
             port.host = started.addresses().first().map_or(port.host, std::net::SocketAddr::port);
             forwards.push(started);
         }
-        Ok(Self::Own { namespace, _forwards: forwards })
+        Ok(Self::Own { namespace, _outbound: outbound, _forwards: forwards })
     }
 
     pub(super) fn of_sandbox(&self) -> Network {

@@ -99,11 +99,11 @@ impl Engine {
                     printed = true;
                 }
                 ended = sandbox.wait(), if exit.is_none() => exit = Some(ended?),
-                asked = control.next() => sandbox.signal(asked.map_err(streams)?)?,
+                asked = control.next() => pass_on(&sandbox, asked.map_err(streams)?),
                 received = signals.next() => match (received, &sandbox.terminal) {
                     (Received::Resize, Some(terminal)) => attach::fit(terminal),
                     (Received::Resize, None) => {}
-                    (Received::Signal(number), _) => sandbox.signal(number)?,
+                    (Received::Signal(number), _) => pass_on(&sandbox, number),
                 },
             }
         }
@@ -147,12 +147,20 @@ impl Engine {
             },
         );
         spec.stubs = Some(stubs);
+        spec.etc_read_only = false;
         spec.mounts = mounts;
         spec.hostname.clone_from(&container.hostname);
         spec.hosts.clone_from(&container.add_hosts);
         spec.network = network.of_sandbox();
         spec.resolv_conf = Some(rbuild_executor::net::resolv_conf(&spec.network));
         Ok(spec)
+    }
+}
+
+/// Sends a signal; to a process that has just ended it makes no difference.
+fn pass_on(sandbox: &Sandbox, signal: i32) {
+    if let Err(error) = sandbox.signal(signal) {
+        tracing::debug!(%error, signal, "signal not delivered");
     }
 }
 

@@ -6,6 +6,7 @@
 //! is sent when the parent *thread* ends, so a thread of rbuild's pool would not do.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rbuild_core::MountKind;
@@ -89,6 +90,7 @@ impl Root {
                     MountpointKind::File => Kind::File,
                     // A missing source is reported by the step that mounts it.
                     MountpointKind::Like(source, below) => kind_of(source, below).ok()?,
+                    MountpointKind::LikeLayers(lower, below) => kind_in_layers(lower, below)?,
                 };
                 Some((point.path.as_path(), kind))
             })
@@ -97,7 +99,7 @@ impl Root {
             let failed = |error: io::Error| Failure::step(format!("make mountpoints in `{}`", stubs.display()), error);
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let directory = rustix::fs::open(stubs, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
-            for (path, kind) in &points {
+            for (path, kind) in points.iter().filter(|(path, _)| !is_kept(path)) {
                 resolve::make_stub(directory.as_fd(), path, *kind).map_err(failed)?;
             }
         }
@@ -121,7 +123,9 @@ impl Root {
         }
         let mut root = Self { mount, created: Vec::new() };
         for (path, kind) in points {
-            let made = resolve::open_or_create(root.mount.as_fd(), path, kind, &mut root.created);
+            let mut kept = Vec::new();
+            let created = if is_kept(path) { &mut kept } else { &mut root.created };
+            let made = resolve::open_or_create(root.mount.as_fd(), path, kind, created);
             if let Err(error) = made {
                 root.take_back();
                 return Err(Failure::step(format!("make mountpoint `{}`", path.display()), error));
@@ -138,13 +142,26 @@ impl Root {
     }
 }
 
-fn kind_of(source: &std::path::Path, below: &std::path::Path) -> io::Result<Kind> {
+/// Mountpoints that stay in an image that has none: BuildKit leaves these three behind, and only these.
+fn is_kept(path: &Path) -> bool {
+    ["/dev", "/proc", "/sys"].iter().any(|kept| path == Path::new(kept))
+}
+
+fn kind_of(source: &Path, below: &Path) -> io::Result<Kind> {
     let found = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let found = match below.as_os_str().is_empty() {
-        true => found,
-        false => mount::open_beneath(found.as_fd(), below, OFlags::empty())?,
-    };
-    let mode = rustix::fs::fstat(&found)?.st_mode;
+    match below.as_os_str().is_empty() {
+        true => kind_of_open(&found),
+        false => kind_of_open(&mount::open_beneath(found.as_fd(), below, OFlags::empty())?),
+    }
+}
+
+fn kind_in_layers(lower: &[PathBuf], below: &Path) -> Option<Kind> {
+    let merged = mount::overlay(lower, None, OverlayOptions::default()).ok()?;
+    kind_of_open(&mount::open_beneath(merged.as_fd(), below, OFlags::empty()).ok()?).ok()
+}
+
+fn kind_of_open(found: &OwnedFd) -> io::Result<Kind> {
+    let mode = rustix::fs::fstat(found)?.st_mode;
     let directory = rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::Directory;
     Ok(if directory { Kind::Directory } else { Kind::File })
 }
