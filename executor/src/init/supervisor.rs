@@ -6,8 +6,8 @@
 //! is sent when the parent *thread* ends, so a thread of rbuild's pool would not do.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rbuild_core::MountKind;
 use rustix::event::{PollFd, PollFlags, poll};

@@ -58,7 +58,7 @@ impl Bench {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let base = directory.path().join("base");
-        for name in ["bin", "etc", "root", "tmp", "home/app"] {
+        for name in ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "home/app"] {
             fs::create_dir_all(base.join(name)).unwrap();
         }
         fs::set_permissions(base.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
