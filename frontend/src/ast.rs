@@ -60,7 +60,7 @@ pub struct Dockerfile {
     pub global_args: Vec<Instruction>,
     /// At least one.
     pub stages: Vec<Stage>,
-    /// What was noticed while parsing; [`check`](crate::check) repeats it.
+    /// What was noticed while parsing; [`check`](crate::check()) repeats it.
     pub warnings: Vec<Diagnostic>,
 }
 

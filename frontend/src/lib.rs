@@ -1,6 +1,16 @@
 //! What does a Dockerfile say, and what must be built for it?
 //!
-//! Text becomes a checked syntax tree or a list of every mistake in it, each with its place in the text.
+//! Text becomes a checked syntax tree or a list of every mistake in it, each with its place in the text; the tree, with
+//! options and base images, becomes a build graph.
+//!
+//! ```text
+//! Source ── directives   escape, syntax, check
+//!        ── lines        physical lines → one joined line per instruction, here-document bodies
+//!        ── statement    joined line → Instruction, by the rules of grammar/dockerfile.pest
+//!        ── parse        instructions → stages = Dockerfile
+//! Dockerfile ── check    lints that need nothing else
+//!            ── lower    words are expanded, images resolved; instructions → Graph
+//! ```
 
 pub mod ast;
 mod check;
