@@ -113,6 +113,12 @@ impl Node {
             == (other.kind, other.mode, other.size, other.mtime, other.ctime, other.dev, other.ino)
     }
 
+    /// Whether two looks at a path saw the same content, as far as metadata tells. Numbers do not count: some file
+    /// systems give out new ones each time.
+    pub(crate) fn same_content(&self, other: &Self) -> bool {
+        (self.kind, self.size, self.mtime) == (other.kind, other.size, other.mtime)
+    }
+
     pub(crate) fn from_statx(stat: &Statx, target: Option<Box<OsStr>>) -> Self {
         Self {
             kind: Kind::of_mode(u32::from(stat.stx_mode)),

@@ -238,7 +238,7 @@ impl<'a> Transfer<'a> {
             })?;
             Ok(())
         })?;
-        if copied != now.size || !now.same_version(&job.node) {
+        if copied != now.size || !now.same_content(&job.node) {
             self.tally.changed(path());
         }
         self.tally.add(copied);
