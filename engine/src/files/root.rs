@@ -122,6 +122,11 @@ impl Tree for Root {
         entries.sort_unstable_by(|left, right| left.0.as_bytes().cmp(right.0.as_bytes()));
         Ok(entries)
     }
+
+    fn node_without_links(&self, path: &InnerPath) -> Option<Node> {
+        let fd = self.open_resolving(path, OFlags::PATH, Mode::empty(), ResolveFlags::NO_SYMLINKS).ok()?;
+        node_of(fd.as_fd()).ok()
+    }
 }
 
 /// Whether an error says that there is nothing at a path.

@@ -158,6 +158,11 @@ impl Tree for ContextScan {
         }
     }
 
+    fn node_without_links(&self, path: &InnerPath) -> Option<Node> {
+        // Links have nothing below them here, so only the last name can be one.
+        self.node(path).ok().flatten().filter(|node| node.kind != Kind::Symlink)
+    }
+
     fn list(&self, directory: &InnerPath) -> io::Result<Vec<(OsString, Node)>> {
         if let Some(error) = self.error_at(directory) {
             return Err(error);

@@ -21,6 +21,11 @@ pub trait Tree: Sync {
     /// # Errors
     /// If it cannot be read.
     fn list(&self, directory: &InnerPath) -> io::Result<Vec<(OsString, Node)>>;
+
+    /// What is at `path` if that is easily said: there is something, and no link on the way or at the end.
+    fn node_without_links(&self, _path: &InnerPath) -> Option<Node> {
+        None
+    }
 }
 
 /// A tree that files are copied from.
@@ -80,6 +85,9 @@ const MAX_LINKS: usize = 40;
 /// # Errors
 /// If there are too many links, something that is no directory is on the way, or a directory cannot be searched.
 pub fn resolve(tree: &(impl Tree + ?Sized), path: &InnerPath, follow_last: bool) -> io::Result<Resolved> {
+    if let Some(node) = tree.node_without_links(path) {
+        return Ok(Resolved { path: path.clone(), node: Some(node), links: Vec::new() });
+    }
     let mut names: VecDeque<OsString> = path.names().map(OsStr::to_owned).collect();
     let mut current = InnerPath::root();
     let mut node = tree.node(&current)?;
