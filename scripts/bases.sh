@@ -8,13 +8,13 @@
 # left alone. With --export, each image is also saved as DIR/NAME.tar (a colon becomes a dash).
 #
 # RBUILD       the binary to use              (default: rbuild on $PATH)
-# BASES_CACHE  where root file systems are kept (default: $XDG_CACHE_HOME/rbuild-bases or ~/.cache/rbuild-bases)
+# BASES_CACHE  where root file systems are kept (default: $XDG_CACHE_HOME/rbuild/bases, else ~/.cache/rbuild/bases)
 #
 # Root only: debootstrap makes device nodes and files of several owners.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 rbuild=${RBUILD:-rbuild}
-cache=${BASES_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rbuild-bases}
+cache=${BASES_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rbuild/bases}
 export=
 [ "${1:-}" = --export ] && { export=$2; shift 2; mkdir -p "$export"; }
 [ $# -gt 0 ] || set -- busybox debian:trixie node:8.4

@@ -1,0 +1,25 @@
+# make demo         build rbuild and koa-demo, run it, ask it for a page
+# make test         format, lints and every test
+# make bench        how fast the parts and the whole are
+# make conformance  the cases of testdata/conformance against what BuildKit made of them
+# make release      the program as one static file, target/dist/rbuild
+
+.PHONY: help demo test bench conformance release
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+demo:
+	@scripts/demo.sh
+
+test:
+	@scripts/test.sh
+
+bench:
+	@scripts/bench.sh
+
+conformance:
+	@scripts/conformance.sh
+
+release:
+	@scripts/release.sh

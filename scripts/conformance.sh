@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Builds the cases of testdata/conformance with rbuild and compares each image with what BuildKit made of the case.
+#
+#   scripts/conformance.sh [OPTION OF conform.py...]     e.g. --only 'copy,run/whiteout-*' -v
+#
+# Succeeds if the cases that fail are exactly those of testdata/conformance/known-failures. Root only.
+#
+# RBUILD             the program                               (default: the release program, built first)
+# RBUILD_TEST_STORE  state directory that has the base images  (default: made first, target/test-store)
+. "$(dirname "$0")/common.sh"
+cd "$top"
+[ "$(id -u)" = 0 ] || exec sudo -E env "PATH=$PATH" "$0" "$@"
+
+if [ -z "${RBUILD:-}" ]; then
+  scripts/setup.sh test
+  RBUILD=$(scripts/release.sh)
+fi
+store=${RBUILD_TEST_STORE:-}
+if [ -z "$store" ]; then
+  store=$target/test-store
+  RBUILD=$RBUILD RBUILD_ROOT=$store scripts/bases.sh busybox debian:trixie
+fi
+
+work=$(mktemp -d)
+registry=
+finish() {
+  [ -z "$registry" ] || kill "$registry" 2>/dev/null || true
+  rm -rf "$work"
+}
+trap finish EXIT
+
+# The harness asks a registry which layers are the bases', so that images on another build of a base can be compared.
+printf 'version: 0.1\nlog: {level: info}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:0"}\n' \
+  "$work/registry" >"$work/registry.yml"
+docker-registry serve "$work/registry.yml" >/dev/null 2>"$work/registry.log" </dev/null &
+registry=$!
+address=
+for _ in $(seq 200); do
+  address=$(sed -n 's/.*listening on \([0-9.]*:[0-9]*\).*/\1/p' "$work/registry.log")
+  [ -z "$address" ] || break
+  sleep 0.05
+done
+[ -n "$address" ] || die "docker-registry does not start: $(cat "$work/registry.log")"
+for name in busybox:latest debian:trixie; do
+  RBUILD_ROOT=$store "$RBUILD" tag "$name" "$address/library/$name"
+  RBUILD_ROOT=$store "$RBUILD" push -q "$address/library/$name" >/dev/null
+  RBUILD_ROOT=$store "$RBUILD" rmi "$address/library/$name" >/dev/null
+done
+bases="busybox=docker-image://$address/library/busybox:latest,debian:trixie=docker-image://$address/library/debian:trixie"
+
+verdicts=$work/verdicts.json
+status=0
+RBUILD=$RBUILD RBUILD_ROOT=$work/state CONFORM_BASES=$bases \
+  python3 testdata/conformance/conform.py --golden --candidate rbuild --json "$verdicts" "$@" || status=$?
+[ -s "$verdicts" ] || exit "$status"
+
+python3 - "$verdicts" testdata/conformance/known-failures <<'P'
+import json, sys
+verdicts, known = sys.argv[1:]
+cases = {case["case"]: case["status"] in ("PASS", "SOFT") for case in json.load(open(verdicts))["cases"]}
+lines = (line.split("#")[0].strip() for line in open(known))
+known = {line for line in lines if line}
+new = sorted(name for name, passed in cases.items() if not passed and name not in known)
+stale = sorted(name for name in known if cases.get(name))
+for name in new:
+    print(f"fails, and is not in known-failures: {name}")
+for name in stale:
+    print(f"passes: take it out of known-failures: {name}")
+sys.exit(1 if new or stale else 0)
+P
