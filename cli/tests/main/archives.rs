@@ -1,0 +1,64 @@
+//! Do images survive being files?
+
+use std::process::Command;
+
+use rbuild_testkit::Bench;
+
+fn ids(bench: &Bench<'_>, name: &str) -> String {
+    bench.run(&["images", "-q", "--no-trunc", name]).ok().stdout
+}
+
+#[test]
+fn save_and_load_keep_identity_and_names() {
+    let bench = busybox_bench!();
+    bench.file("app/Dockerfile", "FROM busybox\nRUN echo saved > /x\nCMD cat /x\n");
+    bench.build(&["-t", "one", "-t", "two:2", "app"]).ok();
+    bench.run(&["save", "-o", "both.tar", "one", "two:2", "busybox"]).ok();
+    let other = Bench::new(crate::PROGRAM);
+    other.run(&["load", "-i", &bench.argument("both.tar")]).ok().says(&["one:latest", "two:2", "busybox:latest"]);
+    for name in ["one", "two:2", "busybox"] {
+        assert_eq!(ids(&other, name), ids(&bench, name), "{name}");
+    }
+    assert_eq!(other.run(&["run", "--rm", "two:2"]).ok().stdout, "saved\n");
+    // A build on it finds the base by its content.
+    other.file("app/Dockerfile", "FROM one\nRUN test \"$(cat /x)\" = saved\n").build(&["app"]).ok();
+}
+
+#[test]
+fn import_makes_an_image_of_a_tar() {
+    let bench = busybox_bench!();
+    bench.file("root/etc/motd", "imported\n");
+    let tar = |flag: &str, name: &str| {
+        let status = Command::new("tar").args([flag, name, "-C", "root", "."]).current_dir(bench.path("")).status();
+        assert!(status.unwrap().success());
+    };
+    tar("-cf", "root.tar");
+    tar("-czf", "root.tar.gz");
+    for archive in ["root.tar", "root.tar.gz"] {
+        bench.run(&["import", "--change", "ENV A=b", archive, "imported:1"]).ok().says(&["sha256:"]);
+        bench.file("app/Dockerfile", "FROM imported:1 AS i\nFROM busybox\nCOPY --from=i /etc/motd /m\nRUN cat /m\n");
+        bench.build(&["app"]).ok().says(&["imported"]);
+    }
+    bench.run(&["inspect", "-f", "{{json .Config.Env}}", "imported:1"]).ok().says(&["A=b"]);
+}
+
+#[test]
+fn damaged_archives_are_refused() {
+    let bench = busybox_bench!();
+    bench.run(&["save", "-o", "good.tar", "busybox"]).ok();
+    let good = std::fs::read(bench.path("good.tar")).unwrap();
+    let before = bench.images();
+    let mut flipped = good.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 0xff;
+    for (name, bytes) in [("empty", &b""[..]), ("text", b"not a tar archive"), ("cut", &good[..middle]), ("flipped", &flipped)] {
+        bench.file(name, bytes);
+        let other = Bench::new(crate::PROGRAM);
+        let output = other.run(&["load", "-i", &bench.argument(name)]);
+        assert_eq!(output.code(), 1, "{name}: {}", output.both());
+        assert!(!output.both().contains("panicked"), "{}", output.both());
+        assert_eq!(other.images(), [""; 0], "{name} left an image");
+    }
+    bench.run(&["import", "text", "x"]).fails(1);
+    assert_eq!(bench.images(), before);
+}

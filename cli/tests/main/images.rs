@@ -1,0 +1,63 @@
+//! How are images named, listed, explained and deleted?
+
+use serde_json::Value;
+
+#[test]
+fn images_are_tagged_listed_and_removed() {
+    let bench = busybox_bench!();
+    assert_eq!(bench.images(), ["busybox:latest"]);
+    bench.run(&["tag", "busybox", "localhost:5000/some/name:1.2"]).ok();
+    assert_eq!(bench.images().len(), 2);
+    let rows = bench.run(&["images", "--format", "json"]).ok().stdout;
+    let rows: Vec<Value> = rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows[0]["ID"], rows[1]["ID"]);
+    bench.run(&["rmi", "busybox"]).ok().says(&["Untagged: busybox:latest"]).never_says(&["Deleted"]);
+    bench.run(&["rmi", "localhost:5000/some/name:1.2"]).ok().says(&["Deleted: sha256:"]);
+    assert_eq!(bench.images(), [""; 0]);
+    bench.run(&["rmi", "busybox"]).fails(1).says(&["busybox"]);
+    bench.run(&["tag", "busybox", "other"]).fails(1).says(&["busybox"]);
+    bench.run(&["tag", "busybox", "UPPER"]).fails(1).says(&["UPPER"]);
+}
+
+#[test]
+fn inspect_and_history_explain() {
+    let bench = busybox_bench!();
+    bench.file("app/Dockerfile", "FROM busybox\nENV A=b\nRUN echo x > /x\nCMD [\"cat\", \"/x\"]\n");
+    bench.build(&["-t", "made", "app"]).ok();
+    let shown: Value = serde_json::from_str(&bench.run(&["inspect", "made"]).ok().stdout).unwrap();
+    assert_eq!(shown[0]["Config"]["Cmd"], serde_json::json!(["cat", "/x"]));
+    assert_eq!(shown[0]["RootFS"]["Layers"].as_array().unwrap().len(), 2);
+    assert_eq!(bench.run(&["inspect", "-f", "{{.Os}}", "made"]).ok().stdout, "linux\n");
+    let history = bench.run(&["history", "made"]).ok().says(&["RUN", "echo x", "ENV A=b", "CMD"]);
+    assert_eq!(history.stdout.lines().count(), 1 + 4, "{}", history.stdout);
+    bench.run(&["inspect", "nothing"]).fails(1).says(&["nothing"]);
+}
+
+#[test]
+fn prune_deletes_what_nothing_needs() {
+    let bench = busybox_bench!();
+    let build = |text: &str| {
+        bench.file("app/big", vec![text.as_bytes()[0]; 3_000_000]).file("app/Dockerfile", "FROM busybox\nCOPY big /\n");
+        bench.build(&["-t", "pruned", "app"]).ok();
+    };
+    build("a");
+    build("b");
+    let size = || {
+        let output = std::process::Command::new("du").arg("-sk").arg(bench.state()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = size();
+    bench.run(&["prune", "-f"]).ok();
+    assert!(size() + 2500 < before, "{before} KiB before, {} KiB after", size());
+    bench.run(&["run", "--rm", "pruned", "grep", "-q", "b", "/big"]).ok();
+    bench.run(&["rmi", "pruned"]).ok();
+    bench.run(&["prune", "-af"]).ok();
+    assert!(size() < 8000, "{} KiB", size());
+}
+
+#[test]
+fn doctor_and_version_tell_about_the_machine() {
+    let bench = busybox_bench!();
+    bench.run(&["doctor"]).ok().says(&["overlay", bench.state().to_str().unwrap()]);
+    bench.run(&["version"]).ok().says(&[env!("CARGO_PKG_VERSION")]);
+}
