@@ -1,0 +1,30 @@
+//! Which command lines does Docker's user expect to work?
+
+#[test]
+fn help_and_version_need_no_store() {
+    let bench = rbuild_testkit::Bench::new(crate::PROGRAM).with_variable("RBUILD_ROOT", "/proc/nowhere");
+    bench.run(&[]).ok().says(&["Usage: rbuild"]);
+    bench.run(&["--help"]).ok().says(&["Usage: rbuild", "Exit codes"]);
+    bench.run(&["run", "--help"]).ok().says(&["--publish"]);
+    bench.run(&["--version"]).ok().says(&[env!("CARGO_PKG_VERSION")]);
+    bench.run(&["version"]).ok();
+}
+
+#[test]
+fn words_without_meaning_are_explained() {
+    let bench = rbuild_testkit::Bench::new(crate::PROGRAM);
+    bench.run(&["images", "--no-such-flag"]).fails(2).says(&["--no-such-flag"]);
+    bench.run(&["image", "dance"]).fails(2).says(&["dance"]);
+    bench.run(&["tag", "only-one"]).fails(2);
+    bench.run(&["build"]).fails(2);
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let bench = busybox_bench!();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "./rbuild inspect busybox | true; ./rbuild history busybox | head -n 0"]);
+    command.current_dir(bench.path("")).env("RBUILD_ROOT", bench.state());
+    let output = rbuild_testkit::bench::finish(command, b"").ok();
+    assert_eq!(output.stderr, "");
+}

@@ -1,0 +1,22 @@
+//! Do images look the way BuildKit makes them?
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rbuild_testkit::{Need, needs};
+
+#[test]
+fn visible_cases() {
+    needs!(
+        Need::Root,
+        Need::Overlay,
+        Need::Prepared("RBUILD_TEST_STORE"),
+        Need::Command("docker-registry"),
+        Need::Command("python3")
+    );
+    let top: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let output = Command::new(top.join("scripts/conformance.sh")).env("RBUILD", crate::PROGRAM).output().unwrap();
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{text}");
+    assert!(output.status.success(), "{errors}");
+}

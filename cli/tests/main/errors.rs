@@ -1,0 +1,147 @@
+//! Is what went wrong said, with where, and without a panic?
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use rbuild_testkit::{Account, Bench, Need, needs};
+
+/// Dockerfiles with one mistake, and what has to be said about each.
+const MISTAKES: &[(&str, &[&str])] = &[
+    ("FROM busybox\nRUNN echo\n", &["Dockerfile:2:1", "RUNN", "RUN"]),
+    ("FROM busybox\nCOPY nothing-here /\n", &["Dockerfile:2", "nothing-here"]),
+    ("FROM busybox\nCOPY *.nothing /\n", &["Dockerfile:2", "*.nothing"]),
+    ("FROM busybox\nRUN echo before && exit 3\n", &["Dockerfile:2", "exit code: 3", "before"]),
+    ("FROM busybox\nRUN no-such-program\n", &["Dockerfile:2", "exit code: 127", "no-such-program"]),
+    ("FROM busybox\nRUN [\"/no-such-program\"]\n", &["Dockerfile:2", "no-such-program"]),
+    ("FROM busybox\nCOPY --from=nowhere-to-be-found:1 /x /x\n", &["Dockerfile:2", "nowhere-to-be-found"]),
+    ("FROM 127.0.0.1:1/no/such:base\n", &["Dockerfile:1", "127.0.0.1:1/no/such:base"]),
+    ("FROM busybox\nUSER nobody-here\nRUN true\n", &["Dockerfile:3", "nobody-here"]),
+    ("FROM busybox\nCOPY one two three\n", &["Dockerfile:2", "three"]),
+    ("FROM busybox\nCMD [\"a\" \"b\"]\nEXPOSE eighty\n", &["Dockerfile:3", "eighty"]),
+    ("FROM busybox\nRUN --mount=type=magic true\n", &["Dockerfile:2", "magic"]),
+    ("FROM busybox\nCOPY <<EOF /x\nnever ends\n", &["Dockerfile:2", "EOF"]),
+    ("FROM busybox\nENV\n", &["Dockerfile:2", "ENV"]),
+    ("FROM\n", &["Dockerfile:1", "FROM"]),
+    ("RUN echo\n", &["Dockerfile:1", "FROM"]),
+    ("", &["Dockerfile"]),
+    ("\0\u{1}\u{2}garbage", &["Dockerfile:1"]),
+];
+
+#[test]
+fn mistakes_are_shown_where_they_are() {
+    let bench = busybox_bench!();
+    bench.file("app/one", "");
+    for (text, expected) in MISTAKES {
+        bench.file("app/Dockerfile", text).build(&["-t", "wrong", "app"]).fails(1).says(&["error"]).says(expected);
+    }
+    assert_eq!(bench.images(), ["busybox:latest"]);
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn all_mistakes_of_a_file_come_at_once() {
+    let bench = busybox_bench!();
+    bench.file("app/Dockerfile", "FROM busybox\nRUNN a\nCOPY\nEXPOSE x\n");
+    bench.build(&["app"]).fails(1).says(&["Dockerfile:2", "Dockerfile:3", "Dockerfile:4"]);
+}
+
+#[test]
+fn a_directory_without_dockerfile_says_so() {
+    let bench = busybox_bench!();
+    bench.file("app/file", "");
+    bench.build(&["app"]).fails(1).says(&["Dockerfile"]);
+    bench.build(&["nowhere"]).fails(1).says(&["nowhere"]);
+    bench.build(&["app/file"]).fails(1).says(&["app/file"]);
+    bench.build(&["-f", "nowhere", "app"]).fails(1).says(&["nowhere"]);
+}
+
+#[test]
+fn a_malformed_dockerignore_says_which_line() {
+    let bench = busybox_bench!();
+    bench.file("app/Dockerfile", "FROM busybox\nCOPY . /\n").file("app/.dockerignore", "*.log\n[z-\n");
+    bench.build(&["app"]).fails(1).says(&[".dockerignore:2", "[z-"]);
+    bench.file("app/.dockerignore", b"\xff\xfe broken \x00\n");
+    let output = bench.build(&["app"]);
+    assert!(output.code() <= 1 && !output.both().contains("panicked"), "{}", output.both());
+}
+
+#[test]
+fn an_unreadable_context_says_what_cannot_be_read() {
+    needs!(Need::Root, Need::Overlay, Need::UserNamespaces, Need::Command("busybox"), Need::Command("newuidmap"));
+    let account = Account::create().unwrap();
+    let bench = Bench::of(&account, crate::PROGRAM);
+    bench.file("app/Dockerfile", "FROM scratch\nCOPY . /\n").file("app/closed", "");
+    // Root's and nobody else's: the user cannot even open it.
+    std::os::unix::fs::chown(bench.path("app/closed"), Some(0), Some(0)).unwrap();
+    fs::set_permissions(bench.path("app/closed"), Permissions::from_mode(0o600)).unwrap();
+    bench.build(&["app"]).fails(1).says(&["closed", "ermission denied"]);
+    bench.file("app/.dockerignore", "closed\n").build(&["app"]).ok();
+    fs::set_permissions(bench.path("app"), Permissions::from_mode(0o000)).unwrap();
+    bench.build(&["app"]).fails(1).says(&["app", "ermission denied"]);
+    fs::set_permissions(bench.path("app"), Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A file system of a few megabytes, until the value is dropped.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(directory: &'a Path, size: &str) -> Self {
+        fs::create_dir(directory).unwrap();
+        let image = directory.with_extension("img");
+        let run = |program: &str, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).output().unwrap();
+            assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        let (image, directory_text) = (image.to_str().unwrap(), directory.to_str().unwrap());
+        run("truncate", &["-s", size, image]);
+        run("mkfs.ext4", &["-q", image]);
+        run("mount", &["-o", "loop", image, directory_text]);
+        Self(directory)
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let status = Command::new("umount").arg("-l").arg(self.0).status();
+        assert!(status.is_ok_and(|status| status.success()) || std::thread::panicking(), "cannot unmount");
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_survived() {
+    needs!(Need::Command("mkfs.ext4"), Need::Root, Need::Overlay, Need::Command("busybox"));
+    let bench = Bench::new(crate::PROGRAM);
+    let place = bench.path("disk");
+    let disk = SmallDisk::mount(&place, "40M");
+    let bench = bench.with_state(&place.join("state"));
+    bench.busybox();
+    bench.file("app/Dockerfile", "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=100\n");
+    bench.build(&["-t", "big", "app"]).fails(1).says(&["Dockerfile:2", "No space left on device"]);
+    bench.file("app/large", vec![7; 60_000_000]).file("app/Dockerfile", "FROM busybox\nCOPY large /\n");
+    bench.build(&["-t", "big", "app"]).fails(1).says(&["Dockerfile:2", "o space left on device"]);
+    assert_eq!(bench.images(), ["busybox:latest"]);
+    bench.file("app/Dockerfile", "FROM busybox\nRUN echo fits > /small\n");
+    bench.build(&["-t", "small", "app"]).ok();
+    assert_eq!(bench.run(&["run", "--rm", "small", "cat", "/small"]).ok().stdout, "fits\n");
+    drop(disk);
+}
+
+#[test]
+fn a_store_that_cannot_be_used_says_so() {
+    let bench = busybox_bench!();
+    bench.file("in-the-way", "");
+    bench.run(&["--root", "in-the-way", "images"]).fails(1).says(&["in-the-way"]);
+    bench.run(&["--root", "/proc/nowhere", "images"]).fails(1).says(&["/proc/nowhere"]);
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    let bench = busybox_bench!();
+    bench.file("app/Dockerfile", "FROM busybox\n");
+    bench.build(&["--ssh", "default", "app"]).fails(2).says(&["--ssh"]);
+    bench.build(&["--cache-to", "type=inline", "app"]).fails(2).says(&["--cache-to"]);
+    bench.build(&["-o", "type=magic", "app"]).fails(2).says(&["magic"]);
+    bench.run(&["run", "--device", "/dev/sda", "busybox"]).fails(125).says(&["--device"]);
+}

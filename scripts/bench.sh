@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# `make bench`: how long does the program take, and how much memory, for work that others can be asked to do too?
+#
+#   scripts/bench.sh            the whole program, then the parts with criterion
+#   scripts/bench.sh program    only the whole program
+#
+# RBUILD  the program (default: the release program, built first). Root only, for a store that mounts.
+. "$(dirname "$0")/common.sh"
+cd "$top"
+[ "$(id -u)" = 0 ] || exec sudo -E env "PATH=$PATH" "$0" "$@"
+[ -n "${RBUILD:-}" ] || { scripts/setup.sh demo; RBUILD=$(scripts/release.sh); }
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export RBUILD_ROOT=$work/state
+RBUILD=$RBUILD BASES_CACHE=$work/bases scripts/bases.sh busybox >/dev/null
+
+# measure QUESTION TIMES COMMAND...: the fastest of some runs, in milliseconds.
+measure() {
+  local question=$1 times=$2 best= before after took; shift 2
+  for _ in $(seq "$times"); do
+    before=$(date +%s%N); "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; die "failed: $*"; }; after=$(date +%s%N)
+    took=$(( (after - before) / 10000 ))
+    [ -n "$best" ] && [ "$best" -le "$took" ] || best=$took
+  done
+  printf '%8d.%02d ms  %s\n' $((best / 100)) $((best % 100)) "$question"
+}
+build() { "$RBUILD" build -q -t "$1" "$work/$1"; }
+edited() { echo "$RANDOM" >>"$work/$1/$2"; build "$1"; }
+
+mkdir -p "$work/small"
+printf 'FROM busybox\nCOPY . /app\nWORKDIR /app\nRUN cat * >/dev/null\nCMD sh\n' >"$work/small/Dockerfile"
+for i in $(seq 20); do echo "$i" >"$work/small/$i"; done
+
+mkdir -p "$work/many"
+printf 'FROM busybox\nCOPY . /app\n' >"$work/many/Dockerfile"
+for d in $(seq 500); do mkdir "$work/many/$d"; for f in $(seq 100); do echo "$d/$f" >"$work/many/$d/$f"; done; done
+
+mkdir -p "$work/chain"
+{ echo 'FROM busybox'; for i in $(seq 40); do echo "RUN true $i"; done; } >"$work/chain/Dockerfile"
+
+mkdir -p "$work/wide"
+{ for i in $(seq 8); do printf 'FROM busybox AS s%d\nRUN sleep 1; echo %d >/%d\n' "$i" "$i" "$i"; done
+  echo 'FROM scratch'; for i in $(seq 8); do echo "COPY --from=s$i /$i /"; done; } >"$work/wide/Dockerfile"
+
+say "The program: $("$RBUILD" --version), $(nproc) processors"
+measure "small context, first build" 1 build small
+measure "small context, fully cached" 20 build small
+measure "small context, one file changed" 5 edited small 7
+measure "50,000 files, first build" 1 build many
+measure "50,000 files, fully cached" 5 build many
+measure "50,000 files, one changed" 3 edited many 250/50
+measure "40 RUN true in a chain, first build" 1 build chain
+measure "40 RUN true in a chain, fully cached" 10 build chain
+measure "8 independent stages of sleep 1" 1 "$RBUILD" build -q -j 8 -t wide "$work/wide"
+measure "run true in a container" 10 "$RBUILD" run --rm busybox true
+
+[ "${1:-}" = program ] || { say "The parts"; cargo bench --locked -p rbuild-benches; }
