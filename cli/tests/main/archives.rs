@@ -51,7 +51,9 @@ fn damaged_archives_are_refused() {
     let mut flipped = good.clone();
     let middle = flipped.len() / 2;
     flipped[middle] ^= 0xff;
-    for (name, bytes) in [("empty", &b""[..]), ("text", b"not a tar archive"), ("cut", &good[..middle]), ("flipped", &flipped)] {
+    for (name, bytes) in
+        [("empty", &b""[..]), ("text", b"not a tar archive"), ("cut", &good[..middle]), ("flipped", &flipped)]
+    {
         bench.file(name, bytes);
         let other = Bench::new(crate::PROGRAM);
         let output = other.run(&["load", "-i", &bench.argument(name)]);

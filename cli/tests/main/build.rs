@@ -146,10 +146,9 @@ fn progress_in_json_is_one_object_a_line() {
 #[test]
 fn named_contexts_replace_and_add() {
     let bench = busybox_bench!();
-    bench.file("other/data", "theirs\n").file(
-        "app/Dockerfile",
-        "FROM base\nCOPY --from=other data /data\nCMD cat /data\n",
-    );
+    bench
+        .file("other/data", "theirs\n")
+        .file("app/Dockerfile", "FROM base\nCOPY --from=other data /data\nCMD cat /data\n");
     let contexts = ["--build-context", "other=other", "--build-context", "base=docker-image://busybox"];
     bench.build(&[&contexts[..], &["-t", "named", "app"]].concat()).ok();
     assert_eq!(bench.run(&["run", "--rm", "named"]).ok().stdout, "theirs\n");

@@ -127,8 +127,10 @@ fn two_builds_at_once_share_their_steps() {
     let bench = busybox_bench!();
     bench.file("app/Dockerfile", "FROM busybox\nRUN sleep 1; cat /proc/sys/kernel/random/uuid > /stamp\n");
     std::thread::scope(|scope| {
-        let builds = ["one", "two", "three"].map(|name| scope.spawn(|| bench.build(&["-t", name, "app"]).ok()));
-        builds.map(|build| build.join().unwrap());
+        for name in ["one", "two", "three"] {
+            let bench = &bench;
+            scope.spawn(move || bench.build(&["-t", name, "app"]).ok());
+        }
     });
     let stamp = |name| bench.run(&["run", "--rm", name, "cat", "/stamp"]).ok().stdout;
     assert_eq!(stamp("one"), stamp("two"));

@@ -4,9 +4,16 @@
 fn dockerignore_keeps_files_out() {
     let bench = busybox_bench!();
     bench.file("app/.dockerignore", "# comment\n*.log\n!keep.log\nnode_modules\n**/secret\n/docs/*.md\n.git\n");
-    for path in
-        ["a.log", "keep.log", "node_modules/x/y", "deep/er/secret", "docs/a.md", "docs/deep/b.md", "docs/a.txt", ".git/HEAD"]
-    {
+    for path in [
+        "a.log",
+        "keep.log",
+        "node_modules/x/y",
+        "deep/er/secret",
+        "docs/a.md",
+        "docs/deep/b.md",
+        "docs/a.txt",
+        ".git/HEAD",
+    ] {
         bench.file(&format!("app/{path}"), path);
     }
     bench.file("app/Dockerfile", "FROM scratch\nCOPY . /\n");
@@ -14,7 +21,17 @@ fn dockerignore_keeps_files_out() {
     let paths: Vec<_> = tree.keys().map(String::as_str).collect();
     assert_eq!(
         paths,
-        [".dockerignore", "Dockerfile", "deep", "deep/er", "docs", "docs/a.txt", "docs/deep", "docs/deep/b.md", "keep.log"]
+        [
+            ".dockerignore",
+            "Dockerfile",
+            "deep",
+            "deep/er",
+            "docs",
+            "docs/a.txt",
+            "docs/deep",
+            "docs/deep/b.md",
+            "keep.log"
+        ]
     );
 }
 
@@ -52,7 +69,11 @@ fn add_unpacks_local_archives_and_nothing_else() {
     bench.file("app/plain.txt", "text");
     bench.file("app/Dockerfile", "FROM scratch\nADD x.tar.gz /unpacked/\nCOPY x.tar.gz /kept/\nADD plain.txt /\n");
     let tree = bench.image(&["app"]).tree();
-    assert!(tree.contains_key("unpacked/inner/file") && tree.contains_key("kept/x.tar.gz") && tree.contains_key("plain.txt"));
+    assert!(
+        tree.contains_key("unpacked/inner/file")
+            && tree.contains_key("kept/x.tar.gz")
+            && tree.contains_key("plain.txt")
+    );
     assert!(!tree.contains_key("unpacked/x.tar.gz"));
 }
 

@@ -78,13 +78,12 @@ fn a_build_killed_at_any_moment_leaves_nothing() {
         thread::sleep(moment);
         // It may be through already; then there is one whole image more, not a half one.
         send(&child, Signal::KILL);
-        let status = child.wait().unwrap();
+        child.wait().unwrap();
         bench.assert_nothing_is_left();
         for image in bench.images() {
             let name = if image == "<none>:<none>" { continue } else { &image };
             bench.run(&["save", "-o", "whole.tar", name]).ok();
         }
-        drop(status);
     }
     bench.build(&["-t", "after", "app"]).ok();
     assert_eq!(bench.run(&["run", "--rm", "after"]).ok().stdout, "4000000\n");
@@ -101,7 +100,8 @@ fn a_build_killed_at_any_moment_leaves_nothing() {
 fn an_interrupted_container_ends() {
     let bench = busybox_bench!();
     let nap = "87654.321";
-    let mut command = bench.command(&["run", "--rm", "busybox", "sh", "-c", &format!("trap 'exit 5' INT; sleep {nap} & wait")]);
+    let mut command =
+        bench.command(&["run", "--rm", "busybox", "sh", "-c", &format!("trap 'exit 5' INT; sleep {nap} & wait")]);
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
     wait_for_nap(nap);
     send(&child, Signal::INT);

@@ -26,8 +26,10 @@ fn secrets_are_seen_by_their_step_only() {
          RUN --mount=type=secret,id=variable,env=TOKEN test \"$TOKEN\" = from-environment\n\
          RUN test ! -e /run/secrets/token && test ! -e /name\n",
     );
-    let secrets = ["--secret", "id=token,src=token", "--secret", "id=name,env=NAME", "--secret", "id=variable,env=VARIABLE"];
-    let mut command = bench.command(&[&["build", "--progress", "plain"], &secrets[..], &["-t", "secret", "app"]].concat());
+    let secrets =
+        ["--secret", "id=token,src=token", "--secret", "id=name,env=NAME", "--secret", "id=variable,env=VARIABLE"];
+    let mut command =
+        bench.command(&[&["build", "--progress", "plain"], &secrets[..], &["-t", "secret", "app"]].concat());
     command.env("NAME", "of-alice").env("VARIABLE", "from-environment");
     rbuild_testkit::bench::finish(command, b"").ok();
     bench.run(&["save", "-o", "secret.tar", "secret"]).ok();
@@ -83,7 +85,8 @@ fn certificates_of_the_host_are_seen_and_not_kept() {
     let build = |arguments: &[&str]| {
         let archive = "ca.tar";
         let output = format!("type=oci,dest={archive}");
-        let mut command = bench.command(&[&["build", "--progress", "plain", "-o", &output], arguments, &["app"]].concat());
+        let mut command =
+            bench.command(&[&["build", "--progress", "plain", "-o", &output], arguments, &["app"]].concat());
         command.env("SSL_CERT_FILE", bench.path("ca.pem"));
         rbuild_testkit::bench::finish(command, b"").ok()
     };

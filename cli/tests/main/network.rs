@@ -36,8 +36,8 @@ fn koa_demo_answers() {
     assert!(bench.fetch(port, "/version").contains("v8.4.0"));
     assert!(bench.fetch(port, "/about.html").contains("A static file"));
     bench.run(&["logs", "test-koa"]).ok().says(&["listening on port 3000", "GET / 200"]);
-    let stopped = bench.run(&["stop", "test-koa"]).ok();
-    assert!(stopped.elapsed.as_secs() < 15);
+    // A shell is its first process, which does not pass the signal on: as with Docker, it is waited for and killed.
+    bench.run(&["stop", "-t", "1", "test-koa"]).ok();
     bench.run(&["rm", "test-koa"]).ok();
 }
 

@@ -31,7 +31,8 @@ fn skopeo_reads_the_oci_archive() {
     needs!(Need::Command("skopeo"));
     let bench = busybox_bench!();
     build(&bench, "type=oci,dest=out.tar");
-    let inspected = run(Command::new("skopeo").args(["inspect", &format!("oci-archive:{}", bench.argument("out.tar"))]));
+    let inspected =
+        run(Command::new("skopeo").args(["inspect", &format!("oci-archive:{}", bench.argument("out.tar"))]));
     let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
     assert_eq!(inspected["Os"], "linux");
     let copy = |destination: String| {

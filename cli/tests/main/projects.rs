@@ -68,10 +68,13 @@ fn my_centos_has_the_last_command_and_a_directory_by_variable() {
 fn java_tomcat_unpacks_its_archives() {
     let bench = busybox_bench!();
     project(&bench, "java-tomcat");
-    let status = Command::new("sh").args(["java-tomcat/make-archives.sh", "java-tomcat"]).current_dir(bench.path("")).status();
+    let status =
+        Command::new("sh").args(["java-tomcat/make-archives.sh", "java-tomcat"]).current_dir(bench.path("")).status();
     assert!(status.unwrap().success());
     bench.build(&["-t", "tomcat", "java-tomcat"]).ok();
-    let shown = bench.run(&["run", "--rm", "tomcat", "sh", "-c", "echo $CLASSPATH; startup.sh; java; cat cincontainer.txt"]).ok();
+    let shown = bench
+        .run(&["run", "--rm", "tomcat", "sh", "-c", "echo $CLASSPATH; startup.sh; java; cat cincontainer.txt"])
+        .ok();
     let lines: Vec<_> = shown.stdout.lines().collect();
     let path = "/usr/local/jdk-8/lib/dt.jar:/usr/local/jdk-8/lib/tools.jar";
     assert_eq!(lines, [path, "Tomcat started.", "java stand-in", "copied as a file"]);
@@ -91,7 +94,10 @@ fn volume_keeps_what_was_written_after_it() {
 fn koa_demo_context_leaves_modules_out() {
     let bench = busybox_bench!();
     project(&bench, "koa-demo");
-    bench.file("koa-demo/node_modules/koa/index.js", "").file("koa-demo/npm-debug.log", "").file("koa-demo/.git/HEAD", "");
+    bench
+        .file("koa-demo/node_modules/koa/index.js", "")
+        .file("koa-demo/npm-debug.log", "")
+        .file("koa-demo/.git/HEAD", "");
     bench.run(&["tag", "busybox", "node:8.4"]).ok();
     let text = bench.read("koa-demo/Dockerfile").replace("RUN npm install", "RUN find . -type f | sort > /found");
     bench.file("koa-demo/Dockerfile", text);

@@ -29,10 +29,8 @@ fn anonymous_registry() {
     let registry = Registry::start(Access::Anonymous).unwrap();
     let name = registry.name("some/koa:1");
     round_trip(&bench, &Bench::new(crate::PROGRAM), &name);
-    let output = Command::new("skopeo")
-        .args(["inspect", "--tls-verify=false", &format!("docker://{name}")])
-        .output()
-        .unwrap();
+    let output =
+        Command::new("skopeo").args(["inspect", "--tls-verify=false", &format!("docker://{name}")]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // A base that is only in the registry is pulled by the build that needs it.
     let third = Bench::new(crate::PROGRAM);

@@ -64,13 +64,30 @@ fn environment_user_directory_and_names_are_set() {
     let script = "id -u; id -g; pwd; echo $A $FROM_FILE $HOSTNAME; hostname; echo $HOME";
     let output = bench
         .run(&[
-            "run", "--rm", "-e", "A=1", "--env-file", "variables", "-w", "/tmp/new", "-u", "daemon", "-h", "machine", "busybox",
-            "sh", "-c", script,
+            "run",
+            "--rm",
+            "-e",
+            "A=1",
+            "--env-file",
+            "variables",
+            "-w",
+            "/tmp/new",
+            "-u",
+            "daemon",
+            "-h",
+            "machine",
+            "busybox",
+            "sh",
+            "-c",
+            script,
         ])
         .ok();
     let lines: Vec<_> = output.stdout.lines().collect();
     assert_eq!(lines, ["1", "1", "/tmp/new", "1 yes machine", "machine", "/usr/sbin"]);
-    assert_eq!(bench.run(&["run", "--rm", "-u", "12:34", "busybox", "sh", "-c", "id -u; id -g"]).ok().stdout, "12\n34\n");
+    assert_eq!(
+        bench.run(&["run", "--rm", "-u", "12:34", "busybox", "sh", "-c", "id -u; id -g"]).ok().stdout,
+        "12\n34\n"
+    );
 }
 
 #[test]
@@ -82,7 +99,10 @@ fn volumes_show_directories_and_files_of_the_machine() {
     assert_eq!(bench.read("data/out"), "from outside\n");
     bench.run(&["run", "--rm", "-v", &format!("{directory}:/d:ro"), "busybox", "touch", "/d/new"]).fails(1);
     let file = format!("{directory}/in:/etc/one-file:ro");
-    assert_eq!(bench.run(&["run", "--rm", "-v", &file, "busybox", "cat", "/etc/one-file"]).ok().stdout, "from outside\n");
+    assert_eq!(
+        bench.run(&["run", "--rm", "-v", &file, "busybox", "cat", "/etc/one-file"]).ok().stdout,
+        "from outside\n"
+    );
     assert!(!bench.path("data/new").exists());
 }
 
@@ -121,7 +141,10 @@ fn published_ports_answer() {
     let (port, site) = (http::free_port(), format!("{}:/www:ro", bench.argument("site")));
     let publish = format!("{port}:80");
     bench
-        .run(&["run", "-d", "--name", "web", "-p", &publish, "-v", &site, "busybox", "httpd", "-f", "-p", "80", "-h", "/www"])
+        .run(&[
+            "run", "-d", "--name", "web", "-p", &publish, "-v", &site, "busybox", "httpd", "-f", "-p", "80", "-h",
+            "/www",
+        ])
         .ok();
     assert_eq!(bench.fetch(port, "/"), "a page\n");
     bench.run(&["ps"]).ok().says(&[&format!("{port}->80/tcp")]);
@@ -135,11 +158,14 @@ fn published_ports_answer() {
 #[test]
 fn networks_can_be_chosen() {
     let bench = busybox_bench!();
-    let interfaces = |network| bench.run(&["run", "--rm", "--network", network, "busybox", "ls", "/sys/class/net"]).ok().stdout;
+    let interfaces =
+        |network| bench.run(&["run", "--rm", "--network", network, "busybox", "ls", "/sys/class/net"]).ok().stdout;
     assert_eq!(interfaces("none"), "lo\n");
     let host: String = {
-        let mut names: Vec<_> =
-            std::fs::read_dir("/sys/class/net").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = std::fs::read_dir("/sys/class/net")
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names.iter().map(|name| format!("{name}\n")).collect()
     };
