@@ -370,6 +370,24 @@ fn the_original_bytes_of_a_pulled_layer_are_never_faked() {
     assert!(bytes == foreign);
 }
 
+#[test]
+fn an_adopted_tar_counts_by_its_files() {
+    need_root!();
+    let (_root, store) = store();
+    let layers = store.layers();
+    let mut foreign = tar(&[(directory("d"), Vec::new())]);
+    let plain = layers.adopt(&mut foreign.as_slice()).unwrap();
+    foreign.extend([0; 10 * 512]);
+    let padded = layers.adopt(&mut foreign.as_slice()).unwrap();
+    assert_eq!(plain.identity, padded.identity);
+    let mut bytes = Vec::new();
+    let written = layers.write_tar(&padded.id, TarOptions::default(), &mut bytes).unwrap();
+    assert_eq!(written.diff_id, layers.describe(&plain.id).unwrap().0);
+    assert_eq!(written.diff_id, sha256(&bytes));
+    assert!(layers.adopt(&mut b"no tar at all".as_slice()).is_err());
+    assert_eq!(fs::read_dir(store.root().join("ingest")).unwrap().count(), 0);
+}
+
 /// A tar header that says whatever it is told.
 fn raw(kind: tar::EntryType, path: &str, link: &str, content: &[u8]) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();

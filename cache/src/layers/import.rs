@@ -7,6 +7,7 @@
 //! Three threads, bounded channels. The directory is in `ingest/` and becomes the layer only if the hash was right.
 
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rbuild_core::Digest;
@@ -15,7 +16,7 @@ use sha2::Digest as _;
 
 use super::attributes::Attributes;
 use super::unpack::Unpacker;
-use super::{Form, Layer, LayerError, Layers, Result};
+use super::{Form, Layer, LayerError, LayerKind, Layers, Result};
 use crate::error::Context;
 
 const CHUNK: usize = 128 << 10;
@@ -40,22 +41,10 @@ impl Layers<'_> {
         let working = self.0.0.aside.make_directory("layer")?;
         let path = working.path();
         rustix::fs::chmod(path, Mode::from_raw_mode(0o755)).context("change the mode of", path)?;
-        let attributes = Attributes { root: path.to_owned(), overlay: self.0.0.options.overlay_xattrs };
-        let (sender, jobs) = sync_channel(JOBS);
-        let mut unpacker = Unpacker::new(attributes.clone(), sender, self.0.0.aside.clone())?;
-        let (found, size) = std::thread::scope(|scope| {
-            let finishing = scope.spawn(move || attributes.finish_files(&jobs));
-            let read = read_hashed(tar, |input| unpacker.unpack(input));
-            unpacker.end_files();
-            // What stopped the last thread stopped the others.
-            finishing.join().expect("finishing files does not panic")?;
-            read
-        })?;
+        let Unpacked { digest: found, size, entries, disk_bytes } = self.unpack_into(path, tar)?;
         if found != *diff_id {
             return Err(LayerError::DiffId { expected: *diff_id, found });
         }
-        unpacker.finish_directories()?;
-        let (entries, disk_bytes) = (unpacker.entries, unpacker.disk_bytes);
         // A layer built here may have turned out to have this diff ID: then the content is that layer's.
         let known = self.0.0.meta.read(|reader| {
             let id = reader.find(&super::DIFF_IDS, diff_id.as_bytes())?;
@@ -65,6 +54,41 @@ impl Layers<'_> {
         // Dropping `working` discards it if another process was faster.
         self.publish(path, Layer { form: Form::Directory, size: Some(size), entries, disk_bytes, ..layer })
     }
+
+    /// Unpacks a plain tar that nobody refers to by its digest, as a layer built here: only the files count, and
+    /// whoever wants a tar gets the canonical one.
+    ///
+    /// # Errors
+    /// `Tar`, `Parent` or `Link` if it makes no sense, or the disk fails.
+    pub fn adopt(&self, tar: &mut (dyn Read + Send)) -> Result<Layer> {
+        let snapshot = self.prepare(&[])?;
+        self.unpack_into(&snapshot.upper(), tar)?;
+        snapshot.commit(LayerKind::Files)
+    }
+
+    fn unpack_into(&self, path: &Path, tar: &mut (dyn Read + Send)) -> Result<Unpacked> {
+        let attributes = Attributes { root: path.to_owned(), overlay: self.0.0.options.overlay_xattrs };
+        let (sender, jobs) = sync_channel(JOBS);
+        let mut unpacker = Unpacker::new(attributes.clone(), sender, self.0.0.aside.clone())?;
+        let (digest, size) = std::thread::scope(|scope| {
+            let finishing = scope.spawn(move || attributes.finish_files(&jobs));
+            let read = read_hashed(tar, |input| unpacker.unpack(input));
+            unpacker.end_files();
+            // What stopped the last thread stopped the others.
+            finishing.join().expect("finishing files does not panic")?;
+            read
+        })?;
+        unpacker.finish_directories()?;
+        Ok(Unpacked { digest, size, entries: unpacker.entries, disk_bytes: unpacker.disk_bytes })
+    }
+}
+
+/// What a tar turned out to be.
+struct Unpacked {
+    digest: Digest,
+    size: u64,
+    entries: u64,
+    disk_bytes: u64,
 }
 
 /// Runs `consume` on the bytes of `tar` while another thread reads and hashes them, and the rest after it. Returns the

@@ -1,11 +1,10 @@
 //! How does a tar of a root file system become an image?
 
-use std::io::{self, Read, Write};
+use std::io::Read;
 
 use rbuild_core::{Digest, Platform};
 use rbuild_frontend::{LowerOptions, ResolveImage, Source};
 use rbuild_image::{History, ImageConfig};
-use sha2::Digest as _;
 
 use crate::assemble::{self, LayerFact};
 use crate::build::BuildError;
@@ -27,12 +26,10 @@ impl Engine {
         let _lease = self.store().lease("import").map_err(Error::from)?;
         let name = name.map(|name| reference(name).map(|name| name.to_string())).transpose()?;
         let mut config = configured(changes).await?;
-        let (diff_id, plain) = spool(archive)?;
-        let layer = self
-            .store()
-            .layers()
-            .import(&diff_id, &mut io::BufReader::with_capacity(1 << 18, plain))
-            .map_err(Error::from)?;
+        let mut plain = rbuild_image::archive::decompress(archive)
+            .map_err(|source| Error::Stream { action: "read the archive", source })?;
+        let layer = self.store().layers().adopt(&mut plain).map_err(Error::from)?;
+        let (diff_id, size) = self.store().layers().describe(&layer.id).map_err(Error::from)?;
         let now = jiff::Timestamp::now();
         config.history.insert(
             0,
@@ -48,7 +45,7 @@ impl Engine {
         let descriptor = self.store().content().put(rbuild_image::media::OCI_CONFIG, &bytes).map_err(Error::from)?;
         let image = rbuild_cache::Image {
             id: descriptor.digest,
-            size: layer.size.unwrap_or(layer.disk_bytes),
+            size,
             layers: vec![layer.id],
             manifest: None,
             created: crate::time::now(),
@@ -89,23 +86,4 @@ impl ResolveImage for NoImages {
     async fn resolve(&self, name: &str, _platform: &Platform) -> Result<(Digest, ImageConfig), Error> {
         Err(Error::Unsupported(format!("image `{name}` in a `--change`")))
     }
-}
-
-/// The plain tar in a file without a name, and its digest: a layer is named by what is only known at its end.
-fn spool(archive: &mut (dyn Read + Send)) -> Result<(Digest, std::fs::File), Error> {
-    let failed = |source| Error::Stream { action: "read the archive", source };
-    let mut plain = rbuild_image::archive::decompress(archive).map_err(failed)?;
-    let mut file = tempfile::tempfile().map_err(failed)?;
-    let mut hasher = sha2::Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        let length = plain.read(&mut buffer).map_err(failed)?;
-        if length == 0 {
-            break;
-        }
-        hasher.update(&buffer[..length]);
-        file.write_all(&buffer[..length]).map_err(failed)?;
-    }
-    io::Seek::rewind(&mut file).map_err(failed)?;
-    Ok((Digest::sha256(hasher.finalize().into()), file))
 }
