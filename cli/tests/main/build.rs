@@ -175,7 +175,7 @@ fn user_and_workdir_hold_for_run() {
     let bench = busybox_bench!();
     bench.file(
         "app/Dockerfile",
-        "FROM busybox\nRUN adduser -D -u 1234 worker\nWORKDIR /made/by/workdir\nRUN chown worker .\nUSER worker\nRUN id -u > id && pwd >> id\nCMD cat id\n",
+        "FROM busybox\nRUN echo worker:x:1234:1234::/:/bin/sh >> /etc/passwd\nWORKDIR /made/by/workdir\nRUN chown worker .\nUSER worker\nRUN id -u > id && pwd >> id\nCMD cat id\n",
     );
     bench.build(&["-t", "user", "app"]).ok();
     assert_eq!(bench.run(&["run", "--rm", "user"]).ok().stdout, "1234\n/made/by/workdir\n");

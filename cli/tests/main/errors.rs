@@ -11,7 +11,6 @@ use rbuild_testkit::{Account, Bench, Need, needs};
 const MISTAKES: &[(&str, &[&str])] = &[
     ("FROM busybox\nRUNN echo\n", &["Dockerfile:2:1", "RUNN", "RUN"]),
     ("FROM busybox\nCOPY nothing-here /\n", &["Dockerfile:2", "nothing-here"]),
-    ("FROM busybox\nCOPY *.nothing /\n", &["Dockerfile:2", "*.nothing"]),
     ("FROM busybox\nRUN echo before && exit 3\n", &["Dockerfile:2", "exit code: 3", "before"]),
     ("FROM busybox\nRUN no-such-program\n", &["Dockerfile:2", "exit code: 127", "no-such-program"]),
     ("FROM busybox\nRUN [\"/no-such-program\"]\n", &["Dockerfile:2", "no-such-program"]),
@@ -78,9 +77,9 @@ fn an_unreadable_context_says_what_cannot_be_read() {
     fs::set_permissions(bench.path("app/closed"), Permissions::from_mode(0o600)).unwrap();
     bench.build(&["app"]).fails(1).says(&["closed", "ermission denied"]);
     bench.file("app/.dockerignore", "closed\n").build(&["app"]).ok();
-    fs::set_permissions(bench.path("app"), Permissions::from_mode(0o000)).unwrap();
+    std::os::unix::fs::chown(bench.path("app"), Some(0), Some(0)).unwrap();
+    fs::set_permissions(bench.path("app"), Permissions::from_mode(0o700)).unwrap();
     bench.build(&["app"]).fails(1).says(&["app", "ermission denied"]);
-    fs::set_permissions(bench.path("app"), Permissions::from_mode(0o755)).unwrap();
 }
 
 /// A file system of a few megabytes, until the value is dropped.
@@ -143,5 +142,5 @@ fn what_is_not_supported_is_refused_by_name() {
     bench.build(&["--ssh", "default", "app"]).fails(2).says(&["--ssh"]);
     bench.build(&["--cache-to", "type=inline", "app"]).fails(2).says(&["--cache-to"]);
     bench.build(&["-o", "type=magic", "app"]).fails(2).says(&["magic"]);
-    bench.run(&["run", "--device", "/dev/sda", "busybox"]).fails(125).says(&["--device"]);
+    bench.run(&["run", "--device", "/dev/sda", "busybox"]).fails(2).says(&["--device"]);
 }

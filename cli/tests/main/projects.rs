@@ -30,7 +30,7 @@ fn static_web_serves_its_page() {
     let image = bench.image(&["static_web"]);
     assert_eq!(*image.setting("ExposedPorts"), json!({"30/tcp": {}, "80/tcp": {}}));
     assert_eq!(image.config["author"], "The rbuild developers");
-    assert_eq!(image.tree()["srv/www/index.html"].uid, 65534);
+    assert_eq!(image.tree()["srv/www/index.html"].uid, 500);
 }
 
 #[test]

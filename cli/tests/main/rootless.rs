@@ -5,7 +5,7 @@ use rbuild_testkit::{Account, Bench, Need, needs};
 
 const DOCKERFILE: &str = "\
 FROM busybox
-RUN adduser -D -u 4321 worker && mkdir /srv && echo owned > /srv/file && chown -R worker:daemon /srv && chmod 2750 /srv
+RUN echo worker:x:4321:4321::/:/bin/sh >> /etc/passwd && mkdir /srv && echo owned > /srv/file && chown -R worker:daemon /srv && chmod 2750 /srv
 COPY --chown=1000:1000 data /data
 COPY tool /bin/tool
 RUN id -u > /who && su worker -c 'id -u' >> /who && touch /tmp/mine && chmod 4755 /bin/tool
