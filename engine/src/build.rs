@@ -4,6 +4,7 @@
 //! the image and its names are stored in one transaction.
 
 mod contexts;
+mod explain;
 mod outcome;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use rbuild_frontend::{CacheUse, Diagnostic, LowerError, LowerOptions, Lowered, R
 use rbuild_image::ImageConfig;
 use rbuild_solver::{Limits, Solver};
 
+pub use self::explain::{Checked, StepVerdict};
 pub use self::outcome::{BuildError, BuildOutcome};
 use crate::assemble::{self, LayerFact};
 use crate::blocking::blocking;
@@ -37,23 +39,7 @@ impl Engine {
         let _lease = self.store().lease("build").map_err(Error::from)?;
         let names =
             request.tags.iter().map(|tag| Ok(reference(tag)?.to_string())).collect::<Result<Vec<_>, Error>>()?;
-        let source = Arc::new(contexts::dockerfile(&request)?);
-        let mistakes = |diagnostics| BuildError::Dockerfile { text: source.clone(), diagnostics };
-        let file = rbuild_frontend::parse(&source).map_err(mistakes)?;
-        let mut warnings = rbuild_frontend::check(&file);
-        let contexts = contexts::open(&request)?;
-        let mut lowered = self.lower(&file, &request, contexts.named.clone(), &source).await?;
-        warnings.extend(lowered.warnings.iter().cloned());
-
-        lowered.graph.set_scope(source.name());
-        let worker = BuildWorker {
-            engine: self.clone(),
-            contexts: contexts.local,
-            secrets: Secrets::new(request.secrets.clone()),
-            host_ca: if request.host_ca { Some(HostCa::find().ok_or(BuildError::NoHostCa)?) } else { None },
-        };
-        let limits = Limits { jobs: request.jobs.unwrap_or(Limits::default().jobs), ..Limits::default() };
-        let solver = Solver::new(worker, StoreRecords::new(self.store().clone()), limits);
+        let Prepared { source, warnings, lowered, solver } = self.prepare(&request).await?;
         let outputs = solver
             .solve(&lowered.graph, &[lowered.result], reporter)
             .await
@@ -74,6 +60,28 @@ impl Engine {
         }
         self.clean_up(&solver.worker().contexts).await;
         Ok(BuildOutcome { id: image.id, manifest, names, warnings, source })
+    }
+
+    /// Everything that can be done before the cache is asked.
+    async fn prepare(&self, request: &BuildRequest) -> Result<Prepared, BuildError> {
+        let source = Arc::new(contexts::dockerfile(request)?);
+        let mistakes = |diagnostics| BuildError::Dockerfile { text: source.clone(), diagnostics };
+        let file = rbuild_frontend::parse(&source).map_err(mistakes)?;
+        let mut warnings = rbuild_frontend::check(&file);
+        let contexts = contexts::open(request)?;
+        let mut lowered = self.lower(&file, request, contexts.named.clone(), &source).await?;
+        warnings.extend(lowered.warnings.iter().cloned());
+
+        lowered.graph.set_scope(source.name());
+        let worker = BuildWorker {
+            engine: self.clone(),
+            contexts: contexts.local,
+            secrets: Secrets::new(request.secrets.clone()),
+            host_ca: if request.host_ca { Some(HostCa::find().ok_or(BuildError::NoHostCa)?) } else { None },
+        };
+        let limits = Limits { jobs: request.jobs.unwrap_or(Limits::default().jobs), ..Limits::default() };
+        let solver = Solver::new(worker, StoreRecords::new(self.store().clone()), limits);
+        Ok(Prepared { source, warnings, lowered, solver })
     }
 
     /// Remembers what was learnt about files, and deletes what the build discarded, now that its result is there.
@@ -165,6 +173,14 @@ impl Engine {
         })
         .await
     }
+}
+
+/// A build that has only to be solved.
+struct Prepared {
+    source: Arc<Source>,
+    warnings: Vec<Diagnostic>,
+    lowered: Lowered,
+    solver: Solver<BuildWorker, StoreRecords>,
 }
 
 /// Base images for lowering.

@@ -27,7 +27,7 @@ mod time;
 mod value;
 mod worker;
 
-pub use build::{BuildError, BuildOutcome};
+pub use build::{BuildError, BuildOutcome, Checked, StepVerdict};
 pub use container::{
     Attach, ConfigureError, Container, LogLine, LogOptions, NetworkKind, PortError, PortMapping, RunError, Status,
     VolumeError, VolumeMount, monitor,
@@ -38,6 +38,7 @@ pub use files_error::FilesError;
 pub use images::{HistoryRow, ImageSummary, Pulled, Pushed, PushedLayer, Removal};
 pub use maintain::{Finding, PruneOptions, Pruned};
 pub use rbuild_cache::{DiskUsage, PruneReport, Usage};
+pub use rbuild_solver::{ComponentChange, Reason, Verdict};
 pub use request::*;
 pub use secret::SecretError;
 pub use worker::WorkerError;
