@@ -27,17 +27,18 @@ use crate::failure::{EXIT_CODES, Failure};
     subcommand_required = true
 )]
 pub struct CommandLine {
+    /// Print version
+    #[arg(short, long, short_alias = 'V', action = clap::ArgAction::Version)]
+    version: Option<bool>,
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
     pub command: commands::Command,
-    /// Print version
-    #[arg(short, long, short_alias = 'V', action = clap::ArgAction::Version)]
-    version: Option<bool>,
 }
 
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Directory with all images, layers and results [default: $RBUILD_ROOT, else /var/lib/rbuild for root]
     #[arg(long, global = true, value_name = "DIR")]
@@ -302,16 +303,16 @@ pub mod tests {
           help     Print this message or the help of the given subcommand(s)
 
         Options:
+          -v, --version  Print version
+          -h, --help     Print help
+
+        Global options:
               --root <DIR>
                   Directory with all images, layers and results [default: $RBUILD_ROOT,
                   else /var/lib/rbuild for root]
               --insecure-registry <HOST[:PORT]>
                   Registry that may be spoken to without TLS, or with a certificate
                   nobody vouches for (repeatable)
-          -v, --version
-                  Print version
-          -h, --help
-                  Print help
 
         Exit codes:
           0    success
@@ -340,17 +341,11 @@ pub mod tests {
                      Dockerfile from standard input
 
         Options:
-              --root <DIR>
-                  Directory with all images, layers and results [default: $RBUILD_ROOT,
-                  else /var/lib/rbuild for root]
           -t, --tag <NAME[:TAG]>
                   Name of the image (repeatable)
           -f, --file <PATH>
                   Dockerfile, relative to the current directory; `-` is standard input
                   [default: CONTEXT/Dockerfile]
-              --insecure-registry <HOST[:PORT]>
-                  Registry that may be spoken to without TLS, or with a certificate
-                  nobody vouches for (repeatable)
               --build-arg <NAME[=VALUE]>
                   Set a build argument; without a value, from the environment
                   (repeatable)
@@ -399,8 +394,21 @@ pub mod tests {
                   Write the image's ID to a file
               --metadata-file <PATH>
                   Write what was built to a file, as JSON
+              --check
+                  Only say what is doubtful about the Dockerfile; ends with 1 if
+                  something is
+              --explain
+                  Only say which steps would run, and why
           -h, --help
                   Print help (see more with '--help')
+
+        Global options:
+              --root <DIR>
+                  Directory with all images, layers and results [default: $RBUILD_ROOT,
+                  else /var/lib/rbuild for root]
+              --insecure-registry <HOST[:PORT]>
+                  Registry that may be spoken to without TLS, or with a certificate
+                  nobody vouches for (repeatable)
         ");
     }
 }

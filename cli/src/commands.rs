@@ -9,6 +9,7 @@ pub mod containers;
 pub mod images;
 pub mod inspect;
 pub mod login;
+pub mod ps;
 pub mod run;
 pub mod system;
 pub mod transfer;
@@ -33,7 +34,7 @@ pub enum Command {
     /// Run a command in a new container
     Run(Box<run::RunArgs>),
     /// List containers
-    Ps(containers::PsArgs),
+    Ps(ps::PsArgs),
     /// Print what a container has written
     Logs(containers::LogsArgs),
     /// Make a container without starting it

@@ -58,11 +58,14 @@ pub fn render(source: &Source, diagnostics: &[Diagnostic], colour: Colour) -> St
 }
 
 fn one(source: &Source, diagnostic: &Diagnostic, colour: Colour) -> String {
-    let title = match (diagnostic.severity, diagnostic.rule) {
-        (Severity::Error, _) => Level::ERROR.primary_title(&diagnostic.message),
-        (Severity::Warning, None) => Level::WARNING.primary_title(&diagnostic.message),
-        (Severity::Warning, Some(rule)) => Level::WARNING.primary_title(&diagnostic.message).id(rule.name()),
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
     };
+    let mut title = level.primary_title(&diagnostic.message);
+    if let Some(rule) = diagnostic.rule {
+        title = title.id(rule.name());
+    }
     let mut group = Group::with_title(title);
     // Only the lines from the first place to the last are handed over, so that many diagnostics on a long file do not
     // take quadratic time.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rbuild_core::{Digest, Platform, Reporter};
-use rbuild_frontend::{CacheUse, Diagnostic, LowerError, LowerOptions, Lowered, ResolveImage, Source};
+use rbuild_frontend::{CacheUse, Diagnostic, LowerError, LowerOptions, Lowered, ResolveImage, Severity, Source};
 use rbuild_image::ImageConfig;
 use rbuild_solver::{Limits, Solver};
 
@@ -71,6 +71,11 @@ impl Engine {
         let contexts = contexts::open(request)?;
         let mut lowered = self.lower(&file, request, contexts.named.clone(), &source).await?;
         warnings.extend(lowered.warnings.iter().cloned());
+        if file.directives.check.error && !warnings.is_empty() {
+            // `# check=error=true`: the author wants them to be mistakes.
+            warnings.iter_mut().for_each(|warning| warning.severity = Severity::Error);
+            return Err(mistakes(warnings));
+        }
 
         lowered.graph.set_scope(source.name());
         let worker = BuildWorker {

@@ -1,14 +1,15 @@
 //! `rbuild build`: which build does a command line ask for?
 
+mod explain;
 mod output;
 mod secret;
+mod source;
 
-use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rbuild_engine::{BuildError, BuildOutcome, BuildRequest, ContextSource, DockerfileSource, NetworkMode};
+use rbuild_engine::{BuildError, BuildOutcome, BuildRequest, Checked, Engine, NetworkMode};
 use serde_json::json;
 
 use self::output::Output;
@@ -119,6 +120,17 @@ pub struct BuildArgs {
     #[arg(long, value_name = "PATH")]
     metadata_file: Option<PathBuf>,
 
+    /// Only say what is doubtful about the Dockerfile; ends with 1 if something is
+    #[arg(long)]
+    check: bool,
+
+    /// Only say which steps would run, and why
+    #[arg(long, conflicts_with = "check")]
+    explain: bool,
+
+    #[arg(long, hide = true, value_name = "METHOD")]
+    call: Option<Call>,
+
     /// There are no intermediate containers to remove, and no daemon to compress the context for.
     #[arg(long, hide = true)]
     rm: bool,
@@ -129,6 +141,14 @@ pub struct BuildArgs {
 
     #[command(flatten)]
     unsupported: Unsupported<Refused>,
+}
+
+/// `--call`: what is done with the Dockerfile.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Call {
+    Build,
+    #[value(alias = "lint")]
+    Check,
 }
 
 /// `--network` of `build`.
@@ -153,9 +173,7 @@ impl Refuses for Refused {
         Flag::value("builder"),
         Flag::value("cache-from"),
         Flag::value("cache-to"),
-        Flag::value("call").except("build"),
         Flag::value("cgroup-parent"),
-        Flag::switch("check"),
         Flag::value("cpu-period"),
         Flag::value("cpu-quota"),
         Flag::value("cpu-shares").short('c'),
@@ -191,6 +209,12 @@ impl BuildArgs {
             }
         }
         let request = self.request(&mut io::stdin(), |name| std::env::var_os(name).is_some())?;
+        if self.check || self.call == Some(Call::Check) {
+            return check(&session.engine()?, &request).await;
+        }
+        if self.explain {
+            return print(&explain::text(&session.engine()?.explain(&request).await?));
+        }
         if self.load && !self.quiet {
             note("`--load` changes nothing: every image is in the store of this machine");
         }
@@ -227,6 +251,16 @@ impl BuildArgs {
     }
 }
 
+/// `--check`. Warnings are what was asked for, and so are data.
+async fn check(engine: &Engine, request: &BuildRequest) -> Result<(), Failure> {
+    let Checked { warnings, source } = engine.check(request).await?;
+    if warnings.is_empty() {
+        return print("no warnings found\n");
+    }
+    print(&diagnostics::render(&source, &warnings, Colour::of(&io::stdout())))?;
+    Err(Failure::Code(1))
+}
+
 /// Tells what came of it, and what could be better.
 fn report(outcome: &BuildOutcome, mode: ProgressMode) {
     let colour = Colour::of(&io::stderr());
@@ -257,9 +291,6 @@ fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(|error| Failure::io(format!("cannot write `{}`", path.display()), error))
 }
 
-/// What a Dockerfile that has no file is called.
-const NAMELESS: &str = "Dockerfile";
-
 impl BuildArgs {
     /// What the engine is asked for. Reads `input` if the Dockerfile comes from there; `is_variable` says whether the
     /// environment has a variable.
@@ -268,7 +299,7 @@ impl BuildArgs {
         let Some(context) = &self.context else {
             return Err(Failure::usage("the build context is missing").hint("`rbuild .` builds the current directory"));
         };
-        let (context, dockerfile) = self.sources(context, input)?;
+        let (context, dockerfile) = source::sources(context, self.file.as_deref(), input)?;
         let mut request = BuildRequest::new(context);
         let names = self.outputs.iter().flat_map(|output| &output.names);
         request.dockerfile = dockerfile;
@@ -298,54 +329,6 @@ impl BuildArgs {
         }
         Ok(request)
     }
-
-    fn sources(
-        &self,
-        context: &Path,
-        input: &mut dyn Read,
-    ) -> Result<(ContextSource, Option<DockerfileSource>), Failure> {
-        let is_stdin = |path: &Path| path == OsStr::new("-");
-        let dockerfile = match &self.file {
-            Some(file) if is_stdin(file) && is_stdin(context) => {
-                return Err(Failure::usage("context and Dockerfile cannot both come from standard input"));
-            }
-            Some(file) if is_url(file) => return Err(not_supported("a Dockerfile at a URL", file)),
-            Some(file) if is_stdin(file) => Some(read_dockerfile(input)?),
-            Some(file) if is_stdin(context) => {
-                return Err(not_supported("a Dockerfile within a context on standard input", file));
-            }
-            Some(file) => Some(DockerfileSource::Path(file.clone())),
-            None if is_stdin(context) => Some(read_dockerfile(input)?),
-            None => None,
-        };
-        if is_url(context) {
-            return Err(not_supported("a context at a URL", context));
-        }
-        let context =
-            if is_stdin(context) { ContextSource::Empty } else { ContextSource::Directory(context.to_owned()) };
-        Ok((context, dockerfile))
-    }
-}
-
-fn read_dockerfile(input: &mut dyn Read) -> Result<DockerfileSource, Failure> {
-    let mut text = Vec::new();
-    input.read_to_end(&mut text).map_err(|error| Failure::io("cannot read standard input", error))?;
-    // A tar archive has `ustar` in its first block; compressed ones begin with their own signature.
-    let is_archive = text.get(257..262) == Some(b"ustar")
-        || [&b"\x1f\x8b"[..], b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"].iter().any(|magic| text.starts_with(magic));
-    if is_archive {
-        return Err(Failure::usage("not supported: a tar archive on standard input as the context"));
-    }
-    Ok(DockerfileSource::Text { name: NAMELESS.to_owned(), text })
-}
-
-fn not_supported(what: &str, value: &Path) -> Failure {
-    Failure::usage(format!("not supported: {what}: `{}`", value.display()))
-}
-
-fn is_url(path: &Path) -> bool {
-    const PREFIXES: [&str; 6] = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
-    path.to_str().is_some_and(|path| PREFIXES.iter().any(|prefix| path.starts_with(prefix)))
 }
 
 fn platform(given: &[String]) -> Result<Option<String>, Failure> {
@@ -363,7 +346,7 @@ fn platform(given: &[String]) -> Result<Option<String>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use rbuild_engine::{Export, SecretFrom};
+    use rbuild_engine::{ContextSource, DockerfileSource, Export, SecretFrom};
 
     use super::*;
     use crate::arguments::tests::parse;
