@@ -83,7 +83,11 @@ impl BuildError {
             }
             error @ SolveError::Outputs { .. } => unreachable!("every op of ours has one output: {error}"),
         };
-        let message = format!("{title}: {}", chain(&*cause));
+        let message = match &*cause {
+            // Names the command itself.
+            error @ WorkerError::Exit { .. } => error.to_string(),
+            error => format!("{title}: {}", chain(error)),
+        };
         let Some(first) = spans.first() else {
             let message = format!("step `{title}` failed");
             return Self::Other(Error::Step { message, source: cause });

@@ -87,8 +87,7 @@ impl Engine {
         self.check_layers(&config, entry.layers.len(), &entry.config)?;
         let mut layers = Vec::new();
         for (diff_id, path) in config.rootfs.diff_ids.iter().zip(&entry.layers) {
-            let mut plain = decompressed(archive.open_entry(path)?)?;
-            layers.push(self.store().layers().import(diff_id, &mut plain)?.id);
+            layers.push(self.adopt_layer(diff_id, archive.open_entry(path)?)?.id);
         }
         let names = entry.repo_tags.iter().flatten().map(|tag| Ok(reference(tag)?.to_string()));
         self.store_loaded(&config_bytes, &config, layers, None, &names.collect::<Result<Vec<_>, Error>>()?)
@@ -132,10 +131,7 @@ impl Engine {
             io::copy(&mut archive.open_entry(&path)?, &mut writer)
                 .map_err(|source| Error::Stream { action: "store a blob", source })?;
             writer.commit(Some(blob))?;
-            let stored = self.store().content().open(&blob.digest)?.ok_or(Error::LayerGone(blob.digest))?;
-            let layer = self.store().layers().import(diff_id, &mut decompressed(stored.into_file())?)?;
-            self.store().layers().add_blob(&layer.id, blob)?;
-            layers.push(layer.id);
+            layers.push(self.adopt_blob(diff_id, blob)?.id);
         }
         self.store().content().put(&descriptor.media_type, bytes)?;
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
