@@ -1,7 +1,7 @@
 //! Which images are there, and what do they say about themselves?
 
-pub(crate) mod blobs;
 mod adopt;
+pub(crate) mod blobs;
 mod import;
 mod inspect;
 mod load;

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use rbuild_cache::{LayerId, LayerKind, Record};
 use rbuild_core::Digest;
 use rbuild_solver::Task;
-use rbuild_solver::graph::{CopyAction, CopySource, FileAction, FileOp, LocalOp, Unpack};
+use rbuild_solver::graph::{CopySource, FileAction, FileOp, LocalOp};
 
 use super::tree::SourceRoot;
 use super::{BuildWorker, WorkerError};
 use crate::blocking::blocking;
-use crate::files::{InnerPath, Root, SourceTree, copy};
+use crate::files::{InnerPath, Root, Selector, copy};
 use crate::files_error::FilesError;
 use crate::lock::key_lock;
 use crate::mounted::Mounted;
@@ -63,12 +63,11 @@ impl BuildWorker {
             return Ok(layer);
         }
         let scan = self.context(&selection.name).scan(self.store()).await?;
-        let (store, action) = (self.store().clone(), copy_of(selection));
+        let (store, selector) = (self.store().clone(), Selector::from(selection));
         blocking(move || {
             let snapshot = store.layers().prepare(&[])?;
             let mounted = Mounted::new(&snapshot.root_mount())?;
-            let sources = BTreeMap::from([(0, &*scan as &dyn SourceTree)]);
-            copy::apply(&action, &sources, &mounted.root, &|_| ()).map_err(FilesError::from)?;
+            copy::mirror(&selector, &*scan, &mounted.root).map_err(FilesError::from)?;
             drop(mounted);
             let layer = snapshot.commit(LayerKind::Files)?;
             let record = Record {
@@ -117,22 +116,4 @@ fn apply(op: &FileOp, sources: &BTreeMap<usize, SourceRoot>, root: &Root) -> Res
         }
     }
     Ok(changed)
-}
-
-/// The copy of a selection to the same paths below `/`.
-fn copy_of(selection: &LocalOp) -> CopyAction {
-    let include = if selection.include.is_empty() { vec![String::new()] } else { selection.include.clone() };
-    CopyAction {
-        sources: include.into_iter().map(|path| CopySource::Path { input: 0, written: path.clone(), path }).collect(),
-        destination: "/".to_owned(),
-        into_directory: true,
-        owner: None,
-        mode: None,
-        preserve_owner: false,
-        unpack: Unpack::Never,
-        parents: true,
-        exclude: selection.exclude.clone(),
-        wildcards: selection.wildcards,
-        mtime: Some(0),
-    }
 }

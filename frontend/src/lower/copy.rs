@@ -181,7 +181,8 @@ impl Lowering<'_> {
         if include.is_empty() {
             return None;
         }
-        if include.iter().any(String::is_empty) {
+        // The root selects everything, unless something is excluded: patterns count from each source's own root.
+        if include.iter().any(String::is_empty) && (exclude.is_empty() || include.len() == 1) {
             include.clear();
         }
         let platform = self.options.platform.clone();
