@@ -1,24 +1,31 @@
 //! How does a user end a command early?
 //!
 //! The first SIGINT, SIGTERM or SIGHUP drops the command's future, whose guards kill its processes and remove what is
-//! half done. The second one ends the program where it stands; nothing half done is visible to the next.
+//! half done. The second one ends the program where it stands, and so does the first if the command's thread is busy
+//! with something that cannot be dropped, such as a read of standard input. Nothing half done is visible to the next
+//! command in any case.
+//!
+//! A thread of its own listens, since the command's may be busy.
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use rustix::process::{Signal, getpid, kill_process};
-use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::failure::Failure;
 
+/// How long the command's thread has to notice.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Runs a command's future on an event loop of this one thread.
 pub fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::io("cannot start the event loop", error))?;
+    let runtime = runtime().map_err(|error| Failure::io("cannot start the event loop", error))?;
     let result = runtime.block_on(command);
     // Threads of the blocking pool may still be at work for a command that was interrupted; nobody waits for them.
     runtime.shutdown_background();
@@ -27,18 +34,58 @@ pub fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<()
 
 /// Runs a future until it is done or the user is tired of it.
 pub async fn interruptible<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let mut ends = Ends::new().map_err(|error| Failure::io("cannot listen for signals", error))?;
+    let noticed = Arc::new(AtomicBool::new(false));
+    let (tell, told) = oneshot::channel();
+    // Dropped at the end of this function, which ends the listener.
+    let (_done, ended) = oneshot::channel();
+    let flag = Arc::clone(&noticed);
+    let listener = thread::Builder::new().name("signals".to_owned()).spawn(move || listen(tell, ended, &flag));
+    listener.map_err(|error| Failure::io("cannot listen for signals", error))?;
+    let interrupted = async {
+        let told = told.await;
+        noticed.store(true, Ordering::Relaxed);
+        told
+    };
     tokio::select! {
         result = work => result,
-        () = ends.next() => {
-            thread::spawn(die_at_next);
-            Err(Failure::Interrupted)
-        }
+        Ok(()) = interrupted => Err(Failure::Interrupted),
     }
 }
 
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Tells of the first signal and obeys the second, unless the work ends before.
+fn listen(tell: oneshot::Sender<()>, ended: oneshot::Receiver<()>, noticed: &AtomicBool) {
+    let Ok(runtime) = runtime() else { return };
+    runtime.block_on(async {
+        // Without handlers signals do what they do by default, which is a way to end a command, too.
+        let Ok(mut ends) = Ends::new() else { return };
+        let insisted = async {
+            ends.next().await;
+            if tell.send(()).is_err() {
+                return;
+            }
+            if tokio::time::timeout(PATIENCE, ends.next()).await.is_err() && noticed.load(Ordering::Relaxed) {
+                ends.next().await;
+            }
+            leave();
+        };
+        tokio::select! {
+            () = insisted => {}
+            _ = ended => {}
+        }
+    });
+}
+
+#[expect(clippy::disallowed_methods, clippy::exit, reason = "the thread that could return from main does not listen")]
+fn leave() {
+    std::process::exit(130);
+}
+
 /// The signals that ask for the end.
-struct Ends([Signals; 3]);
+struct Ends([Signal; 3]);
 
 impl Ends {
     fn new() -> io::Result<Self> {
@@ -53,15 +100,4 @@ impl Ends {
             _ = hangup.recv() => {}
         }
     }
-}
-
-/// Waits, while the first thread cleans up, for the user to insist.
-fn die_at_next() {
-    let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
-    runtime.block_on(async {
-        if let Ok(mut ends) = Ends::new() {
-            ends.next().await;
-        }
-    });
-    kill_process(getpid(), Signal::KILL).expect("a process may kill itself");
 }

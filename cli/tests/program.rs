@@ -146,6 +146,22 @@ fn dockerfile_on_standard_input() {
 }
 
 #[test]
+fn interrupt_ends_a_command_that_waits_for_input() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let place = Place::new();
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let mut child = place.command("build -").stdin(reader).spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    // The first signals may come before the program listens, or reads; they end it all the same.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    kill_process(pid, Signal::INT).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130), "{status}");
+}
+
+#[test]
 fn closed_standard_output_is_no_error() {
     let place = Place::new();
     let (reader, writer) = std::io::pipe().unwrap();
