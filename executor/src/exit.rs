@@ -26,7 +26,7 @@ impl fmt::Display for Exit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.signal {
             Some(signal) => write!(formatter, "killed by signal {signal}")?,
-            None => write!(formatter, "exit code {}", self.code)?,
+            None => write!(formatter, "exit code: {}", self.code)?,
         }
         if self.oom { formatter.write_str(" (out of memory)") } else { Ok(()) }
     }

@@ -21,7 +21,7 @@ fn secrets_are_seen_by_their_step_only() {
     bench.file("token", "s3cr3t-value");
     bench.file(
         "app/Dockerfile",
-        "FROM busybox\nRUN --mount=type=secret,id=token test \"$(cat /run/secrets/token)\" = s3cr3t-value\n\
+        "FROM busybox\nRUN --mount=type=secret,id=token sha256sum /run/secrets/token | grep -q ^1f3fa74b1208842a\n\
          RUN --mount=type=secret,id=name,target=/name,mode=0444 grep -q of-alice /name\n\
          RUN --mount=type=secret,id=variable,env=TOKEN test \"$TOKEN\" = from-environment\n\
          RUN test ! -e /run/secrets/token && test ! -e /name\n",
@@ -92,7 +92,7 @@ fn certificates_of_the_host_are_seen_and_not_kept() {
     };
     build(&["--host-ca"]);
     let image = rbuild_testkit::Image::read(&bench.path("ca.tar")).unwrap();
-    assert!(!image.config.to_string().contains("SSL_CERT_FILE"), "{}", image.config);
+    assert!(!image.setting("Env").to_string().contains("SSL_CERT_FILE"), "{}", image.config);
     let extra: Vec<_> = image.layers.last().unwrap().iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(extra, ["tmp", "tmp/seen"], "more than the step's own files is in its layer");
     // No part of a key: the same step without the certificates is the same step.

@@ -12,7 +12,7 @@ fn exit_codes_are_dockers() {
         (&["run", "--rm", "busybox", "true"][..], 0),
         (&["run", "--rm", "busybox", "false"], 1),
         (&["run", "--rm", "busybox", "sh", "-c", "exit 42"], 42),
-        (&["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'"], 137),
+        (&["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"], 137),
         (&["run", "--rm", "busybox", "no-such-program"], 127),
         (&["run", "--rm", "busybox", "/no/such/program"], 127),
         (&["run", "--rm", "busybox", "/etc"], 126),

@@ -5,7 +5,7 @@
 
 use std::io::{BufWriter, Write};
 
-use rbuild_cache::{Form, LayerId, TarOptions};
+use rbuild_cache::{Form, LayerId, LayerKind, TarOptions};
 use rbuild_core::{Digest, Reporter, StepId};
 use rbuild_image::{Compression, Descriptor, Manifest, media};
 
@@ -40,8 +40,12 @@ impl Engine {
         reporter: &Reporter,
     ) -> Result<LayerBlob, Error> {
         let layer = self.store().layers().find(id)?.ok_or_else(|| Error::LayerVanished(id.clone()))?;
-        if let (Wanted::Any(_), Some(diff_id)) = (wanted, layer.diff_id) {
-            let known = layer.blobs.iter().find(|blob| self.store().content().contains(&blob.digest));
+        if let (Wanted::Any(compression), Some(diff_id)) = (wanted, layer.diff_id) {
+            // What came with an image stays as it came. What was built here has the form that is asked for, or an
+            // archive's bytes would depend on where the layer was sent before.
+            let fits =
+                |blob: &&Descriptor| layer.kind == LayerKind::Image || blob.media_type == compression.media_type();
+            let known = layer.blobs.iter().filter(fits).find(|blob| self.store().content().contains(&blob.digest));
             if let Some(descriptor) = known {
                 return Ok(LayerBlob { descriptor: descriptor.clone(), diff_id });
             }

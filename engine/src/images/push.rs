@@ -110,7 +110,10 @@ impl Engine {
     ) -> Result<(Digest, PushedLayer), Error> {
         let client = self.registry();
         let done = |how| Ok((blob.digest, how));
+        // From here on other repositories of this registry can be given the layer without sending it.
+        let remember = || self.store().layers().add_source(id, &target.name());
         if client.has_blob(target, blob).await? {
+            remember()?;
             self.tell(reporter, step, blob, "exists");
             return done(PushedLayer::Exists);
         }
@@ -118,6 +121,7 @@ impl Engine {
         for source in &layer.sources {
             let source = reference(source)?;
             if source.registry() == target.registry() && client.mount_blob(target, &source, blob).await? {
+                remember()?;
                 self.tell(reporter, step, blob, "mounted");
                 return done(PushedLayer::Mounted);
             }
@@ -126,6 +130,7 @@ impl Engine {
             self.layer_blob(id, Wanted::Any(Compression::Gzip(GZIP_LEVEL)), reporter).await?;
         }
         self.push_bytes(target, blob, step, reporter).await?;
+        remember()?;
         done(PushedLayer::Pushed)
     }
 
