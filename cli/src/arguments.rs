@@ -271,36 +271,39 @@ pub mod tests {
                rbuild COMMAND …
 
         Commands:
-          build    Build an image from a Dockerfile
-          run      Run a command in a new container
-          ps       List containers
-          logs     Print what a container has written
-          create   Make a container without starting it
-          start    Start containers that have ended, or were never started
-          stop     End containers: ask, wait, kill
-          restart  End containers and start them again
-          kill     Send a signal to containers
-          wait     Wait until containers have ended and print their exit codes
-          port     Show where a container's ports are published
-          rm       Remove containers
-          images   List images
-          tag      Give an image another name
-          rmi      Remove images
-          history  Show how an image came about
-          inspect  Show everything about images or containers
-          pull     Fetch an image from its registry
-          push     Send an image to its registry
-          save     Write images to an archive that `load` and `docker load` read
-          load     Read images from an archive of `save`, `docker save` or an OCI layout
-          import   Make an image of one layer from a tar archive of a root file system
-          login    Remember a user and a password for a registry
-          logout   Forget the credentials for a registry
-          prune    Delete what nothing needs
-          df       Show what takes how much room
-          info     Count what there is
-          doctor   Say what this machine offers and lacks
-          version  Print the version
-          help     Print this message or the help of the given subcommand(s)
+          build       Build an image from a Dockerfile
+          run         Run a command in a new container
+          ps          List containers
+          logs        Print what a container has written
+          create      Make a container without starting it
+          start       Start containers that have ended, or were never started
+          stop        End containers: ask, wait, kill
+          restart     End containers and start them again
+          kill        Send a signal to containers
+          wait        Wait until containers have ended and print their exit codes
+          port        Show where a container's ports are published
+          rm          Remove containers
+          images      List images
+          tag         Give an image another name
+          rmi         Remove images
+          history     Show how an image came about
+          inspect     Show everything about images or containers
+          pull        Fetch an image from its registry
+          push        Send an image to its registry
+          save        Write images to an archive that `load` and `docker load` read
+          load        Read images from an archive of `save`, `docker save` or an OCI
+                      layout
+          import      Make an image of one layer from a tar archive of a root file
+                      system
+          login       Remember a user and a password for a registry
+          logout      Forget the credentials for a registry
+          prune       Delete what nothing needs
+          df          Show what takes how much room
+          info        Count what there is
+          doctor      Say what this machine offers and lacks
+          completion  Print a script that completes command lines
+          version     Print the version
+          help        Print this message or the help of the given subcommand(s)
 
         Options:
           -v, --version  Print version

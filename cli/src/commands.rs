@@ -85,6 +85,8 @@ pub enum Command {
     Info(system::InfoArgs),
     /// Say what this machine offers and lacks
     Doctor(system::DoctorArgs),
+    /// Print a script that completes command lines
+    Completion(system::CompletionArgs),
     /// Print the version
     Version(system::VersionArgs),
 }
@@ -130,6 +132,7 @@ impl Command {
             | Self::Login(_)
             | Self::Logout(_)
             | Self::Doctor(_)
+            | Self::Completion(_)
             | Self::Version(_) => Touches::Nothing,
         }
     }
@@ -167,6 +170,7 @@ impl Command {
             Self::Df(arguments) => arguments.execute(session),
             Self::Info(arguments) => arguments.execute(session),
             Self::Doctor(arguments) => arguments.execute(session),
+            Self::Completion(arguments) => arguments.execute(),
             Self::Version(arguments) => arguments.execute(),
         }
     }

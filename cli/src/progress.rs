@@ -168,10 +168,12 @@ impl Shared {
         let now = self.started.elapsed();
         let mut state = self.lock();
         let State { fold, output, ended } = &mut *state;
+        // One write for all that an event brought: a step may print thousands of lines at once.
+        let mut text = String::new();
         for news in fold.apply(now, event) {
             match output {
-                Output::Plain(plain) => emit(&plain.write(fold, now, &news)),
-                Output::Json => emit(&json::line(fold, now, &news)),
+                Output::Plain(plain) => text.push_str(&plain.write(fold, now, &news)),
+                Output::Json => text.push_str(&json::line(fold, now, &news)),
                 Output::Terminal(bar) => {
                     if let News::Notice(message) = news {
                         let print = || emit(&format!("note: {message}\n"));
@@ -181,6 +183,7 @@ impl Shared {
                 Output::Quiet => {}
             }
         }
+        emit(&text);
     }
 
     fn draw_until_ended(&self) {
@@ -236,6 +239,9 @@ fn paint(rows: &[Row]) -> String {
 
 /// Writes to standard error; progress that nobody can read any more is no reason to stop.
 fn emit(text: &str) {
+    if text.is_empty() {
+        return;
+    }
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 

@@ -58,6 +58,7 @@ fn exit_codes_and_streams() {
         ("help build", 0, "--build-arg", ""),
         ("--version", 0, env!("CARGO_PKG_VERSION"), ""),
         ("version", 0, env!("CARGO_PKG_VERSION"), ""),
+        ("completion bash", 0, "--no-cache-filter", ""),
         ("images", 0, "REPOSITORY   TAG       IMAGE ID   CREATED   SIZE\n", ""),
         ("image ls -q", 0, "", ""),
         ("ps -a", 0, "CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES\n", ""),

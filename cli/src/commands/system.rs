@@ -3,11 +3,11 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, CommandFactory};
 use rbuild_core::Platform;
 use rbuild_engine::{Engine, PruneOptions, PruneReport, Status};
 
-use crate::arguments::values;
+use crate::arguments::{CommandLine, values};
 use crate::failure::Failure;
 use crate::human;
 use crate::session::{Session, print};
@@ -162,6 +162,20 @@ impl DoctorArgs {
             }
         }
         print(&text)
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct CompletionArgs {
+    /// Whose language it is in
+    shell: clap_complete::Shell,
+}
+
+impl CompletionArgs {
+    pub fn execute(&self) -> Result<(), Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut CommandLine::command(), "rbuild", &mut script);
+        print(&String::from_utf8_lossy(&script))
     }
 }
 
