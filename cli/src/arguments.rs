@@ -368,7 +368,7 @@ pub mod tests {
                   Print nothing but the image's ID
               --build-context <NAME=SOURCE>
                   Another context or image that the Dockerfile knows by NAME: a
-                  directory, docker-image://IMAGE, oci-layout://DIR
+                  directory, or docker-image://IMAGE
               --secret <SECRET>
                   Show a secret to RUN --mount=type=secret: id=ID[,src=PATH|,env=NAME]
               --label <NAME=VALUE>

@@ -64,6 +64,7 @@ fn exit_codes_and_streams() {
         ("ps -a", 0, "CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES\n", ""),
         ("-t x", 2, "", "error: the build context is missing\nhint: `rbuild .` builds the current directory\n"),
         ("run", 2, "", "required arguments were not provided"),
+        ("run --env-file nothing image", 125, "", "error: cannot read `nothing`"),
         ("--nosuchflag .", 2, "", "unexpected argument '--nosuchflag'"),
         ("--ssh default .", 2, "", "error: not supported: --ssh default\n"),
         ("exec -it web sh", 2, "", "error: not supported: `rbuild exec`\n"),

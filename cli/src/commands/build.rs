@@ -64,7 +64,7 @@ pub struct BuildArgs {
     #[arg(short, long)]
     quiet: bool,
 
-    /// Another context or image that the Dockerfile knows by NAME: a directory, docker-image://IMAGE, oci-layout://DIR
+    /// Another context or image that the Dockerfile knows by NAME: a directory, or docker-image://IMAGE
     #[arg(long = "build-context", value_name = "NAME=SOURCE", value_parser = values::named_source)]
     build_contexts: Vec<(String, String)>,
 

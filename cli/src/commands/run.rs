@@ -152,7 +152,7 @@ impl Refuses for Refused {
 
 impl RunArgs {
     pub async fn execute(&self, session: &Session) -> Result<(), Failure> {
-        let engine = session.engine()?;
+        let engine = session.engine().map_err(|failure| failure.code(125))?;
         let container = interruptible(self.make(&engine)).await?;
         if self.detach {
             engine.start_detached(&container).map_err(failed)?;
@@ -168,7 +168,7 @@ impl RunArgs {
     }
 
     async fn make(&self, engine: &Engine) -> Result<Container, Failure> {
-        let request = self.request(|path| std::fs::read_to_string(path))?;
+        let request = self.request(|path| std::fs::read_to_string(path)).map_err(|failure| failure.code(125))?;
         let progress = Progress::start("Pulling", ProgressMode::Auto);
         let created = engine.create(&request, &progress.reporter()).await;
         progress.finish(created.is_ok());
