@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rbuild_core::{Digest, Platform, Reporter};
 use rbuild_frontend::{CacheUse, Diagnostic, LowerError, LowerOptions, Lowered, ResolveImage, Severity, Source};
-use rbuild_image::ImageConfig;
+use rbuild_image::{Descriptor, ImageConfig};
 use rbuild_solver::{Limits, Solver};
 
 pub use self::explain::{Checked, StepVerdict};
@@ -39,27 +39,42 @@ impl Engine {
         let _lease = self.store().lease("build").map_err(Error::from)?;
         let names =
             request.tags.iter().map(|tag| Ok(reference(tag)?.to_string())).collect::<Result<Vec<_>, Error>>()?;
-        let Prepared { source, warnings, lowered, solver } = self.prepare(&request).await?;
+        let prepared = self.prepare(&request).await?;
+        let result = self.finish(&request, &names, &prepared, reporter).await;
+        // Also after a failure: what it discarded may be all that stands between a full disk and the next build.
+        self.clean_up(&prepared.solver.worker().contexts).await;
+        let (id, manifest) = result?;
+        let Prepared { source, warnings, .. } = prepared;
+        Ok(BuildOutcome { id, manifest, names, warnings, source })
+    }
+
+    /// Solves, stores and exports.
+    async fn finish(
+        &self,
+        request: &BuildRequest,
+        names: &[String],
+        Prepared { source, lowered, solver, .. }: &Prepared,
+        reporter: &Reporter,
+    ) -> Result<(Digest, Option<Descriptor>), BuildError> {
         let outputs = solver
             .solve(&lowered.graph, &[lowered.result], reporter)
             .await
-            .map_err(|error| BuildError::step(&source, error))?;
+            .map_err(|error| BuildError::step(source, error))?;
         let Some(Value::Root(layers)) = outputs.into_iter().next() else {
             unreachable!("lowering gives a root file system as result");
         };
-        let image = self.assemble(&lowered, layers, &names).await?;
+        let image = self.assemble(lowered, layers, names).await?;
         let mut manifest = image.manifest.clone();
         for export in &request.outputs {
             let exported = self.export(&image, &request.tags, export, lowered.source_date_epoch, reporter).await?;
             manifest = exported.or(manifest);
         }
         if request.push {
-            for name in &names {
+            for name in names {
                 manifest = Some(self.push(name, reporter).await?.descriptor());
             }
         }
-        self.clean_up(&solver.worker().contexts).await;
-        Ok(BuildOutcome { id: image.id, manifest, names, warnings, source })
+        Ok((image.id, manifest))
     }
 
     /// Everything that can be done before the cache is asked.
