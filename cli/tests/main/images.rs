@@ -29,7 +29,7 @@ fn inspect_and_history_explain() {
     assert_eq!(shown[0]["RootFS"]["Layers"].as_array().unwrap().len(), 2);
     assert_eq!(bench.run(&["inspect", "-f", "{{.Os}}", "made"]).ok().stdout, "linux\n");
     let history = bench.run(&["history", "made"]).ok().says(&["RUN", "echo x", "ENV A=b", "CMD"]);
-    assert_eq!(history.stdout.lines().count(), 1 + 5, "{}", history.stdout);
+    assert_eq!(history.stdout.lines().count(), 1 + 4, "{}", history.stdout);
     bench.run(&["inspect", "nothing"]).fails(1).says(&["nothing"]);
 }
 

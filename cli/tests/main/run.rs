@@ -158,18 +158,14 @@ fn published_ports_answer() {
 #[test]
 fn networks_can_be_chosen() {
     let bench = busybox_bench!();
-    let interfaces =
-        |network| bench.run(&["run", "--rm", "--network", network, "busybox", "ls", "/sys/class/net"]).ok().stdout;
-    assert_eq!(interfaces("none"), "lo\n");
-    let host: String = {
-        let mut names: Vec<_> = std::fs::read_dir("/sys/class/net")
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names.iter().map(|name| format!("{name}\n")).collect()
+    let run = |network, command: &[&str]| {
+        bench.run(&[&["run", "--rm", "--network", network, "busybox"], command].concat()).ok().stdout
     };
-    assert_eq!(interfaces("host"), host);
+    assert_eq!(run("none", &["ls", "/sys/class/net"]), "lo\n");
+    let namespace = |network| run(network, &["readlink", "/proc/self/ns/net"]);
+    let own = std::fs::read_link("/proc/self/ns/net").unwrap().display().to_string();
+    assert_eq!(namespace("host").trim(), own);
+    assert_ne!(namespace("bridge").trim(), own);
     bench.run(&["run", "--rm", "--network", "no-such", "busybox"]).fails(125).says(&["no-such"]);
 }
 

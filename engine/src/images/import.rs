@@ -31,15 +31,12 @@ impl Engine {
         let layer = self.store().layers().adopt(&mut plain).map_err(Error::from)?;
         let (diff_id, size) = self.store().layers().describe(&layer.id).map_err(Error::from)?;
         let now = jiff::Timestamp::now();
-        config.history.insert(
-            0,
-            History {
-                created: None,
-                created_by: None,
-                comment: Some("Imported from -".to_owned()),
-                ..History::default()
-            },
-        );
+        // One entry, and no directory unless one was asked for: what builds on it is then the same as on an image that
+        // came from elsewhere.
+        config.history = vec![History { comment: Some("Imported from -".to_owned()), ..History::default() }];
+        if config.config.working_dir == "/" {
+            config.config.working_dir.clear();
+        }
         let config = assemble::finish(config, &[LayerFact { diff_id, created: now }], 0, None);
         let bytes = serde_json::to_vec(&config).map_err(|e| Error::malformed("configuration", "the import", e))?;
         let descriptor = self.store().content().put(rbuild_image::media::OCI_CONFIG, &bytes).map_err(Error::from)?;
