@@ -18,6 +18,8 @@ cache=${BASES_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rbuild/bases}
 export=
 [ "${1:-}" = --export ] && { export=$2; shift 2; mkdir -p "$export"; }
 [ $# -gt 0 ] || set -- busybox debian:trixie node:8.4
+# The same files make the same image.
+export SOURCE_DATE_EPOCH=1700000000
 [ "$(id -u)" = 0 ] || { echo "bases.sh: must run as root (debootstrap needs it)" >&2; exit 1; }
 mkdir -p "$cache"
 
@@ -64,7 +66,7 @@ debian_tar() {
   debootstrap --variant=minbase trixie "$tree/root" >"$cache/debootstrap.log" 2>&1 \
     || { tail -n 20 "$cache/debootstrap.log" >&2; exit 1; }
   # What the host knows about names must not become part of an image.
-  rm -f "$tree/root/etc/resolv.conf" "$tree/root/etc/hostname"
+  for file in resolv.conf hostname; do : >"$tree/root/etc/$file"; done
   pack "$tree/root" "$cache/debian-trixie.tar" \
     --exclude='./dev/*' --exclude='./proc/*' --exclude='./sys/*' --exclude='./var/cache/apt/*' --exclude='./var/lib/apt/lists/*'
   rm -rf "$tree"

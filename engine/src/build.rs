@@ -149,7 +149,7 @@ impl Engine {
         options.add_hosts.clone_from(&request.add_hosts);
         options.network = request.network.unwrap_or_default();
         options.shm_size = request.shm_size;
-        options.source_date_epoch = environment("SOURCE_DATE_EPOCH").and_then(|seconds| seconds.trim().parse().ok());
+        options.source_date_epoch = crate::time::source_date_epoch();
         let freshness = if request.pull { Freshness::Registry } else { Freshness::Local };
         let resolver = Resolver { engine: self, freshness };
         rbuild_frontend::lower(file, &options, &resolver).await.map_err(|error| match error {

@@ -12,6 +12,11 @@ pub(crate) fn now_text() -> String {
     Timestamp::now().to_string()
 }
 
+/// The time that reproducible builds pretend it is, in seconds since 1970.
+pub(crate) fn source_date_epoch() -> Option<i64> {
+    std::env::var("SOURCE_DATE_EPOCH").ok()?.trim().parse().ok()
+}
+
 /// Seconds since 1970 of an RFC 3339 time; 0 if it is none.
 pub(crate) fn parse(text: Option<&str>) -> u64 {
     text.and_then(|text| text.parse::<Timestamp>().ok())

@@ -37,7 +37,8 @@ impl Engine {
         if config.config.working_dir == "/" {
             config.config.working_dir.clear();
         }
-        let config = assemble::finish(config, &[LayerFact { diff_id, created: now }], 0, None);
+        let epoch = crate::time::source_date_epoch().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        let config = assemble::finish(config, &[LayerFact { diff_id, created: now }], 0, epoch);
         let bytes = serde_json::to_vec(&config).map_err(|e| Error::malformed("configuration", "the import", e))?;
         let descriptor = self.store().content().put(rbuild_image::media::OCI_CONFIG, &bytes).map_err(Error::from)?;
         let image = rbuild_cache::Image {
