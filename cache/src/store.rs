@@ -213,14 +213,16 @@ impl Store {
     /// # Errors
     /// The disk fails. What this process may not delete stays for one that may.
     pub fn reap(&self) -> Result<usize> {
-        self.flush_used()?;
         self.0.meta.clear_dead_readers()?;
         let now = SystemTime::now();
         self.0.aside.reap_ingest(|name, metadata| {
             name.as_encoded_bytes().ends_with(crate::content::PARTIAL.as_bytes())
                 && metadata.modified().is_ok_and(|at| now.duration_since(at).unwrap_or_default() < PARTIAL_LIFE)
         })?;
-        self.0.aside.empty_trash()
+        let deleted = self.0.aside.empty_trash()?;
+        // Last: writing may need the room that was just made.
+        self.flush_used()?;
+        Ok(deleted)
     }
 
     /// All metadata, one row after the other: the letter of its kind, its key, its JSON. For people who debug a store;

@@ -109,9 +109,9 @@ impl Engine {
     async fn clean_up(&self, contexts: &BTreeMap<String, Arc<Context>>) {
         let (store, contexts) = (self.store().clone(), contexts.clone());
         let cleaned = blocking(move || {
-            contexts.values().try_for_each(|context| context.remember(&store))?;
+            // First: on a full disk nothing can be remembered before there is room again.
             store.reap()?;
-            Ok::<_, Error>(())
+            contexts.values().try_for_each(|context| context.remember(&store))
         });
         if let Err(error) = cleaned.await {
             tracing::debug!(%error, "cleaning up failed");

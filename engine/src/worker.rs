@@ -77,6 +77,18 @@ pub enum WorkerError {
     Engine(#[from] Error),
 }
 
+/// Whether a full disk is behind an error.
+fn is_full(error: &WorkerError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 fn more(others: usize) -> String {
     if others == 0 { String::new() } else { format!(" and {others} other files") }
 }
@@ -84,6 +96,9 @@ fn more(others: usize) -> String {
 impl WorkerError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
+        if is_full(self) {
+            return Some("the disk is full: `rbuild prune` removes what no image needs".to_owned());
+        }
         match self {
             Self::MissingSecret(id) => Some(format!("give it with `--secret id={id},src=FILE` or `,env=NAME`")),
             Self::Exit { exit, .. } if exit.oom => Some("the step ran out of memory".to_owned()),
