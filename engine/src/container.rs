@@ -9,6 +9,7 @@ mod attach;
 mod configure;
 mod control;
 mod inspect;
+mod lock;
 mod log;
 mod monitor;
 mod names;
@@ -18,12 +19,10 @@ mod record;
 mod run;
 mod volumes;
 
-use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
 use rbuild_core::{Platform, Reporter, StepId, Stream};
-use rustix::fs::FlockOperation;
 
 pub use self::attach::Attach;
 pub use self::configure::ConfigureError;
@@ -115,6 +114,9 @@ macro_rules! from_errors {
     )*};
 }
 from_errors!(rbuild_cache::StoreError, rbuild_cache::ContainerError, rbuild_cache::LayerError);
+
+/// How long a watcher that runs may be without its socket, at its start and its end.
+const REACHABLE: Duration = Duration::from_secs(5);
 
 /// Which part of a container's output is wanted, and how.
 #[derive(Clone, Copy, Debug, Default)]
@@ -223,18 +225,18 @@ impl Engine {
     /// Asks the process to end, and ends it after `timeout`. Does nothing if it does not run.
     ///
     /// # Errors
-    /// If its watcher cannot be reached.
+    /// If its watcher cannot be reached, or it runs on all the same.
     pub async fn stop(&self, container: &Container, timeout: Duration) -> Result<(), RunError> {
-        if !self.is_watched(&container.id) {
-            return Ok(());
-        }
         let signal = container.stop_signal.as_deref().unwrap_or("SIGTERM");
-        self.kill(container, signal)?;
-        if !self.ended_within(&container.id, timeout).await {
-            self.kill(container, "SIGKILL")?;
-            self.ended_within(&container.id, Duration::from_secs(10)).await;
+        for (signal, timeout) in [(signal, timeout), ("SIGKILL", Duration::from_secs(10))] {
+            match self.kill(container, signal) {
+                Err(RunError::NotRunning(_)) => return Ok(()),
+                Err(error) => return Err(error),
+                Ok(()) if self.ended_within(&container.id, timeout).await => return Ok(()),
+                Ok(()) => {}
+            }
         }
-        Ok(())
+        Err(RunError::Running(container.name.clone()))
     }
 
     /// Sends a signal, by name or number, to the container's process.
@@ -246,11 +248,18 @@ impl Engine {
         if !self.is_watched(&container.id) {
             return Err(RunError::NotRunning(container.name.clone()));
         }
-        match control::send(&self.store().containers().directory(&container.id), number) {
-            Ok(()) => Ok(()),
-            // It ended in between.
-            Err(_) if !self.is_watched(&container.id) => Ok(()),
-            Err(source) => Err(Error::Stream { action: "talk to the container's watcher", source }.into()),
+        let end = Instant::now() + REACHABLE;
+        loop {
+            match control::send(&self.store().containers().directory(&container.id), number) {
+                Ok(()) => return Ok(()),
+                // It ended in between.
+                Err(_) if !self.is_watched(&container.id) => return Ok(()),
+                Err(source) if Instant::now() >= end => {
+                    return Err(Error::Stream { action: "talk to the container's watcher", source }.into());
+                }
+                // Its socket is not there yet, or no longer.
+                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+            }
         }
     }
 
@@ -259,16 +268,28 @@ impl Engine {
     /// # Errors
     /// If it runs, or its files cannot be removed.
     pub async fn remove_container(&self, container: &Container, force: bool) -> Result<(), RunError> {
-        if self.is_watched(&container.id) {
-            if !force {
-                return Err(RunError::Running(container.name.clone()));
+        if force {
+            match self.kill(container, "SIGKILL") {
+                Ok(()) => drop(self.ended_within(&container.id, Duration::from_secs(10)).await),
+                Err(RunError::NotRunning(_)) => {}
+                Err(error) => return Err(error),
             }
-            self.kill(container, "SIGKILL")?;
-            self.ended_within(&container.id, Duration::from_secs(10)).await;
         }
+        if self.remove_ended(container)? { Ok(()) } else { Err(RunError::Running(container.name.clone())) }
+    }
+
+    /// Removes a container unless it runs, which it cannot begin to do meanwhile; tells whether it is gone.
+    pub(crate) fn remove_ended(&self, container: &Container) -> Result<bool, Error> {
+        let path = self.places(&container.id).lock();
+        let _lock = match lock::take(&path) {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => return Ok(false),
+            // Its own `--rm` was faster, or somebody was killed while removing it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::file("lock", path)(error)),
+        };
         match self.store().containers().remove(&container.id) {
-            // Its own `--rm` was faster.
-            Ok(()) | Err(rbuild_cache::ContainerError::NotFound(_)) => Ok(()),
+            Ok(()) | Err(rbuild_cache::ContainerError::NotFound(_)) => Ok(true),
             Err(error) => Err(error.into()),
         }
     }
@@ -292,15 +313,25 @@ impl Engine {
 
     /// Whether somebody watches the container's process, which is to say that it runs.
     fn is_watched(&self, id: &str) -> bool {
-        let Ok(file) = File::options().read(true).write(true).open(self.places(id).lock()) else { return false };
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+        lock::is_taken(&self.places(id).lock())
     }
 
     fn container_of(&self, row: rbuild_cache::Container) -> Result<Container, Error> {
-        let mut container: Container =
-            serde_json::from_value(row.details).map_err(|source| Error::malformed("record", &row.id, source))?;
-        if matches!(container.status, Status::Running { .. }) && !self.is_watched(&container.id) {
-            container.status = Status::Dead { reason: "whoever watched it was killed".to_owned() };
+        let parse = |row: rbuild_cache::Container| {
+            serde_json::from_value(row.details).map_err(|source| Error::malformed("record", row.id, source))
+        };
+        let mut container: Container = parse(row)?;
+        let unwatched = |container: &Container| {
+            matches!(container.status, Status::Running { .. }) && !self.is_watched(&container.id)
+        };
+        if unwatched(&container) {
+            // It may have ended after its row was read: a watcher writes down how before it lets go.
+            if let Some(row) = self.store().containers().resolve(&container.id)? {
+                container = parse(row)?;
+            }
+            if unwatched(&container) {
+                container.status = Status::Dead { reason: "whoever watched it was killed".to_owned() };
+            }
         }
         Ok(container)
     }

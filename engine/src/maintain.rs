@@ -51,8 +51,10 @@ impl Engine {
         let mut pruned = Pruned::default();
         for container in self.containers()? {
             if matches!(container.status, Status::Exited { .. } | Status::Dead { .. }) {
-                self.store().containers().remove(&container.id)?;
-                pruned.containers.push(container.name);
+                // Unless somebody is starting it again.
+                if self.remove_ended(&container)? {
+                    pruned.containers.push(container.name);
+                }
             }
         }
         let policy = PrunePolicy {

@@ -6,6 +6,7 @@ use rbuild_cache::{KeyLock, Record, Store};
 use rbuild_core::Digest;
 use rbuild_solver::{Provenance, Records, Stored};
 
+use crate::blocking::blocking;
 use crate::lock::key_lock;
 use crate::value::Value;
 
@@ -45,7 +46,10 @@ impl Records<Value> for StoreRecords {
             created: crate::time::now(),
             duration_ms: u64::try_from(provenance.duration.as_millis()).unwrap_or(u64::MAX),
         };
-        let _: Option<()> = traced("insert", self.0.records().insert(keys, &provenance.steps, &record));
+        let (store, keys, steps) = (self.0.clone(), keys.to_vec(), provenance.steps.clone());
+        // Waits for other processes that write, and for the disk.
+        let inserted = blocking(move || store.records().insert(&keys, &steps, &record)).await;
+        let _: Option<()> = traced("insert", inserted);
     }
 
     async fn lock(&self, key: &Digest) -> Self::Guard {

@@ -150,8 +150,9 @@ impl Worker for BuildWorker {
                         ExecMountKind::Bind { input: of, source, .. } if *of == input => {
                             hasher.digest(&self.mounted_identity(layers, source).await?);
                         }
-                        ExecMountKind::Cache { from: Some(of), .. } if *of == input => {
-                            hasher.digest(&self.chain(layers)?);
+                        // Not looked into: it counts where in the input a cache starts, even if both places are alike.
+                        ExecMountKind::Cache { from: Some(of), source, .. } if *of == input => {
+                            hasher.digest(&self.chain(layers)?).text(source);
                         }
                         _ => {}
                     }

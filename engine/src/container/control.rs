@@ -1,23 +1,23 @@
 //! How does one `rbuild` tell another, which watches a container, what to do?
 //!
-//! Through a Unix socket in the container's directory: one byte, the number of a signal for the container's process.
+//! Through a Unix datagram socket in the container's directory: one byte, the number of a signal for its process.
 //! Being able to reach the socket is the permission: the directory is its owner's alone.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::UnixDatagram as Sender;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::net::UnixListener;
+use tokio::net::UnixDatagram;
 
 const NAME: &str = "control";
 
 /// Waits for commands.
 #[derive(Debug)]
 pub(super) struct Control {
-    listener: UnixListener,
+    socket: UnixDatagram,
     path: PathBuf,
 }
 
@@ -30,17 +30,14 @@ impl Control {
             _ => {}
         }
         let (_open, short) = short(directory)?;
-        Ok(Self { listener: UnixListener::bind(short)?, path })
+        Ok(Self { socket: UnixDatagram::bind(short)?, path })
     }
 
-    /// The next signal somebody asks for.
+    /// The next signal somebody asks for. Dropping the future loses none: a datagram comes whole or not at all.
     pub(super) async fn next(&self) -> io::Result<i32> {
-        loop {
-            let (mut stream, _) = self.listener.accept().await?;
-            if let Ok(signal) = stream.read_u8().await {
-                return Ok(i32::from(signal));
-            }
-        }
+        let mut signal = [0];
+        while self.socket.recv(&mut signal).await? == 0 {}
+        Ok(i32::from(signal[0]))
     }
 }
 
@@ -56,7 +53,10 @@ impl Drop for Control {
 pub(super) fn send(directory: &Path, signal: i32) -> io::Result<()> {
     let (_open, short) = short(directory)?;
     let signal = u8::try_from(signal).map_err(io::Error::other)?;
-    UnixStream::connect(short)?.write_all(&[signal])
+    let socket = Sender::unbound()?;
+    // A watcher that was stopped reads nothing.
+    socket.set_write_timeout(Some(Duration::from_secs(1)))?;
+    socket.send_to(&[signal], short).map(drop)
 }
 
 /// A name for the socket that fits into the 108 bytes of a socket address, however deep the store lies.

@@ -8,12 +8,12 @@ use std::io;
 
 use rbuild_core::Stream;
 use rbuild_executor::{Exit, Process, Sandbox, SandboxSpec};
-use rustix::fs::FlockOperation;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::RunError;
 use super::attach::{self, Attach, Raw};
 use super::control::Control;
+use super::lock;
 use super::log::LogWriter;
 use super::network::ContainerNetwork;
 use super::record::{Container, Status};
@@ -47,13 +47,16 @@ impl Engine {
     /// Becomes the container's watcher until the file is closed, by whatever way.
     fn take(&self, container: &Container) -> Result<File, RunError> {
         let path = self.places(&container.id).lock();
-        let failed = || Error::file("lock", &path);
-        let file = File::options().create(true).append(true).open(&path).map_err(failed())?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(RunError::Running(container.name.clone())),
-            Err(error) => Err(failed()(error.into()).into()),
-        }
+        let gone = || rbuild_cache::ContainerError::NotFound(container.name.clone());
+        let lock = match lock::take(&path) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Err(RunError::Running(container.name.clone())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::from(gone()).into()),
+            Err(error) => return Err(Error::file("lock", path)(error).into()),
+        };
+        // Somebody who removed it had the lock before.
+        self.store().containers().resolve(&container.id).map_err(Error::from)?.ok_or_else(|| Error::from(gone()))?;
+        Ok(lock)
     }
 
     async fn run(&self, container: &mut Container, mut attach: Attach, started: &str) -> Result<Exit, RunError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, chown};
 
 use rbuild_cache::{CacheMount, Sharing, Store};
-use rbuild_solver::graph::{CopyAction, CopySource, Unpack};
+use rbuild_solver::graph::{CopyAction, CopySource, ExecMount, ExecMountKind, Unpack};
 
 use super::WorkerError;
 use super::tree::SourceRoot;
@@ -21,6 +21,18 @@ pub(super) struct Seed {
 
 /// Mode, owner and group of a new cache mount.
 pub(super) type Owner = (u32, u32, u32);
+
+/// The cache mounts of one step in the order in which they are taken, which is the same for all steps: two that want
+/// the same two never wait for each other. One that is mounted in several places is taken once, as the first says.
+pub(super) fn wanted(mounts: &[ExecMount]) -> BTreeMap<&str, &ExecMountKind> {
+    let mut wanted = BTreeMap::new();
+    for mount in mounts {
+        if let ExecMountKind::Cache { id, .. } = &mount.kind {
+            wanted.entry(id.as_str()).or_insert(&mount.kind);
+        }
+    }
+    wanted
+}
 
 /// Takes the cache mount `id`; waits for others as `sharing` says.
 pub(super) async fn open(
@@ -76,5 +88,38 @@ fn copy_of(path: String) -> CopyAction {
         exclude: Vec::new(),
         wildcards: false,
         mtime: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rbuild_solver::graph::CacheSharing;
+
+    use super::*;
+
+    fn mount(id: &str, sharing: CacheSharing) -> ExecMount {
+        let kind = ExecMountKind::Cache {
+            id: id.to_owned(),
+            sharing,
+            from: None,
+            source: "/".to_owned(),
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            read_only: false,
+        };
+        ExecMount { target: format!("/{id}"), kind }
+    }
+
+    #[test]
+    fn caches_are_taken_once_and_in_one_order() {
+        let mounts = [
+            mount("b", CacheSharing::Locked),
+            mount("a", CacheSharing::Locked),
+            mount("b", CacheSharing::Shared),
+            ExecMount { target: "/t".to_owned(), kind: ExecMountKind::Tmpfs { size: None } },
+        ];
+        let wanted: Vec<_> = wanted(&mounts).into_iter().collect();
+        assert_eq!(wanted, [("a", &mounts[1].kind), ("b", &mounts[0].kind)]);
     }
 }

@@ -3,6 +3,7 @@
 //! Its root is an overlay of the layers below it with a fresh upper directory; everything else it sees is mounted, so
 //! that the upper directory holds what the process changed and nothing of ours.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rbuild_cache::{ActiveSnapshot, CacheMount, LayerId, LayerKind};
@@ -78,17 +79,15 @@ impl BuildWorker {
             SecurityMode::Sandbox => Privileges::Default,
             SecurityMode::Insecure => Privileges::All,
         };
-        let mut caches = Vec::new();
+        let caches = self.caches(op, inputs).await?;
         for (number, mount) in op.mounts.iter().enumerate() {
             match &mount.kind {
                 ExecMountKind::Bind { input, source, writable } => {
                     let bind = self.bind(task, inputs, *input, *writable, snapshot, number).await?;
                     spec.mounts.push(at(mount, bind, source, false));
                 }
-                ExecMountKind::Cache { read_only, .. } => {
-                    let cache = self.cache(&mount.kind, inputs).await?;
-                    let path = cache.path();
-                    caches.push(cache);
+                ExecMountKind::Cache { id, read_only, .. } => {
+                    let path = caches.get(id.as_str()).expect("all of the step's were taken").path();
                     spec.mounts.push(at(mount, MountKind::Bind { source: path, recursive: false }, "", *read_only));
                 }
                 ExecMountKind::Tmpfs { size } => {
@@ -143,7 +142,7 @@ impl BuildWorker {
             groups: Vec::new(),
             terminal: false,
         };
-        Ok(Prepared { spec, _caches: caches })
+        Ok(Prepared { spec, _caches: caches.into_values().collect() })
     }
 
     /// Another result as something to mount. Writes to a writable one go to a directory that is thrown away.
@@ -173,20 +172,24 @@ impl BuildWorker {
         Ok(MountKind::Overlay { lower, upper })
     }
 
-    async fn cache(&self, kind: &ExecMountKind, inputs: &[Value]) -> Result<CacheMount, WorkerError> {
-        let ExecMountKind::Cache { id, sharing, from, source, mode, uid, gid, .. } = kind else {
-            unreachable!("only called for cache mounts");
-        };
-        let sharing = match sharing {
-            CacheSharing::Shared => rbuild_cache::Sharing::Shared,
-            CacheSharing::Private => rbuild_cache::Sharing::Private,
-            CacheSharing::Locked => rbuild_cache::Sharing::Locked,
-        };
-        let seed = match from {
-            Some(input) => Some(Seed { tree: self.source(inputs, *input).await?, path: source.clone() }),
-            None => None,
-        };
-        cache_mount::open(self.store().clone(), id.clone(), sharing, seed, (*mode, *uid, *gid)).await
+    /// Takes the cache mounts of a step, by id.
+    async fn caches<'a>(&self, op: &'a ExecOp, inputs: &[Value]) -> Result<BTreeMap<&'a str, CacheMount>, WorkerError> {
+        let mut caches = BTreeMap::new();
+        for (id, kind) in cache_mount::wanted(&op.mounts) {
+            let ExecMountKind::Cache { sharing, from, source, mode, uid, gid, .. } = kind else { continue };
+            let sharing = match sharing {
+                CacheSharing::Shared => rbuild_cache::Sharing::Shared,
+                CacheSharing::Private => rbuild_cache::Sharing::Private,
+                CacheSharing::Locked => rbuild_cache::Sharing::Locked,
+            };
+            let seed = match from {
+                Some(input) => Some(Seed { tree: self.source(inputs, *input).await?, path: source.clone() }),
+                None => None,
+            };
+            let store = self.store().clone();
+            caches.insert(id, cache_mount::open(store, id.to_owned(), sharing, seed, (*mode, *uid, *gid)).await?);
+        }
+        Ok(caches)
     }
 }
 

@@ -34,17 +34,14 @@ impl BuildWorker {
             sources.insert(input, self.source(inputs, input).await?);
         }
         let (store, below, op) = (self.store().clone(), layers.clone(), op.clone());
-        let (layer, changed) = blocking(move || {
+        let layer = blocking(move || {
             let snapshot = store.layers().prepare(&below)?;
             let mounted = Mounted::new(&snapshot.root_mount())?;
-            let changed = apply(&op, &sources, &mounted.root)?;
+            unchanged(&apply(&op, &sources, &mounted.root)?)?;
             drop(mounted);
-            Ok::<_, WorkerError>((snapshot.commit(LayerKind::Files)?, changed))
+            Ok::<_, WorkerError>(snapshot.commit(LayerKind::Files)?)
         })
         .await?;
-        if let Some(path) = changed.first() {
-            return Err(WorkerError::Changed { path: path.to_string(), others: changed.len() - 1 });
-        }
         layers.push(layer.id);
         Ok(layers)
     }
@@ -67,7 +64,7 @@ impl BuildWorker {
         blocking(move || {
             let snapshot = store.layers().prepare(&[])?;
             let mounted = Mounted::new(&snapshot.root_mount())?;
-            copy::mirror(&selector, &*scan, &mounted.root).map_err(FilesError::from)?;
+            unchanged(&copy::mirror(&selector, &*scan, &mounted.root).map_err(FilesError::from)?.changed)?;
             drop(mounted);
             let layer = snapshot.commit(LayerKind::Files)?;
             let record = Record {
@@ -82,6 +79,14 @@ impl BuildWorker {
             Ok(layer.id)
         })
         .await
+    }
+}
+
+/// A copy of files that changed meanwhile is not what its key says, and is thrown away.
+fn unchanged(changed: &[InnerPath]) -> Result<(), WorkerError> {
+    match changed {
+        [] => Ok(()),
+        [path, others @ ..] => Err(WorkerError::Changed { path: path.to_string(), others: others.len() }),
     }
 }
 
