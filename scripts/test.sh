@@ -22,8 +22,10 @@ cargo clippy --workspace --all-targets --locked -- -D warnings
 say "Base images"
 cargo build --locked -p rbuild
 store=$target/test-store
-if as_root env RBUILD="$target/debug/rbuild" RBUILD_ROOT="$store" scripts/bases.sh busybox debian:trixie node:8.4; then
+bases() { as_root env RBUILD="$target/debug/rbuild" RBUILD_ROOT="$store" scripts/bases.sh "$@"; }
+if bases busybox debian:trixie; then
   export RBUILD_TEST_STORE=$store
+  bases node:8.4 || echo "node:8.4 could not be made: npm's registry cannot be reached"
 else
   echo "the base images could not be made: tests that need them say \`skipped\`"
 fi

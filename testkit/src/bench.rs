@@ -52,18 +52,23 @@ impl Bench<'static> {
     /// # Panics
     /// Like everything here, where a test could not do anything else about it.
     pub fn new(program: &str) -> Self {
-        Self::make(program, None).expect("a bench can be made")
+        Self::make(program, &place(), None).expect("a bench can be made")
+    }
+
+    /// A bench in this directory.
+    pub fn within(directory: &Path, program: &str) -> Self {
+        Self::make(program, directory, None).expect("a bench can be made")
     }
 }
 
 impl<'a> Bench<'a> {
     /// A bench whose commands run as an ordinary user, who owns all of it.
     pub fn of(account: &'a Account, program: &str) -> Self {
-        Self::make(program, Some(account)).expect("a bench can be made")
+        Self::make(program, &place(), Some(account)).expect("a bench can be made")
     }
 
-    fn make(program: &str, account: Option<&'a Account>) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("rbuild-bench-").tempdir_in(place())?;
+    fn make(program: &str, place: &Path, account: Option<&'a Account>) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("rbuild-bench-").tempdir_in(place)?;
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
         let copy = directory.path().join("rbuild");
         // A link costs nothing, but is refused between file systems and below directories that nobody may enter.

@@ -9,6 +9,7 @@
 
 pub mod account;
 pub mod bench;
+pub mod disk;
 pub mod http;
 pub mod image;
 pub mod probe;
@@ -18,6 +19,7 @@ pub mod rootfs;
 
 pub use account::Account;
 pub use bench::{Bench, Output};
+pub use disk::Disk;
 pub use image::Image;
 pub use probe::Need;
 pub use registry::{Access, Registry};

@@ -2,10 +2,8 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Command;
 
-use rbuild_testkit::{Account, Bench, Need, needs};
+use rbuild_testkit::{Account, Bench, Disk, Need, needs};
 
 /// Dockerfiles with one mistake, and what has to be said about each.
 const MISTAKES: &[(&str, &[&str])] = &[
@@ -82,39 +80,11 @@ fn an_unreadable_context_says_what_cannot_be_read() {
     bench.build(&["app"]).fails(1).says(&["app", "ermission denied"]);
 }
 
-/// A file system of a few megabytes, until the value is dropped.
-struct SmallDisk<'a>(&'a Path);
-
-impl<'a> SmallDisk<'a> {
-    fn mount(directory: &'a Path, size: &str) -> Self {
-        fs::create_dir(directory).unwrap();
-        let image = directory.with_extension("img");
-        let run = |program: &str, arguments: &[&str]| {
-            let output = Command::new(program).args(arguments).output().unwrap();
-            assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-        };
-        let (image, directory_text) = (image.to_str().unwrap(), directory.to_str().unwrap());
-        run("truncate", &["-s", size, image]);
-        run("mkfs.ext4", &["-q", image]);
-        run("mount", &["-o", "loop", image, directory_text]);
-        Self(directory)
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let status = Command::new("umount").arg("-l").arg(self.0).status();
-        assert!(status.is_ok_and(|status| status.success()) || std::thread::panicking(), "cannot unmount");
-    }
-}
-
 #[test]
 fn a_full_disk_is_named_and_survived() {
     needs!(Need::Command("mkfs.ext4"), Need::Root, Need::Overlay, Need::Command("busybox"));
-    let bench = Bench::new(crate::PROGRAM);
-    let place = bench.path("disk");
-    let disk = SmallDisk::mount(&place, "40M");
-    let bench = bench.with_state(&place.join("state"));
+    let disk = Disk::small("40M").unwrap();
+    let bench = Bench::new(crate::PROGRAM).with_state(&disk.path().join("state"));
     bench.busybox();
     bench.file("app/Dockerfile", "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=100\n");
     bench.build(&["-t", "big", "app"]).fails(1).says(&["Dockerfile:2", "No space left on device"]);
@@ -124,7 +94,6 @@ fn a_full_disk_is_named_and_survived() {
     bench.file("app/Dockerfile", "FROM busybox\nRUN echo fits > /small\n");
     bench.build(&["-t", "small", "app"]).ok();
     assert_eq!(bench.run(&["run", "--rm", "small", "cat", "/small"]).ok().stdout, "fits\n");
-    drop(disk);
 }
 
 #[test]

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use rbuild_testkit::{Bench, Disk, Need};
+
 /// What the program itself may have in use, in KiB.
 const MEMORY: u64 = 150 * 1024;
 
 #[test]
 fn many_files_take_little_memory() {
-    let bench = busybox_bench!();
+    rbuild_testkit::needs!(Need::Root, Need::Overlay, Need::Command("busybox"));
+    let disk = Disk::in_memory().unwrap();
+    let bench = Bench::within(&disk.path(), crate::PROGRAM);
+    bench.busybox();
     for directory in 0..500 {
         let directory = bench.path(format!("app/{directory}"));
         std::fs::create_dir_all(&directory).unwrap();
