@@ -61,9 +61,6 @@ pub enum WorkerError {
     /// A secret that the build needs was not given.
     #[error("secret `{0}` is required, and was not given")]
     MissingSecret(String),
-    /// A `RUN --mount` names a path that is not there.
-    #[error("the source `{0}` of a mount does not exist")]
-    MountSource(String),
     /// Somebody wrote to the context while it was copied: the copy is not what its cache key says.
     #[error("`{path}`{} changed while it was copied", more(*others))]
     Changed {

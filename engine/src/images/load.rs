@@ -4,15 +4,16 @@
 //! reads both kinds, compressed or not; in an archive without blobs by digest (older `docker save`) layers are plain
 //! tars under any path.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Component, Path};
+mod archive;
 
-use rbuild_core::{Digest, Reporter};
-use rbuild_image::{Descriptor, Document, ImageConfig, Manifest, Reference};
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+
+use rbuild_core::{Digest, Platform, Reporter};
+use rbuild_image::{Descriptor, Document, ImageConfig, Index, Manifest, Reference};
 use serde::Deserialize;
 
+use self::archive::Archive;
 use crate::engine::{Engine, reference};
 use crate::error::Error;
 use crate::export::ArchiveKind;
@@ -20,8 +21,8 @@ use crate::export::archive::ArchiveWriter;
 use crate::images::familiar;
 use crate::request::ExportOptions;
 
-/// The most that an index or a manifest in an archive may have.
-const LARGEST_JSON: u64 = 8 << 20;
+/// How many indexes may lie in each other; others write at most two.
+const DEEPEST_INDEX: usize = 3;
 
 /// One entry of Docker's `manifest.json`.
 #[derive(Debug, Deserialize)]
@@ -43,10 +44,13 @@ impl Engine {
         let mut images: BTreeMap<Digest, (rbuild_cache::Image, Vec<Reference>)> = BTreeMap::new();
         for name in names {
             let image = self.image(name)?;
-            let reference = reference(name)?;
-            let named = self.store().images().resolve(&reference.to_string())?.is_some_and(|of| of.id == image.id);
-            let entry = images.entry(image.id).or_insert_with(|| (image, Vec::new()));
-            entry.1.extend(named.then_some(reference));
+            // An id is no reference.
+            let given = match reference(name) {
+                Ok(given) => self.store().images().resolve(&given.to_string())?.map(|named| (named.id, given)),
+                Err(_) => None,
+            };
+            let named = given.filter(|(id, _)| *id == image.id).map(|(_, given)| given);
+            images.entry(image.id).or_insert_with(|| (image, Vec::new())).1.extend(named);
         }
         let mut exportables = Vec::with_capacity(images.len());
         for (image, names) in images.into_values() {
@@ -65,7 +69,7 @@ impl Engine {
     pub async fn load(&self, archive: &mut (dyn Read + Send)) -> Result<Vec<String>, Error> {
         let _lease = self.store().lease("load")?;
         let archive = Archive::open(archive)?;
-        if archive.entries.contains_key("manifest.json") {
+        if archive.contains("manifest.json") {
             let entries: Vec<DockerEntry> = archive.json("manifest.json")?;
             let mut loaded = Vec::new();
             for entry in &entries {
@@ -73,7 +77,7 @@ impl Engine {
             }
             return Ok(loaded);
         }
-        if archive.entries.contains_key("index.json") {
+        if archive.contains("index.json") {
             let bytes = archive.read("index.json")?;
             return self.load_index(&archive, &bytes);
         }
@@ -93,22 +97,21 @@ impl Engine {
         self.store_loaded(&config_bytes, &config, layers, None, &names.collect::<Result<Vec<_>, Error>>()?)
     }
 
+    /// Every image that an `index.json` lists.
     fn load_index(&self, archive: &Archive, bytes: &[u8]) -> Result<Vec<String>, Error> {
-        let parsed = Document::parse(None, bytes).map_err(|source| Error::malformed("index", "the archive", source))?;
-        let Document::Index(index) = parsed else {
-            return Err(Error::Unsupported("an archive whose index is a manifest".to_owned()));
-        };
+        let index = index_of(None, bytes)?;
         let mut loaded = Vec::new();
-        for descriptor in &index.manifests {
-            let bytes = archive.read(&rbuild_image::layout::blob_path(&descriptor.digest))?;
-            match Document::parse(Some(&descriptor.media_type), &bytes) {
-                Ok(Document::Manifest(manifest)) => {
-                    let names: Vec<_> = rbuild_image::layout::name_of(descriptor).into_iter().collect();
-                    loaded.extend(self.load_manifest(archive, descriptor, &bytes, &manifest, &names)?);
+        for named in index.manifests.iter().filter(|entry| !is_attestation(entry)) {
+            let names: Vec<_> = rbuild_image::layout::name_of(named).into_iter().collect();
+            let (descriptor, bytes) = image_of(archive, named)?;
+            let manifest = match Document::parse(Some(&descriptor.media_type), &bytes) {
+                Ok(Document::Manifest(manifest)) => manifest,
+                Ok(Document::Index(_)) => {
+                    return Err(Error::Unsupported(format!("the index {} within others", descriptor.digest)));
                 }
-                Ok(Document::Index(_)) => loaded.extend(self.load_index(archive, &bytes)?),
                 Err(source) => return Err(Error::malformed("manifest", descriptor.digest, source)),
-            }
+            };
+            loaded.extend(self.load_manifest(archive, &descriptor, &bytes, &manifest, &names)?);
         }
         Ok(loaded)
     }
@@ -121,7 +124,7 @@ impl Engine {
         manifest: &Manifest,
         names: &[Reference],
     ) -> Result<Vec<String>, Error> {
-        let config_bytes = archive.read(&rbuild_image::layout::blob_path(&manifest.config.digest))?;
+        let config_bytes = archive.blob(&manifest.config)?;
         let config = parse_config(&config_bytes)?;
         self.check_layers(&config, manifest.layers.len(), &descriptor.digest.to_string())?;
         let mut layers = Vec::new();
@@ -172,90 +175,35 @@ fn parse_config(bytes: &[u8]) -> Result<ImageConfig, Error> {
     serde_json::from_slice(bytes).map_err(|source| Error::malformed("configuration", "the archive", source))
 }
 
-fn decompressed(file: impl Read + Send) -> Result<impl Read + Send, Error> {
-    rbuild_image::archive::decompress(file).map_err(|source| Error::Stream { action: "read the archive", source })
-}
-
-/// A plain tar in a file without a name, and where each entry's content lies in it.
-#[derive(Debug)]
-struct Archive {
-    file: File,
-    entries: BTreeMap<String, (u64, u64)>,
-}
-
-impl Archive {
-    fn open(archive: &mut (dyn Read + Send)) -> Result<Self, Error> {
-        let failed = |source| Error::Stream { action: "read the archive", source };
-        let mut plain = decompressed(archive)?;
-        let mut file = tempfile::tempfile().map_err(failed)?;
-        io::copy(&mut plain, &mut file).map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        let mut entries = BTreeMap::new();
-        let mut links = Vec::new();
-        let mut tar = tar::Archive::new(&file);
-        for entry in tar.entries_with_seek().map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let Some(name) = clean(&entry.path().map_err(failed)?) else { continue };
-            match entry.header().entry_type() {
-                tar::EntryType::Regular | tar::EntryType::Continuous => {
-                    entries.insert(name, (entry.raw_file_position(), entry.size()));
-                }
-                // Older archives of Docker name a layer they have already by a link.
-                tar::EntryType::Symlink | tar::EntryType::Link => {
-                    let target = entry.link_name().map_err(failed)?.unwrap_or_default();
-                    let base = if entry.header().entry_type() == tar::EntryType::Symlink {
-                        Path::new(&name).parent().unwrap_or(Path::new("")).join(target)
-                    } else {
-                        target.into_owned()
-                    };
-                    links.push((name, base));
-                }
-                _ => {}
-            }
-        }
-        for (name, target) in links {
-            if let Some(place) = clean(&target).and_then(|target| entries.get(&target).copied()) {
-                entries.insert(name, place);
-            }
-        }
-        Ok(Self { file, entries })
-    }
-
-    fn open_entry(&self, name: &str) -> Result<impl Read + Send + use<>, Error> {
-        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("there is no `{name}` in it"));
-        let key = clean(Path::new(name)).unwrap_or_default();
-        let (start, size) = *self.entries.get(&key).ok_or_else(|| Error::malformed("archive", "images", missing()))?;
-        let failed = |source| Error::Stream { action: "read the archive", source };
-        let mut file = self.file.try_clone().map_err(failed)?;
-        file.seek(SeekFrom::Start(start)).map_err(failed)?;
-        Ok(io::BufReader::with_capacity(1 << 18, file).take(size))
-    }
-
-    fn read(&self, name: &str) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::new();
-        let entry = self.open_entry(name)?;
-        let failed = |source| Error::Stream { action: "read the archive", source };
-        entry.take(LARGEST_JSON).read_to_end(&mut bytes).map_err(failed)?;
-        Ok(bytes)
-    }
-
-    fn json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
-        serde_json::from_slice(&self.read(name)?).map_err(|source| Error::malformed("archive", name, source))
+fn index_of(media_type: Option<&str>, bytes: &[u8]) -> Result<Index, Error> {
+    match Document::parse(media_type, bytes) {
+        Ok(Document::Index(index)) => Ok(index),
+        Ok(Document::Manifest(_)) => Err(Error::Unsupported("an archive whose index is a manifest".to_owned())),
+        Err(source) => Err(Error::malformed("index", "the archive", source)),
     }
 }
 
-/// A path inside an archive without `.`; `None` if it leads anywhere else.
-fn clean(path: &Path) -> Option<String> {
-    let mut parts: Vec<String> = Vec::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => parts.push(name.to_str()?.to_owned()),
-            Component::CurDir => {}
-            Component::ParentDir => {
-                parts.pop()?;
-            }
-            Component::RootDir | Component::Prefix(_) => return None,
+/// The image that an entry means on this machine: of an index for several platforms, the one that runs here or, if
+/// none does, the first.
+fn image_of(archive: &Archive, entry: &Descriptor) -> Result<(Descriptor, Vec<u8>), Error> {
+    let mut descriptor = entry.clone();
+    for _ in 0..DEEPEST_INDEX {
+        let bytes = archive.blob(&descriptor)?;
+        if !rbuild_image::media::is_index(&descriptor.media_type) {
+            return Ok((descriptor, bytes));
         }
+        let index = index_of(Some(&descriptor.media_type), &bytes)?;
+        let first = || index.manifests.iter().find(|entry| !is_attestation(entry));
+        let chosen = index.select(&Platform::host()).or_else(first).cloned();
+        let empty = || io::Error::new(io::ErrorKind::InvalidData, "it names no image");
+        descriptor = chosen.ok_or_else(|| Error::malformed("index", descriptor.digest, empty()))?;
     }
-    Some(parts.join("/"))
+    let bytes = archive.blob(&descriptor)?;
+    Ok((descriptor, bytes))
+}
+
+/// Whether an entry says something about an image instead of being one.
+fn is_attestation(entry: &Descriptor) -> bool {
+    entry.annotations.contains_key("vnd.docker.reference.type")
+        || entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
 }
