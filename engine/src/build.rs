@@ -150,7 +150,7 @@ impl Engine {
         options.network = request.network.unwrap_or_default();
         options.shm_size = request.shm_size;
         options.source_date_epoch = crate::time::source_date_epoch();
-        let freshness = if request.pull { Freshness::Registry } else { Freshness::Local };
+        let freshness = if request.pull { Freshness::Registry } else { Freshness::LocalName };
         let resolver = Resolver { engine: self, freshness };
         rbuild_frontend::lower(file, &options, &resolver).await.map_err(|error| match error {
             LowerError::Mistakes(diagnostics) => BuildError::Dockerfile { text: source.clone(), diagnostics },

@@ -185,7 +185,31 @@ impl Engine {
     }
 }
 
+/// Whether a text is an id with fewer digits than lists show, which could as well be a name.
+fn is_beginning_of_id(text: &str) -> bool {
+    text.len() < 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// The short form of a name that the store keeps in full.
 pub(crate) fn familiar(name: &str) -> String {
     name.parse::<Reference>().map_or_else(|_| name.to_owned(), |reference| reference.familiar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_hexadecimal_digits_are_told_from_ids_by_their_length() {
+        for (text, expected) in [
+            ("cafe", true),
+            ("A", true),
+            ("3ba42869b920", false),
+            ("sha256:3b", false),
+            ("cafe:1", false),
+            ("busybox", false),
+        ] {
+            assert_eq!(is_beginning_of_id(text), expected, "{text}");
+        }
+    }
 }

@@ -35,8 +35,10 @@ pub struct Pulled {
 /// Whether a local image of the right name will do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Freshness {
-    /// Yes.
+    /// Yes, also one whose id begins so.
     Local,
+    /// Yes, but of ids only what nobody calls an image: `FROM cafe` means a name, whatever ids there are.
+    LocalName,
     /// No: the registry is asked.
     Registry,
 }
@@ -64,9 +66,15 @@ impl Engine {
         platform: &Platform,
         freshness: Freshness,
     ) -> Result<(Image, ImageConfig), Error> {
-        if freshness == Freshness::Local
-            && let Some(image) = self.find_image(name)?
-        {
+        let local = match freshness {
+            Freshness::Local => true,
+            Freshness::LocalName if super::is_beginning_of_id(name) => {
+                self.store().images().resolve(&reference(name)?.to_string())?.is_some()
+            }
+            Freshness::LocalName => true,
+            Freshness::Registry => false,
+        };
+        if local && let Some(image) = self.find_image(name)? {
             let config = self.image_config(&image)?;
             if rbuild_image::manifest::runs_on(&config.platform(), platform) {
                 return Ok((image, config));
@@ -180,7 +188,9 @@ impl Engine {
         step: StepId,
         reporter: &Reporter,
     ) -> Result<(), Error> {
-        let mut writer = self.store().content().resume(&blob.digest)?;
+        let (store, digest) = (self.store().clone(), blob.digest);
+        // Hashes what is there.
+        let mut writer = blocking(move || store.content().resume(&digest)).await?;
         if writer.offset() > blob.size {
             writer.restart()?;
         }
