@@ -7,11 +7,10 @@ use std::path::Path;
 
 use rbuild_cache::LayerId;
 use rbuild_image::{Change, Compression, Entry, EntryKind, LayerWriter, Timestamp};
-use rbuild_solver::graph::{CopyAction, CopySource, Unpack};
 
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::files::{Attributes, InnerPath, Kind, Node, Root, SourceTree, Tree, copy};
+use crate::files::{Attributes, InnerPath, Kind, Node, Root, Selector, Tree, copy};
 use crate::files_error::FilesError;
 use crate::mounted::Mounted;
 
@@ -97,20 +96,6 @@ pub(super) fn write_directory(engine: &Engine, layers: &[LayerId], dest: &Path) 
     fs::create_dir_all(dest).map_err(failed())?;
     let mounted = Mounted::new(&engine.store().layers().view(layers)?)?;
     let target = Root::open(dest).map_err(failed())?;
-    let action = CopyAction {
-        sources: vec![CopySource::Path { input: 0, path: String::new(), written: "/".to_owned() }],
-        destination: "/".to_owned(),
-        into_directory: true,
-        owner: None,
-        mode: None,
-        preserve_owner: true,
-        unpack: Unpack::Never,
-        parents: false,
-        exclude: Vec::new(),
-        wildcards: false,
-        mtime: None,
-    };
-    let sources = BTreeMap::from([(0, &mounted.root as &dyn SourceTree)]);
-    copy::apply(&action, &sources, &target, &|_| ()).map_err(FilesError::from)?;
+    copy::mirror(&Selector::path(""), &mounted.root, &target).map_err(FilesError::from)?;
     Ok(())
 }
