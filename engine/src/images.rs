@@ -66,11 +66,12 @@ impl Engine {
         listed
             .into_iter()
             .map(|listed| {
-                let config = self.image_config(&listed.image)?;
+                // One damaged image must not hide the others.
+                let config = self.image_config(&listed.image).inspect_err(|error| tracing::warn!(%error, "image"));
                 Ok(ImageSummary {
                     id: listed.image.id,
                     names: listed.names.iter().map(|name| familiar(name)).collect(),
-                    created: config.created,
+                    created: config.ok().and_then(|config| config.created),
                     size: self.image_size(&listed.image)?,
                     manifest: listed.image.manifest.map(|manifest| manifest.digest),
                 })

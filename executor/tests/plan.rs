@@ -244,6 +244,8 @@ fn contradictory_requests_are_refused() {
         (with(&|spec| spec.mounts = tmpfs("/./")), "nothing can be mounted on `/`"),
         (with(&|spec| spec.process.cwd = "src".into()), "`src` is not an absolute path without `..`"),
         (with(&|spec| spec.process.env = vec![("A=B".into(), String::new())]), "`A=B` cannot be passed to a process"),
+        // The value may be a secret.
+        (with(&|spec| spec.process.env = vec![("A".into(), "b\0".into())]), "`A` cannot be passed to a process"),
         (with(&|spec| spec.process.args.push("a\0b".into())), "`a\\0b` cannot be passed to a process"),
         (with(&|spec| spec.root = MountKind::Proc), "Proc cannot be a root file system"),
         (with(&|spec| spec.limits.rlimits = vec![("files".into(), 1, 1)]), "`files` is not a resource limit"),

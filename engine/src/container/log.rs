@@ -32,7 +32,16 @@ pub(crate) struct LogWriter {
 
 impl LogWriter {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::options().create(true).append(true).open(path)?;
+        let mut file = File::options().create(true).append(true).read(true).open(path)?;
+        let mut last = [b'\n'];
+        if file.seek(SeekFrom::End(0))? > 0 {
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+        }
+        // A writer that was killed may have left half a line; it shall not take the next one with it.
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+        }
         Ok(Self { file, pending: [Vec::new(), Vec::new()] })
     }
 
@@ -148,6 +157,16 @@ mod tests {
         writer.write(Stream::Stdout, b"rest").unwrap();
         writer.finish().unwrap();
         assert_eq!(texts(&mut reader), ["rest"]);
+    }
+
+    #[test]
+    fn half_a_line_of_a_killed_writer_is_skipped_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        LogWriter::open(&path).unwrap().write(Stream::Stdout, b"whole\n").unwrap();
+        File::options().append(true).open(&path).unwrap().write_all(b"{\"log\":\"ha").unwrap();
+        LogWriter::open(&path).unwrap().write(Stream::Stdout, b"next\n").unwrap();
+        assert_eq!(texts(&mut LogReader::open(&path).unwrap()), ["whole\n", "next\n"]);
     }
 
     #[test]

@@ -57,7 +57,14 @@ pub fn monitor(root: &Path, rootless: bool, id: &str) -> u8 {
     if let Err(error) = rustix::process::setsid() {
         tracing::debug!(%error, "setsid");
     }
-    let config = Config { root: root.to_owned(), rootless, insecure_registries: Vec::new() };
+    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+    // Nor must the container keep the file system busy in which it was started by chance.
+    if root.is_absolute()
+        && let Err(error) = rustix::process::chdir("/")
+    {
+        tracing::debug!(%error, "chdir");
+    }
+    let config = Config { root, rootless, insecure_registries: Vec::new() };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return answer(&Answer::Failed { message: error.to_string(), code: 125 }),
