@@ -8,8 +8,10 @@
 . "$(dirname "$0")/common.sh"
 cd "$top"
 results=$target/test-results.tsv
+# nextest writes below the workspace, wherever the target directory is.
+report=$top/target/nextest/default/junit.xml
 mkdir -p "$target"
-rm -f "$results" "$target/nextest/default/junit.xml"
+rm -f "$results" "$report"
 
 scripts/setup.sh test || echo "going on without: tests that need them say \`skipped\`"
 
@@ -37,7 +39,7 @@ status=0
 if cargo nextest --version >/dev/null 2>&1; then
   say "cargo nextest run"
   cargo nextest run --workspace --locked || status=$?
-  awk -f scripts/junit.awk "$target/nextest/default/junit.xml" >"$results"
+  awk -f scripts/junit.awk "$report" >"$results"
 else
   say "cargo test"
   cargo test --workspace --locked --all-targets --no-fail-fast -- --show-output 2>&1 \

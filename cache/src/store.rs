@@ -38,6 +38,8 @@ const SPREAD: [&str; 3] = ["layers-v1", "ingest", "trash"];
 pub(crate) const USED: Table<u64> = Table::new(b'u', "last use");
 /// How precise [`USED`] is. A build that only finds things rarely has to write.
 const USED_STEP: u64 = 3600;
+/// How often the kernel's list of locks is read before nobody is said to hold one.
+const READS: usize = 5;
 
 /// Under which names the kernel's overlay keeps its own extended attributes, such as "opaque".
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -190,18 +192,23 @@ impl Store {
     pub fn lease_holders(&self) -> Result<Vec<Holder>> {
         let inode = self.open_lease_file()?.metadata().context("read", self.lease_path())?;
         let device = inode.dev();
-        // The kernel's own list, so a lease costs its holder no file: `1: FLOCK ADVISORY READ 123 fd:01:4567 0 EOF`.
-        let locks = fs::read_to_string("/proc/locks").context("read", "/proc/locks")?;
         let wanted = format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), inode.ino());
-        let mut holders: Vec<Holder> = locks
-            .lines()
-            .filter_map(|line| {
-                let mut words = line.split_whitespace().skip(1);
-                let kind = words.next()?;
-                let pid = words.nth(2)?.parse().ok()?;
-                (kind == "FLOCK" && words.next()? == wanted).then(|| Holder::of(pid))
-            })
-            .collect();
+        let holder = |line: &str| {
+            let mut words = line.split_whitespace().skip(1);
+            let kind = words.next()?;
+            let pid = words.nth(2)?.parse().ok()?;
+            (kind == "FLOCK" && words.next()? == wanted).then(|| Holder::of(pid))
+        };
+        let mut holders: Vec<Holder> = Vec::new();
+        // The list is read piece by piece, and while others lock and unlock a piece can miss a line.
+        for _ in 0..READS {
+            // The kernel's own list, so a lease costs its holder no file: `1: FLOCK ADVISORY READ 123 fd:01:4567 0 EOF`.
+            let locks = fs::read_to_string("/proc/locks").context("read", "/proc/locks")?;
+            holders = locks.lines().filter_map(holder).collect();
+            if !holders.is_empty() {
+                break;
+            }
+        }
         holders.sort_by_key(|holder| holder.pid);
         holders.dedup();
         Ok(holders)

@@ -106,7 +106,10 @@ impl Account {
         for file in ["/etc/subuid", "/etc/subgid"] {
             let text = fs::read_to_string(file)?;
             let others = text.lines().filter(|line| line.split(':').next() != Some(&self.name));
-            fs::write(file, others.map(|line| format!("{line}\n")).collect::<String>())?;
+            // In one step: others read it meanwhile.
+            let aside = format!("{file}.rbuild-testkit");
+            fs::write(&aside, others.map(|line| format!("{line}\n")).collect::<String>())?;
+            fs::rename(&aside, file)?;
         }
         run(Command::new(tool("userdel")?).arg("--force").arg(&self.name))?;
         fs::remove_dir_all(&self.home)?;

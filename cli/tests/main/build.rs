@@ -41,7 +41,7 @@ CMD ["hello"]
     }
     assert_eq!(image.setting("Healthcheck")["Test"], json!(["CMD-SHELL", "true"]));
     assert_eq!(image.config["os"], "linux");
-    assert_eq!(image.config["history"].as_array().unwrap().len(), 13 + 1);
+    assert_eq!(image.config["history"].as_array().unwrap().len(), 1 + 12);
 }
 
 #[test]

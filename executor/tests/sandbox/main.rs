@@ -35,11 +35,12 @@ fn main() {
         println!("sandboxes: test");
         return;
     }
-    let filter: Vec<String> = arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect();
-    if filter == ["sandboxes"] {
-        std::process::exit(all(&[]));
-    }
-    std::process::exit(all(&filter));
+    let mut filter: Vec<String> = arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect();
+    filter.retain(|name| name != "sandboxes");
+    let code = all(&filter);
+    // As the usual harness has it, for whoever reads which tests passed.
+    println!("test sandboxes ... {}", if code == 0 { "ok" } else { "FAILED" });
+    std::process::exit(code);
 }
 
 fn all(filter: &[String]) -> i32 {
