@@ -19,6 +19,9 @@ use crate::lock::key_lock;
 /// How many layers are fetched at once, as other clients do.
 const AT_ONCE: usize = 4;
 
+/// Configurations are read into memory; real ones have some kilobytes.
+const LARGEST_CONFIG: u64 = 8 << 20;
+
 /// What a pull brought.
 #[derive(Clone, Debug)]
 pub struct Pulled {
@@ -93,6 +96,10 @@ impl Engine {
         let Document::Manifest(manifest) = parsed else {
             return Err(Error::Unsupported(format!("an index within the index of `{reference}`")));
         };
+        if manifest.config.size > LARGEST_CONFIG {
+            let what = format!("the configuration of `{reference}`, which has {} bytes", manifest.config.size);
+            return Err(Error::Unsupported(what));
+        }
         let content = self.store().content();
         if !content.contains(&manifest.config.digest) {
             self.fetch_blob(reference, &manifest.config, StepId(0), &Reporter::silent()).await?;
