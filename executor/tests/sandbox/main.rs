@@ -32,7 +32,10 @@ fn main() {
         _ => {}
     }
     if arguments.iter().any(|argument| argument == "--list") {
-        println!("sandboxes: test");
+        // nextest also asks which tests are to be ignored, and would believe it.
+        if !arguments.iter().any(|argument| argument == "--ignored") {
+            println!("sandboxes: test");
+        }
         return;
     }
     let mut filter: Vec<String> = arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect();
