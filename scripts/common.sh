@@ -7,6 +7,7 @@ PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
 
 say() { printf '\n== %s\n' "$*"; }
 die() { echo "error: $*" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "this needs root: be root, or install sudo"
 
 # as_root COMMAND...: through sudo unless we are root; the environment stays.
 as_root() {

@@ -53,3 +53,25 @@ fn cowsay_says_moo_in_three_forms() {
     bench.run(&["run", "--rm", "cowsay:3-script", "Moo"]).ok().says(&["< Moo >", "(oo)"]);
     bench.run(&["run", "--rm", "cowsay:3-script"]).ok().says(&["(oo)"]);
 }
+
+#[test]
+fn flask_and_identidock_answer() {
+    needs!(Need::Host("pypi.org:443"));
+    let bench = prepared_bench!("deb.debian.org:80");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/bases.sh");
+    let mut command = std::process::Command::new(script);
+    command.arg("python:3").env("RBUILD", bench.path("rbuild")).env("RBUILD_ROOT", bench.state());
+    rbuild_testkit::bench::finish(command, b"").ok();
+    for (name, container_port, answer) in
+        [("flask", 80, "Hello World from "), ("identidock", 9090, "Hello from uwsgi\n")]
+    {
+        project(&bench, name);
+        bench.build(&["--host-ca", "-t", name, name]).ok();
+        let (port, container) = (http::free_port(), format!("test-{name}"));
+        drop(bench.run(&["rm", "-f", &container]));
+        let publish = format!("{port}:{container_port}");
+        bench.run(&["run", "-d", "--name", &container, "-p", &publish, name]).ok();
+        assert!(bench.fetch(port, "/").starts_with(answer), "{name}");
+        bench.run(&["rm", "-f", &container]).ok();
+    }
+}
