@@ -119,7 +119,7 @@ CASE_KEYS = {
     "about", "dockerfile", "args", "target", "secrets", "contexts", "no_cache",
     "rewrite_timestamp", "expect", "error", "line", "ignore", "ignore_defaults",
     "mtime", "created", "stamps", "steps", "same_digest", "forbid", "timeout",
-    "soft",
+    "soft", "rows",
 }
 STEP_KEYS = {
     "name", "run", "dockerfile_from", "args", "target", "secrets", "no_cache",
