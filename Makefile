@@ -1,10 +1,11 @@
 # make demo         build rbuild and koa-demo, run it, ask it for a page
 # make test         format, lints and every test
 # make bench        how fast the parts and the whole are
+# make fuzz         every parser against inputs nobody would write, a minute each
 # make conformance  the cases of testdata/conformance against what BuildKit made of them
 # make release      the program as one static file, target/dist/rbuild
 
-.PHONY: help demo test bench conformance release
+.PHONY: help demo test bench fuzz conformance release
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -17,6 +18,9 @@ test:
 
 bench:
 	@scripts/bench.sh
+
+fuzz:
+	@scripts/fuzz.sh
 
 conformance:
 	@scripts/conformance.sh
