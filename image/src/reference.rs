@@ -103,11 +103,13 @@ impl Reference {
 
     /// The short form without tag and digest, as `rbuild images` lists it.
     pub fn familiar_name(&self) -> String {
-        if self.registry != DEFAULT_REGISTRY {
+        // Docker Hub can have a repository whose short form would be on another registry, or be an image ID.
+        let is_elsewhere = self.repository.split_once('/').is_some_and(|(first, _)| names_host(first));
+        if self.registry != DEFAULT_REGISTRY || is_elsewhere {
             return self.name();
         }
         match self.repository.strip_prefix(DEFAULT_NAMESPACE) {
-            Some(rest) if !rest.contains('/') => rest.to_owned(),
+            Some(rest) if !rest.contains('/') && !is_image_id(rest) => rest.to_owned(),
             _ => self.repository.clone(),
         }
     }
@@ -202,6 +204,9 @@ impl FromStr for Reference {
         }
         let library = registry == DEFAULT_REGISTRY && !path.contains('/');
         let repository = if library { format!("{DEFAULT_NAMESPACE}{path}") } else { path.to_owned() };
+        if repository.len() > LONGEST_PATH {
+            return Err(ReferenceError::TooLong(text.to_owned()));
+        }
         let tag = match (tag, &digest) {
             (Some(tag), _) => Some(tag.to_owned()),
             (None, None) => Some(DEFAULT_TAG.to_owned()),
@@ -223,13 +228,16 @@ fn split_registry(text: &str) -> (&str, &str) {
     let Some((first, rest)) = text.split_once('/') else {
         return (DEFAULT_REGISTRY, text);
     };
-    let names_host =
-        first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|byte| byte.is_ascii_uppercase());
-    match (names_host, first) {
+    match (names_host(first), first) {
         (false, _) => (DEFAULT_REGISTRY, text),
         (true, "index.docker.io") => (DEFAULT_REGISTRY, rest),
         (true, _) => (first, rest),
     }
+}
+
+/// Whether the first of several components is meant as a registry.
+fn names_host(first: &str) -> bool {
+    first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
 fn is_host(text: &str) -> bool {
@@ -265,9 +273,6 @@ fn check_path(text: &str, path: &str) -> Result<(), ReferenceError> {
     }
     if !path.split('/').all(is_component) {
         return Err(ReferenceError::Repository(text.to_owned()));
-    }
-    if path.len() > LONGEST_PATH {
-        return Err(ReferenceError::TooLong(text.to_owned()));
     }
     Ok(())
 }
@@ -333,6 +338,10 @@ mod tests {
             ("127.0.0.1/a", "127.0.0.1/a:latest", "127.0.0.1/a:latest"),
             ("a__b/c.d-e---f_g", "docker.io/a__b/c.d-e---f_g:latest", "a__b/c.d-e---f_g:latest"),
             ("x:_A.b-C", "docker.io/library/x:_A.b-C", "x:_A.b-C"),
+            // Short forms that would mean something else.
+            ("docker.io/localhost/a", "docker.io/localhost/a:latest", "docker.io/localhost/a:latest"),
+            ("docker.io/a.b/c", "docker.io/a.b/c:latest", "docker.io/a.b/c:latest"),
+            (&format!("library/{HEX}"), &format!("docker.io/library/{HEX}:latest"), &format!("library/{HEX}:latest")),
         ] {
             let reference: Reference = written.parse().unwrap_or_else(|error| panic!("{written}: {error}"));
             assert_eq!(reference.to_string(), full);
@@ -357,6 +366,8 @@ mod tests {
     fn malformed_names_are_refused_with_the_reason() {
         use ReferenceError as E;
         let long = format!("a/{}", "b".repeat(254));
+        // It is `library/…` that must not be longer.
+        let long_official = "b".repeat(248);
         let long_tag = format!("a:{}", "b".repeat(129));
         let id = HEX.to_owned();
         let short = "a@sha256:abc".to_owned();
@@ -382,6 +393,7 @@ mod tests {
             ("[::g]/c", E::Registry("[::g]/c".into())),
             ("a:x/c", E::Registry("a:x/c".into())),
             (long.as_str(), E::TooLong(long.clone())),
+            (long_official.as_str(), E::TooLong(long_official.clone())),
             (id.as_str(), E::ImageId(id.clone())),
             (short.as_str(), E::Digest { name: short.clone(), source: DigestError::Hex("sha256:abc".into()) }),
             (other.as_str(), E::DigestAlgorithm(other.clone())),
