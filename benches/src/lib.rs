@@ -1,1 +1,4 @@
-//! How fast is it? The benchmarks are in `benches/`; this library is empty.
+//! How fast is it? The benchmarks are in `benches/` and `examples/`; here is what they read, and how.
+
+pub mod dockerfiles;
+pub mod reading;

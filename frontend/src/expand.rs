@@ -16,6 +16,9 @@ use crate::diagnostic::Diagnostic;
 use crate::grammar::{Grammar, Pair, Parser as _, Rule};
 
 mod pattern;
+mod simple;
+
+use simple::{Piece, Pieces, Quotes};
 
 /// `${a:-${b:-…}}` may be this deep: the bound of the grammar's rule `deeper`.
 const DEPTH: usize = 100;
@@ -86,7 +89,71 @@ impl Expander<'_> {
         Ok(Expanded { value: output.0, undefined })
     }
 
+    /// Reports what is malformed, whatever the values of variables.
+    ///
+    /// # Errors
+    /// As [`Expander::word`], with what [`Expander::lookup`] answers.
+    pub(crate) fn check(&self, word: &Word) -> Result<(), Diagnostic> {
+        if simple::is_simple(&word.text, self.escape, Quotes::Resolve) { Ok(()) } else { self.word(word).map(drop) }
+    }
+
+    /// The same for the content of a here-document.
+    ///
+    /// # Errors
+    /// As [`Expander::word`], with what [`Expander::lookup`] answers.
+    pub(crate) fn check_body(&self, heredoc: &Heredoc) -> Result<(), Diagnostic> {
+        // Tabs at the beginnings of lines, which `<<-` takes off, are text in any case.
+        let fine = !heredoc.expand || simple::is_simple(&heredoc.body, '\\', Quotes::Keep);
+        if fine { Ok(()) } else { self.body(heredoc).map(drop) }
+    }
+
     fn walk<O: Output>(
+        &self,
+        rule: Rule,
+        escape: char,
+        word: &Word,
+        output: O,
+    ) -> Result<(O, Vec<Spanned<String>>), Diagnostic> {
+        let quotes = if rule == Rule::body { Quotes::Keep } else { Quotes::Resolve };
+        if simple::is_simple(&word.text, escape, quotes) {
+            return self.simple(Pieces::new(&word.text, escape, quotes), word, output);
+        }
+        self.parsed(rule, escape, word, output)
+    }
+
+    /// What [`Expander::parsed`] does, for words that need no grammar.
+    fn simple<O: Output>(
+        &self,
+        pieces: Pieces<'_>,
+        word: &Word,
+        mut output: O,
+    ) -> Result<(O, Vec<Spanned<String>>), Diagnostic> {
+        let mut undefined = Vec::new();
+        for (piece, quoted) in pieces {
+            let value;
+            let text = match piece {
+                Piece::Text(text) => text,
+                Piece::Variable { name, start, end } => {
+                    value = (self.lookup)(name).unwrap_or_else(|| {
+                        undefined.push(Spanned { value: name.to_owned(), span: word.part(start, end) });
+                        String::new()
+                    });
+                    &value
+                }
+            };
+            if quoted {
+                output.fixed(text);
+            } else {
+                output.loose(text);
+            }
+            if output.size() > LONGEST {
+                return Err(too_long(word.span));
+            }
+        }
+        Ok((output, undefined))
+    }
+
+    fn parsed<O: Output>(
         &self,
         rule: Rule,
         escape: char,

@@ -13,7 +13,10 @@
 use rbuild_core::Span;
 
 use crate::ast::Word;
-use crate::grammar::{Grammar, Parser as _, Rule};
+
+mod physical;
+
+use physical::Physical;
 
 /// So many comments above an instruction are kept, the nearest ones.
 const COMMENTS: usize = 64;
@@ -74,15 +77,6 @@ pub(crate) struct Unterminated {
     pub(crate) near: Option<Span>,
 }
 
-enum Physical {
-    /// The place of its text in the line.
-    Comment(usize, usize),
-    Nothing,
-    /// The end of what counts.
-    Continued(usize),
-    Last,
-}
-
 /// Reads a text instruction by instruction.
 #[derive(Debug)]
 pub(crate) struct Lines<'text> {
@@ -90,14 +84,13 @@ pub(crate) struct Lines<'text> {
     at: usize,
     escape: char,
     comments: Vec<Word>,
-    buffer: String,
     resumed: bool,
 }
 
 impl<'text> Lines<'text> {
     /// Starts at a byte offset, behind byte-order mark and directives.
     pub(crate) fn new(text: &'text str, at: usize, escape: char) -> Self {
-        Self { text, at, escape, comments: Vec::new(), buffer: String::new(), resumed: false }
+        Self { text, at, escape, comments: Vec::new(), resumed: false }
     }
 
     pub(crate) fn escape(&self) -> char {
@@ -127,7 +120,7 @@ impl<'text> Lines<'text> {
     pub(crate) fn next(&mut self) -> Option<Joined> {
         loop {
             let (start, line) = self.line()?;
-            match self.classify(line) {
+            match Physical::of(line, self.escape) {
                 // A comment without text ends those above it.
                 Physical::Comment(from, to) if from == to => self.comments.clear(),
                 Physical::Comment(from, to) => {
@@ -147,13 +140,14 @@ impl<'text> Lines<'text> {
     fn join(&mut self, start: usize, line: &str, end: usize, mut continued: bool) -> Joined {
         let lead = line.len() - line.trim_start().len();
         let lead = lead.min(end);
-        let mut text = String::from(self.escape);
-        let prefix = text.len();
+        let prefix = self.escape.len_utf8();
+        let mut text = String::with_capacity(prefix + line.len());
+        text.push(self.escape);
         let mut map = Map { pieces: vec![(0, start + lead)] };
         let mut empty = Vec::new();
         text.push_str(&line[lead..end]);
         while continued && let Some((start, line)) = self.line() {
-            let end = match self.classify(line) {
+            let end = match Physical::of(line, self.escape) {
                 Physical::Comment(..) => continue,
                 Physical::Nothing => {
                     empty.push(Span::new(start as u32, (start + line.len()) as u32));
@@ -211,30 +205,6 @@ impl<'text> Lines<'text> {
         let length = rest.find('\n').unwrap_or(rest.len());
         self.at = start + (length + 1).min(rest.len());
         Some((start, rest[..length].trim_end_matches('\r')))
-    }
-
-    fn classify(&mut self, line: &str) -> Physical {
-        self.buffer.clear();
-        self.buffer.push(self.escape);
-        self.buffer.push_str(line);
-        let shift = self.escape.len_utf8();
-        let pair = Grammar::parse(Rule::physical, &self.buffer).ok().and_then(|mut pairs| pairs.next());
-        let Some(pair) = pair.and_then(|pair| pair.into_inner().next()) else {
-            return Physical::Last;
-        };
-        match pair.as_rule() {
-            Rule::comment => {
-                let remark = pair.into_inner().next().map_or("", |remark| remark.as_str());
-                let start = line.len() - remark.len();
-                Physical::Comment(start, start + remark.trim_end().len())
-            }
-            Rule::nothing => Physical::Nothing,
-            Rule::continued => {
-                let content = pair.into_inner().next();
-                Physical::Continued(content.map_or(0, |content| content.as_span().end() - shift))
-            }
-            _ => Physical::Last,
-        }
     }
 }
 

@@ -208,3 +208,54 @@ fn long_words_take_linear_time() {
     assert_eq!(expand(&long).map(|text| text.len()), Ok(7 * 20_000));
     assert!(expand(&format!("{}'", "\"${".repeat(1000))).is_err());
 }
+
+mod simple_words {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FRAGMENTS: &[&str] = &[
+        "a", "$", "${", "}", "$A", "${A}", "$X", "${X}", "\"", "'", "\\", "`", "{", ":-", "1", "_", "é", "$é", "größe",
+        " ", "\n", "\t", "\u{3000}", "(", "#", "-", "?", "!", "@", "*", "%", "/", "$SPACED", "~", "\0",
+    ];
+
+    fn text() -> impl Strategy<Value = String> {
+        prop::collection::vec(prop::sample::select(FRAGMENTS), 0..9).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// What is read without the grammar means what the grammar says.
+        #[test]
+        fn mean_what_the_grammar_says(text in text(), backtick in any::<bool>()) {
+            let word = word(&text);
+            let escape = if backtick { '`' } else { '\\' };
+            for (rule, escape, quotes) in
+                [(Rule::expansion, escape, Quotes::Resolve), (Rule::body, '\\', Quotes::Keep)]
+            {
+                if simple::is_simple(&text, escape, quotes) {
+                    let pieces = || Pieces::new(&text, escape, quotes);
+                    let simple = EXPANDER.simple(pieces(), &word, Whole::new()).map(|(output, names)| (output.0, names));
+                    let Ok((output, names)) = EXPANDER.parsed(rule, escape, &word, Whole::new()) else {
+                        panic!("{text:?} is not simple");
+                    };
+                    prop_assert_eq!(simple, Ok((output.0, names)));
+                    let split = |(output, names): (Split, Vec<_>)| (output.finish(), names);
+                    let simple = EXPANDER.simple(pieces(), &word, Split::default()).map(split);
+                    prop_assert_eq!(simple, EXPANDER.parsed(rule, escape, &word, Split::default()).map(split));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn are_what_people_write() {
+        for text in ["a", "$A", "${A}/b:$B", "\"a $B\"", "'a b'c", "a=$", "$(date)", "\"it's $A\"", ""] {
+            assert!(simple::is_simple(text, '\\', Quotes::Resolve), "{text}");
+        }
+        for text in ["\\$A", "${A:-b}", "$1", "${é}", "$Aé", "\"", "'", "${A", "${}"] {
+            assert!(!simple::is_simple(text, '\\', Quotes::Resolve), "{text}");
+        }
+    }
+}

@@ -17,7 +17,7 @@ pub(super) fn check(kind: &Kind, escape: char, sink: &mut Findings) -> bool {
     }
     for source in sources(kind) {
         if let CopySource::Heredoc(heredoc) = source
-            && let Err(error) = expander.body(heredoc)
+            && let Err(error) = expander.check_body(heredoc)
         {
             sink.push(error);
         }
@@ -40,7 +40,7 @@ fn any(_: &str) -> Option<String> {
 
 fn one(expander: &Expander<'_>, word: &Word, sink: &mut Findings) {
     if word.text.contains(['$', '"', '\''])
-        && let Err(error) = expander.word(word)
+        && let Err(error) = expander.check(word)
     {
         sink.push(error);
     }
