@@ -28,7 +28,7 @@ use crate::records::StoreRecords;
 use crate::request::BuildRequest;
 use crate::secret::Secrets;
 use crate::value::Value;
-use crate::worker::BuildWorker;
+use crate::worker::{BuildWorker, Remotes};
 
 impl Engine {
     /// Builds an image into the local store, and wherever else the request says.
@@ -98,6 +98,7 @@ impl Engine {
             contexts: contexts.local,
             secrets: Secrets::new(request.secrets.clone()),
             host_ca: if request.host_ca { Some(HostCa::find().ok_or(BuildError::NoHostCa)?) } else { None },
+            remotes: Remotes::default(),
         };
         let limits = Limits { jobs: request.jobs.unwrap_or(Limits::default().jobs), ..Limits::default() };
         let solver = Solver::new(worker, StoreRecords::new(self.store().clone()), limits);

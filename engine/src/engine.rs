@@ -30,6 +30,7 @@ struct Inner {
     config: Config,
     host: OnceLock<Host>,
     registry: OnceLock<rbuild_registry::Client>,
+    web: OnceLock<rbuild_registry::Web>,
 }
 
 impl Engine {
@@ -41,7 +42,7 @@ impl Engine {
     pub fn open(config: Config) -> Result<Self, Error> {
         let overlay_xattrs = if config.rootless { OverlayXattrs::User } else { OverlayXattrs::Trusted };
         let store = Store::open_with(&config.root, StoreOptions { overlay_xattrs })?;
-        let inner = Inner { store, config, host: OnceLock::new(), registry: OnceLock::new() };
+        let inner = Inner { store, config, host: OnceLock::new(), registry: OnceLock::new(), web: OnceLock::new() };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -81,6 +82,17 @@ impl Engine {
             }
             rbuild_registry::Client::new(config)
         })
+    }
+}
+
+impl Engine {
+    /// For what is at URLs and is no image.
+    pub(crate) fn web(&self) -> Result<&rbuild_registry::Web, Error> {
+        if let Some(web) = self.0.web.get() {
+            return Ok(web);
+        }
+        let web = rbuild_registry::Web::new(rbuild_registry::Config::default())?;
+        Ok(self.0.web.get_or_init(|| web))
     }
 }
 

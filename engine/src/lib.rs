@@ -21,6 +21,7 @@ mod maintain;
 mod mounted;
 mod output;
 mod records;
+mod remote;
 mod request;
 mod secret;
 mod time;
@@ -39,6 +40,7 @@ pub use images::{HistoryRow, ImageSummary, Pulled, Pushed, PushedLayer, Removal}
 pub use maintain::{Finding, PruneOptions, Pruned};
 pub use rbuild_cache::{DiskUsage, PruneReport, Usage};
 pub use rbuild_solver::{ComponentChange, Reason, Verdict};
+pub use remote::RemoteError;
 pub use request::*;
 pub use secret::SecretError;
 pub use worker::WorkerError;

@@ -36,6 +36,7 @@ impl Records<Value> for StoreRecords {
         }
         let layers = outputs.iter().flat_map(|output| match output {
             Value::Root(layers) => layers.clone(),
+            Value::Source { layer, .. } => vec![layer.clone()],
             Value::Local { .. } => Vec::new(),
         });
         let record = Record {

@@ -11,6 +11,13 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Value {
     /// A root file system: its layers, lowest first.
     Root(Vec<LayerId>),
+    /// What was fetched from a URL, as one layer.
+    Source {
+        /// Where it is.
+        layer: LayerId,
+        /// What it is: unlike a layer's, this knows of times.
+        identity: Digest,
+    },
     /// Files of a local directory, still where they are.
     Local {
         /// Which.

@@ -6,6 +6,7 @@
 mod cache_mount;
 mod exec;
 mod file;
+mod remote;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ use crate::host_ca::HostCa;
 use crate::secret::{SecretError, Secrets};
 use crate::value::Value;
 
+pub(crate) use self::remote::Remotes;
+
 /// Executes the ops of one build.
 #[derive(Debug)]
 pub(crate) struct BuildWorker {
@@ -33,6 +36,7 @@ pub(crate) struct BuildWorker {
     pub(crate) contexts: BTreeMap<String, Arc<Context>>,
     pub(crate) secrets: Secrets,
     pub(crate) host_ca: Option<HostCa>,
+    pub(crate) remotes: Remotes,
 }
 
 /// Why a vertex could not be made.
@@ -120,7 +124,8 @@ from_store!(
     rbuild_cache::StoreError,
     rbuild_cache::LayerError,
     rbuild_cache::ImageError,
-    rbuild_executor::mount::MountError
+    rbuild_executor::mount::MountError,
+    crate::remote::RemoteError
 );
 
 impl Worker for BuildWorker {
@@ -133,12 +138,14 @@ impl Worker for BuildWorker {
             let digest = self.context(&selection.name).digest(self.store(), selection).await?;
             components.push(Component::new("files", digest.to_string()));
         }
+        components.extend(self.remote_components(op).await?);
         Ok(Fingerprint::of(components))
     }
 
     async fn identity(&self, op: &Op, input: usize, output: &Value) -> Result<Digest, WorkerError> {
         match (op, output) {
             (_, Value::Local { digest, .. }) => Ok(*digest),
+            (_, Value::Source { identity, .. }) => Ok(*identity),
             (Op::File(file), Value::Root(layers)) if input > 0 => self.copied_identity(file, input, layers).await,
             (Op::Exec(exec), Value::Root(layers)) if input > 0 => {
                 let mut hasher = KeyHasher::new("mounts/1");
@@ -171,6 +178,8 @@ impl Worker for BuildWorker {
                 let digest = self.context(&selection.name).digest(self.store(), selection).await?;
                 Value::Local { selection: selection.clone(), digest }
             }
+            Op::Http(http) => self.download(task, http).await?,
+            Op::Git(git) => self.check_out(git).await?,
             Op::Merge => {
                 let mut layers = Vec::new();
                 for input in 0..inputs.len() {
@@ -199,6 +208,7 @@ impl BuildWorker {
     fn layers_of(&self, inputs: &[Value], input: usize) -> Result<Vec<LayerId>, WorkerError> {
         match inputs.get(input) {
             Some(Value::Root(layers)) => Ok(layers.clone()),
+            Some(Value::Source { layer, .. }) => Ok(vec![layer.clone()]),
             _ => unreachable!("lowering gives root file systems where it says so"),
         }
     }

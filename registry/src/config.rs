@@ -95,3 +95,12 @@ impl Default for Retry {
         Self { attempts: 5, first_pause: Duration::from_secs(1), longest_pause: Duration::from_secs(60) }
     }
 }
+
+impl Retry {
+    /// How long to wait after that many failures in a row. The server's wish is followed up to a limit.
+    pub fn pause(&self, failures: u32, wish: Option<Duration>) -> Duration {
+        let doubled =
+            self.first_pause.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+        wish.unwrap_or(doubled).min(self.longest_pause)
+    }
+}

@@ -12,6 +12,8 @@
 //!                 └► tls        certificates
 //! ```
 //!
+//! [`Web`] is for everything else that is at a URL: `ADD https://…`, contexts.
+//!
 //! Credentials go to the host they were configured for and to the token service it names, never to where it redirects.
 
 mod auth;
@@ -25,9 +27,11 @@ mod pull;
 mod push;
 mod retry;
 mod tls;
+mod web;
 
 pub use client::Client;
 pub use config::{Config, HostConfig, Mirror, Retry, Security};
 pub use credentials::{Credential, CredentialError, CredentialStore};
 pub use error::{Error, Result, Subject};
 pub use push::Pushed;
+pub use web::Web;

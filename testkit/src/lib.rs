@@ -1,7 +1,7 @@
 //! What does a test of the whole program need around it?
 //!
 //! A place to work in ([`Bench`]), another user to work as ([`Account`]), a registry to talk to ([`Registry`]), a root
-//! file system to start from ([`rootfs`]), a way to read what came out ([`image`], [`http`], [`processes`]), and an
+//! file system to start from ([`rootfs`]), a server to download from ([`web`], [`git`]), a way to read what came out ([`image`], [`http`], [`processes`]), and an
 //! honest way to say that a machine cannot run a test ([`needs!`]). Nothing here knows the crates under test: what they
 //! write is read again by other means.
 //!
@@ -10,12 +10,14 @@
 pub mod account;
 pub mod bench;
 pub mod disk;
+pub mod git;
 pub mod http;
 pub mod image;
 pub mod probe;
 pub mod processes;
 pub mod registry;
 pub mod rootfs;
+pub mod web;
 
 pub use account::Account;
 pub use bench::{Bench, Output};

@@ -12,6 +12,7 @@ use crate::blocking::blocking;
 use crate::error::Error;
 use crate::files::{Root, copy};
 use crate::files_error::FilesError;
+use crate::remote::MIRROR;
 
 /// Content to start from: a tree and a path in it.
 pub(super) struct Seed {
@@ -42,6 +43,9 @@ pub(super) async fn open(
     seed: Option<Seed>,
     owner: Owner,
 ) -> Result<CacheMount, WorkerError> {
+    if id.starts_with(MIRROR) {
+        return Err(Error::Unsupported(format!("a cache called `{id}`: rbuild keeps its own there")).into());
+    }
     let mut pause = std::time::Duration::from_millis(1);
     let mount = loop {
         if let Some(mount) = store.cache_mounts().try_open(&id, sharing)? {

@@ -6,13 +6,14 @@
 use rbuild_core::KeyHasher;
 
 use super::{
-    Component, CopyAction, CopySource, ExecMount, ExecMountKind, ExecOp, FileAction, Mode, NetworkMode, Op, Owner,
-    Principal, SecurityMode, Unpack,
+    Component, CopyAction, CopySource, ExecMount, ExecMountKind, ExecOp, FileAction, GitOp, GitTime, HttpOp, Mode,
+    NetworkMode, Op, Owner, Principal, SecurityMode, Unpack,
 };
 
 impl Op {
     /// The named values that make this op what it is, in a fixed order. For [`Op::Local`] the worker adds the tree
-    /// digest of the selected files, which stands for the selection.
+    /// digest of the selected files, which stands for the selection; for [`Op::Http`] without a checksum the content's
+    /// digest and time; for [`Op::Git`] the commit.
     pub fn components(&self) -> Vec<Component> {
         let mut fields = Fields(Vec::with_capacity(16));
         match self {
@@ -23,6 +24,8 @@ impl Op {
                 fields.add("platform", image.platform.to_string());
             }
             Self::Local(_) => fields.add("op", "local"),
+            Self::Http(http) => fields.http(http),
+            Self::Git(git) => fields.git(git),
             Self::Exec(exec) => fields.exec(exec),
             Self::File(file) => {
                 fields.add("op", "file");
@@ -46,6 +49,31 @@ struct Fields(Vec<Component>);
 impl Fields {
     fn add(&mut self, name: impl Into<std::borrow::Cow<'static, str>>, value: impl Into<String>) {
         self.0.push(Component::new(name, value));
+    }
+
+    fn http(&mut self, http: &HttpOp) {
+        self.add("op", "http");
+        self.add("name", &http.name);
+        if let Some(checksum) = &http.checksum {
+            self.add("content", checksum.to_string());
+        }
+    }
+
+    fn git(&mut self, git: &GitOp) {
+        self.add("op", "git");
+        self.add("directory", &git.subdir);
+        self.add("submodules", git.submodules.to_string());
+        let mtime = match git.mtime {
+            GitTime::Checkout => "checkout",
+            GitTime::Commit => "commit",
+        };
+        self.add("modification time", mtime);
+        self.add("keep .git", git.keep_git_dir.to_string());
+        if git.keep_git_dir {
+            // Both are written down there.
+            self.add("repository", &git.remote);
+            self.add("reference", git.reference.as_deref().unwrap_or_default());
+        }
     }
 
     fn exec(&mut self, exec: &ExecOp) {

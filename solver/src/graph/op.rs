@@ -15,6 +15,10 @@ pub enum Op {
     Image(ImageOp),
     /// Files of a local directory. No inputs.
     Local(LocalOp),
+    /// A file at a URL, alone in a root. No inputs.
+    Http(HttpOp),
+    /// The files of a commit of a git repository, as a root. No inputs.
+    Git(GitOp),
     /// A process in a sandbox; input 0 is its root file system, the others are mounted. Output 0 is the root after it.
     Exec(ExecOp),
     /// Changes to a root file system by our own code; input 0 is the root file system.
@@ -50,6 +54,65 @@ pub struct LocalOp {
     pub parents: bool,
     /// `--exclude` patterns: `.dockerignore` language, relative to each included source's root.
     pub exclude: Vec<String>,
+}
+
+/// A file at a URL. Its content belongs to the op's fingerprint: the checksum, where there is one, else what the worker
+/// finds at the URL.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct HttpOp {
+    /// `http://…` or `https://…`, without a fragment.
+    pub url: String,
+    /// What the file is called in its root: one component of a path.
+    pub name: String,
+    /// The sha256 that its content must have.
+    pub checksum: Option<Digest>,
+    /// Modification time if the server does not know one, in seconds since the epoch; now if absent.
+    pub mtime: Option<i64>,
+}
+
+/// Files of a git repository. The commit belongs to the op's fingerprint: the worker asks the repository for it, unless
+/// it is written here in full.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct GitOp {
+    /// The repository, as `git` wants it: a URL without query and fragment, or `user@host:path`. Never begins with `-`.
+    pub remote: String,
+    /// A branch, a tag, another ref, or a commit in full; absent: what the repository calls `HEAD`. A valid ref name.
+    pub reference: Option<String>,
+    /// The commit that it must be, or the beginning of its name: lower-case hexadecimal.
+    pub checksum: Option<String>,
+    /// The directory that becomes the root, cleaned, without a leading `/`; empty for the whole tree.
+    pub subdir: String,
+    /// Whether `.git` stays (it never does if there is a `subdir`).
+    pub keep_git_dir: bool,
+    /// Whether submodules are checked out, too.
+    pub submodules: bool,
+    /// Which modification time the files get.
+    pub mtime: GitTime,
+    /// Whether the commit is asked for by its name alone, which `checksum` or `reference` must then give in full.
+    pub fetch_by_commit: bool,
+}
+
+/// Modification times of files out of a repository, which has none.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum GitTime {
+    /// When they were checked out.
+    #[default]
+    Checkout,
+    /// When the commit was made.
+    Commit,
+}
+
+impl GitOp {
+    /// The commit, if it is named in full and nobody has to be asked: by the reference, by the checksum.
+    pub fn commit(&self) -> Option<&str> {
+        let reference = self.reference.as_deref().filter(|reference| is_commit(reference));
+        reference.or_else(|| self.checksum.as_deref().filter(|checksum| is_commit(checksum)))
+    }
+}
+
+/// Whether a text is the whole name of a commit, of either kind of repository.
+pub fn is_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A process to run.

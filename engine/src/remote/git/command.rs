@@ -1,0 +1,252 @@
+//! How is the program `git` run?
+//!
+//! With nothing of its surroundings but the way to the network: no configuration of the user or the system, no hooks,
+//! no prompts, no helpers, only the protocols that a remote may have. A repository is somebody else's text; everything
+//! of it that reaches a command line stands behind `--` or was checked.
+//!
+//! Credentials are handed over in the environment, where only this user sees them.
+
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rbuild_solver::graph::GitOp;
+use reqwest::Url;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use super::super::{RemoteError, redacted, secret};
+use crate::secret::Secrets;
+
+/// Variables that lead to the network, to its certificates and to the user's keys.
+const INHERITED: &[&str] = &[
+    "PATH",
+    "TMPDIR",
+    "SSH_AUTH_SOCK",
+    "GIT_SSH_COMMAND",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+];
+
+/// Settings that count before those of any repository.
+const SETTINGS: &[(&str, &str)] = &[
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.logAllRefUpdates", "false"),
+    ("core.attributesFile", "/dev/null"),
+    ("credential.helper", ""),
+    ("advice.detachedHead", "false"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("init.defaultBranch", "main"),
+    ("fetch.recurseSubmodules", "false"),
+];
+
+/// So much of what git prints is kept.
+const MOST_OUTPUT: u64 = 64 << 20;
+const MOST_MESSAGES: u64 = 1 << 20;
+
+/// How to run `git` for one remote.
+#[derive(Clone, Debug)]
+pub(super) struct Git {
+    remote: String,
+    protocols: &'static str,
+    /// The setting that carries the credentials, and its value.
+    header: Option<(String, String)>,
+}
+
+impl Git {
+    pub(super) fn new(op: &GitOp, secrets: &Secrets) -> Result<Self, RemoteError> {
+        let protocols = if op.remote.starts_with("file://") { "http:https:ssh:git:file" } else { "http:https:ssh:git" };
+        Ok(Self { remote: redacted(&op.remote), protocols, header: header(&op.remote, secrets)? })
+    }
+
+    /// For a repository of our own on this machine: no network, no credentials.
+    pub(super) fn local(&self) -> Self {
+        Self { protocols: "file", header: None, remote: self.remote.clone() }
+    }
+
+    /// Runs a command in `directory` and returns what it printed. Killed when the future is dropped.
+    pub(super) async fn run(
+        &self,
+        action: &'static str,
+        directory: &Path,
+        arguments: &[&str],
+    ) -> Result<String, RemoteError> {
+        let (status, output, messages) = self.execute(directory, arguments).await.map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound && directory.is_dir() {
+                RemoteError::NoGit { remote: self.remote.clone() }
+            } else {
+                RemoteError::file("run git in", directory)(error)
+            }
+        })?;
+        if status.success() {
+            return Ok(output);
+        }
+        Err(RemoteError::Git { action, remote: self.remote.clone(), said: last_words(&messages) })
+    }
+
+    async fn execute(&self, directory: &Path, arguments: &[&str]) -> std::io::Result<(ExitStatus, String, String)> {
+        let mut child = self.command(directory, arguments).spawn()?;
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let (mut output, mut messages) = (Vec::new(), Vec::new());
+        let read_output = async {
+            if let Some(out) = out {
+                out.take(MOST_OUTPUT).read_to_end(&mut output).await?;
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        let read_messages = async {
+            if let Some(err) = err {
+                err.take(MOST_MESSAGES).read_to_end(&mut messages).await?;
+            }
+            Ok(())
+        };
+        tokio::try_join!(read_output, read_messages)?;
+        let status = child.wait().await?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((status, text(&output), text(&messages)))
+    }
+
+    fn command(&self, directory: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new("git");
+        command.args(arguments).current_dir(directory).env_clear().kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for name in INHERITED {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        if std::env::var_os("GIT_SSH_COMMAND").is_none() {
+            command.env("GIT_SSH_COMMAND", ssh());
+        }
+        command.env("LC_ALL", "C").env("HOME", "/dev/null").env("GIT_TERMINAL_PROMPT", "0");
+        command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_ATTR_NOSYSTEM", "1");
+        command.env("GIT_ALLOW_PROTOCOL", self.protocols);
+        // A repository of somebody above the store is not ours.
+        command.env("GIT_CEILING_DIRECTORIES", directory.parent().unwrap_or(directory));
+        let own = self.header.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings = SETTINGS.iter().copied().chain(own);
+        let mut count = 0;
+        for (name, value) in settings {
+            command.env(format!("GIT_CONFIG_KEY_{count}"), name).env(format!("GIT_CONFIG_VALUE_{count}"), value);
+            count += 1;
+        }
+        command.env("GIT_CONFIG_COUNT", count.to_string());
+        command
+    }
+}
+
+impl RemoteError {
+    /// Whether a server cannot give out parts of a past.
+    pub(super) fn is_about_depth(&self) -> bool {
+        matches!(self, Self::Git { said, .. } if said.contains("shallow") || said.contains("depth"))
+    }
+
+    /// Whether a server does not give out a commit by its name, or no longer has the ref.
+    pub(super) fn is_about_commit(&self) -> bool {
+        let texts = ["not our ref", "unadvertised object", "couldn't find remote ref", "no such remote ref"];
+        self.is_about_depth() || matches!(self, Self::Git { said, .. } if texts.iter().any(|text| said.contains(text)))
+    }
+}
+
+/// Never asks. What is in the home directory is named, since in a user namespace ssh takes itself for root.
+fn ssh() -> String {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if home.is_empty() || !home.chars().all(is_plain) {
+        return "ssh -o BatchMode=yes".to_owned();
+    }
+    format!("ssh -o BatchMode=yes -o UserKnownHostsFile={home}/.ssh/known_hosts")
+}
+
+/// The setting that makes git send the user's credentials to the remote's host, and to no other.
+fn header(remote: &str, secrets: &Secrets) -> Result<Option<(String, String)>, RemoteError> {
+    let Some(url) = remote.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https")) else {
+        return Ok(None);
+    };
+    let Some(host) = url.host_str() else { return Ok(None) };
+    let ids = [
+        format!("GIT_AUTH_HEADER.{host}"),
+        format!("GIT_AUTH_TOKEN.{host}"),
+        "GIT_AUTH_HEADER".to_owned(),
+        "GIT_AUTH_TOKEN".to_owned(),
+    ];
+    let Some((place, value)) = secret(secrets, &ids)? else { return Ok(None) };
+    if value.contains(|c: char| c.is_control()) {
+        return Err(RemoteError::Header(ids[place].clone()));
+    }
+    let is_token = place % 2 == 1;
+    let value = if is_token { format!("basic {}", STANDARD.encode(format!("x-access-token:{value}"))) } else { value };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let name = format!("http.{}://{host}{port}/.extraheader", url.scheme());
+    Ok(Some((name, format!("Authorization: {value}"))))
+}
+
+/// The lines in which git says what is wrong, made safe to print.
+fn last_words(messages: &str) -> String {
+    const LONGEST: usize = 500;
+    let is_error = |line: &&str| ["fatal:", "error:", "ERROR:", "remote:"].iter().any(|start| line.starts_with(start));
+    let lines: Vec<&str> = messages.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let mut chosen: Vec<&str> = lines.iter().copied().filter(is_error).collect();
+    if chosen.is_empty() {
+        chosen = lines.iter().rev().take(3).rev().copied().collect();
+    } else {
+        // What ssh says comes before git's own complaint.
+        let ssh = ["Permission denied", "Host key verification", "ssh:"];
+        let said = lines.iter().copied().filter(|line| ssh.iter().any(|text| line.contains(text)));
+        chosen.extend(said.filter(|line| !is_error(line)).collect::<Vec<_>>());
+    }
+    let text = chosen.join("; ");
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{SecretFrom, SecretSource};
+
+    #[test]
+    fn a188_credentials_go_to_the_remotes_host_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "t0ken\n").unwrap();
+        let given =
+            |id: &str| Secrets::new(vec![SecretSource { id: id.to_owned(), from: SecretFrom::File(path.clone()) }]);
+        let basic = "Authorization: basic eC1hY2Nlc3MtdG9rZW46dDBrZW4=";
+        for (id, remote, expected) in [
+            ("GIT_AUTH_TOKEN", "https://h/x.git", Some(("http.https://h/.extraheader", basic))),
+            ("GIT_AUTH_TOKEN.h", "https://h:81/x.git", Some(("http.https://h:81/.extraheader", basic))),
+            ("GIT_AUTH_HEADER.h", "http://h/x.git", Some(("http.http://h/.extraheader", "Authorization: t0ken"))),
+            ("GIT_AUTH_TOKEN.other", "https://h/x.git", None),
+            ("GIT_AUTH_TOKEN", "git@h:x.git", None),
+            ("GIT_AUTH_TOKEN", "ssh://h/x.git", None),
+        ] {
+            let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            assert_eq!(header(remote, &given(id)).unwrap(), expected, "{id} for {remote}");
+        }
+    }
+
+    #[test]
+    fn what_git_says_is_its_errors() {
+        for (messages, said) in [
+            ("Cloning\nfatal: nothing\u{1b}[1m there\n", "fatal: nothing [1m there"),
+            ("one\ntwo\n", "one; two"),
+            ("Permission denied (publickey).\nfatal: no\n", "fatal: no; Permission denied (publickey)."),
+            ("", ""),
+        ] {
+            assert_eq!(last_words(messages), said);
+        }
+    }
+}

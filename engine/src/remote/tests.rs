@@ -1,0 +1,379 @@
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rbuild_core::{Digest, Reporter, StepId};
+use rbuild_solver::graph::{GitOp, GitTime, HttpOp};
+use rbuild_testkit::git::{Repository, TIME};
+use rbuild_testkit::web::{Answer, Request, Server};
+use rbuild_testkit::{Need, needs};
+
+use super::*;
+use crate::engine::{Config, Engine};
+use crate::error::Error;
+use crate::request::{SecretFrom, SecretSource};
+
+struct Bench {
+    directory: tempfile::TempDir,
+    engine: Engine,
+    runtime: tokio::runtime::Runtime,
+    secrets: Secrets,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config { root: directory.path().join("store"), rootless: false, insecure_registries: Vec::new() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { engine: Engine::open(config).unwrap(), runtime, directory, secrets: Secrets::default() }
+    }
+
+    fn secret(&mut self, id: &str, value: &str) {
+        let path = self.directory.path().join("secret");
+        std::fs::write(&path, value).unwrap();
+        self.secrets = Secrets::new(vec![SecretSource { id: id.to_owned(), from: SecretFrom::File(path) }]);
+    }
+
+    fn download(&self, op: &HttpOp) -> Result<Download, Error> {
+        let silent = Reporter::silent();
+        self.runtime.block_on(self.engine.download(op, &self.secrets, (&silent, StepId(0))))
+    }
+
+    fn content(&self, download: &Download) -> Vec<u8> {
+        std::fs::read(download.path(&self.engine).unwrap()).unwrap()
+    }
+
+    fn check_out(&self, op: &GitOp) -> Result<(Commit, Checkout), RemoteError> {
+        self.runtime.block_on(async {
+            let commit = self.engine.resolve_commit(op, &self.secrets).await?;
+            let checkout = self.engine.check_out(op, &commit, &self.secrets).await?;
+            Ok((commit, checkout))
+        })
+    }
+
+    /// The files of a commit, with their modes and contents, without those of `.git`.
+    fn files(&self, op: &GitOp) -> Vec<String> {
+        let (_, checkout) = self.check_out(op).unwrap();
+        let root = checkout.path(&self.engine).unwrap();
+        let mut lines = Vec::new();
+        let mut waiting = vec![root.clone()];
+        while let Some(directory) = waiting.pop() {
+            for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+                let (path, metadata) = (entry.path(), entry.metadata().unwrap());
+                let name = path.strip_prefix(&root).unwrap().display().to_string();
+                if metadata.is_dir() && entry.file_name() != ".git" {
+                    waiting.push(path);
+                    continue;
+                }
+                let content = std::fs::read_to_string(&path).unwrap_or_default();
+                lines.push(format!("{name} {:o} {content}", metadata.mode() & 0o7777).trim().to_owned());
+            }
+        }
+        lines.sort();
+        lines
+    }
+
+    /// What unfinished work left behind.
+    fn left(&self) -> usize {
+        self.engine.store().reap().unwrap();
+        let count = |name: &str| std::fs::read_dir(self.directory.path().join("store").join(name)).unwrap().count();
+        count("ingest") + count("layers-v1")
+    }
+}
+
+fn http(url: String) -> HttpOp {
+    HttpOp { url, name: "file".to_owned(), checksum: None, mtime: None }
+}
+
+fn git(remote: String) -> GitOp {
+    GitOp {
+        remote,
+        reference: None,
+        checksum: None,
+        subdir: String::new(),
+        keep_git_dir: false,
+        submodules: true,
+        mtime: GitTime::Checkout,
+        fetch_by_commit: false,
+    }
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
+    rbuild_image::sha256(bytes)
+}
+
+#[test]
+fn a183_a_download_is_private_and_has_the_servers_time() {
+    let bench = Bench::new();
+    let server = Server::start(|_| Answer::ok("hello").header("Last-Modified", "Fri, 13 Feb 2009 23:31:30 GMT"));
+    let found = bench.download(&http(server.url("/a"))).unwrap();
+    assert_eq!((found.digest, found.size, found.modified), (sha256(b"hello"), 5, Some(1_234_567_890)));
+    let metadata = std::fs::metadata(found.path(&bench.engine).unwrap()).unwrap();
+    assert_eq!((metadata.mode() & 0o7777, metadata.mtime()), (0o600, 1_234_567_890));
+    let other = Server::start(|_| Answer::ok("hello"));
+    let found = bench.download(&HttpOp { mtime: Some(5), ..http(other.url("/a")) }).unwrap();
+    let metadata = std::fs::metadata(found.path(&bench.engine).unwrap()).unwrap();
+    assert_eq!((metadata.mtime(), found.modified), (5, None), "a given time is not the server's");
+}
+
+#[test]
+fn a185_the_server_is_asked_whether_it_has_something_newer() {
+    let bench = Bench::new();
+    let content = Arc::new(Mutex::new(("one", "1")));
+    let shared = Arc::clone(&content);
+    let server = Server::start(move |request| {
+        let (body, tag) = *shared.lock().unwrap();
+        Answer::file(request, body.as_bytes(), tag)
+    });
+    let op = http(server.url("/a"));
+    let first = bench.download(&op).unwrap();
+    assert_eq!(bench.download(&op).unwrap(), first);
+    let asked = server.take_asked();
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[1].header("if-none-match"), Some("\"1\""));
+    *content.lock().unwrap() = ("two", "2");
+    assert_eq!(bench.content(&bench.download(&op).unwrap()), b"two");
+    assert_eq!(bench.content(&bench.download(&op).unwrap()), b"two");
+}
+
+#[test]
+fn a185_a_time_or_an_equal_tag_will_do() {
+    let bench = Bench::new();
+    let dated = Server::start(|request: &Request| match request.header("if-modified-since") {
+        Some("Fri, 13 Feb 2009 23:31:30 GMT") => Answer::status(304),
+        _ => Answer::ok("x").header("Last-Modified", "Fri, 13 Feb 2009 23:31:30 GMT"),
+    });
+    let stubborn = Server::start(|_| Answer::ok("y").header("ETag", "\"t\""));
+    for server in [&dated, &stubborn] {
+        let op = http(server.url("/a"));
+        assert_eq!(bench.download(&op).unwrap(), bench.download(&op).unwrap());
+    }
+}
+
+#[test]
+fn a178_a_known_checksum_needs_no_network_and_a_wrong_one_leaves_nothing() {
+    let bench = Bench::new();
+    let server = Server::start(|_| Answer::ok("hello"));
+    let wrong = HttpOp { checksum: Some(sha256(b"other")), ..http(server.url("/a")) };
+    let error = bench.download(&wrong).unwrap_err();
+    assert!(error.to_string().contains("instead of"), "{error}");
+    let hint = error.hint().unwrap();
+    assert!(hint.contains(&format!("--checksum={}", sha256(b"hello"))), "{hint}");
+    assert_eq!(bench.left(), 0);
+    let right = HttpOp { checksum: Some(sha256(b"hello")), ..http(server.url("/a")) };
+    let found = bench.download(&right).unwrap();
+    drop(server);
+    assert_eq!(bench.download(&right).unwrap(), found);
+    let elsewhere = HttpOp { url: "http://127.0.0.1:1/b".to_owned(), ..right };
+    assert_eq!(bench.download(&elsewhere).unwrap(), found, "content is content wherever it lies");
+}
+
+#[test]
+fn a183_a_broken_transfer_is_continued_or_begun_again() {
+    let body: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+    for can_continue in [true, false] {
+        let bench = Bench::new();
+        let (count, served) = (Arc::new(AtomicUsize::new(0)), body.clone());
+        let server = Server::start(move |request| {
+            let answer = if can_continue { Answer::file(request, &served, "t") } else { Answer::ok(served.clone()) };
+            if count.fetch_add(1, Ordering::Relaxed) == 0 { answer.cut(150_000) } else { answer }
+        });
+        let found = bench.download(&http(server.url("/a"))).unwrap();
+        assert_eq!(found.digest, sha256(&body));
+        let asked = server.asked();
+        assert_eq!((asked.len(), asked[1].header("range").is_some()), (2, can_continue));
+    }
+}
+
+#[test]
+fn a183_what_a_server_refuses_is_an_error_and_leaves_nothing() {
+    let bench = Bench::new();
+    let server = Server::start(|request: &Request| match request.path.as_str() {
+        "/circle" => Answer::status(302).header("Location", "/circle"),
+        "/private" => Answer::status(401),
+        _ => Answer::status(404),
+    });
+    for (path, message, hint) in [
+        ("/none", "the server answered 404", None),
+        ("/private", "the server answered 401", Some("--secret id=HTTP_AUTH_TOKEN_127.0.0.1,env=NAME")),
+        ("/circle", "cannot download", None),
+    ] {
+        let error = bench.download(&http(server.url(path))).unwrap_err();
+        assert!(error.to_string().contains(message), "{error}");
+        assert_eq!(error.hint().is_some(), hint.is_some(), "{path}");
+        assert!(hint.is_none_or(|hint| error.hint().unwrap().contains(hint)), "{path}");
+    }
+    assert_eq!(bench.left(), 0);
+}
+
+#[test]
+fn a186_tokens_go_to_their_host_and_not_to_where_it_redirects() {
+    let elsewhere = Server::start(|_| Answer::ok("public"));
+    let target = elsewhere.url("/b").replace("127.0.0.1", "localhost");
+    let server = Server::start(move |request: &Request| match request.header("authorization") {
+        Some("Bearer t0ken" | "Own words") if request.path == "/a" => Answer::ok("private"),
+        Some(_) => Answer::status(302).header("Location", &target),
+        None => Answer::status(401),
+    });
+    for (id, value) in [("HTTP_AUTH_TOKEN_127.0.0.1", "t0ken\n"), ("HTTP_AUTH_HEADER_127.0.0.1", "Own words")] {
+        let mut bench = Bench::new();
+        bench.secret(id, value);
+        assert_eq!(bench.content(&bench.download(&http(server.url("/a"))).unwrap()), b"private");
+        assert_eq!(bench.content(&bench.download(&http(server.url("/redirected"))).unwrap()), b"public");
+    }
+    assert!(elsewhere.asked().iter().all(|request| request.header("authorization").is_none()));
+}
+
+#[test]
+fn a187_a_commit_is_a_tree_without_git() {
+    needs!(Need::Command("git"));
+    let (bench, repository) = (Bench::new(), Repository::new("app"));
+    repository.file("a", "1").file("d/e/script", "#!").git(&["add", "--all"]);
+    repository.git(&["update-index", "--chmod=+x", "d/e/script"]);
+    let first = {
+        repository.git(&["commit", "--quiet", "-m", "first"]);
+        repository.git(&["rev-parse", "HEAD"])
+    };
+    repository.git(&["tag", "-a", "v1", "-m", "release"]);
+    repository.git(&["checkout", "--quiet", "-f", "-b", "other"]);
+    repository.file("a", "2").commit("second");
+    repository.git(&["checkout", "--quiet", "-f", "main"]);
+    let daemon = repository.serve();
+    let op = git(daemon.url("app"));
+    let at = |reference: &str| GitOp { reference: Some(reference.to_owned()), ..op.clone() };
+    assert_eq!(bench.files(&op), ["a 644 1", "d/e/script 755 #!"]);
+    assert_eq!(bench.files(&at("other"))[0], "a 644 2");
+    assert_eq!(bench.check_out(&at("v1")).unwrap().0.id, first);
+    assert_eq!(bench.files(&GitOp { subdir: "d/e".to_owned(), ..at(&first) }), ["script 755 #!"]);
+    assert_eq!(bench.files(&GitOp { keep_git_dir: true, ..at("v1") })[0], ".git 755");
+    let error = bench.check_out(&GitOp { subdir: "a".to_owned(), ..op.clone() }).unwrap_err();
+    assert!(error.to_string().contains("there is no directory `a` in the commit"), "{error}");
+    let error = bench.check_out(&at("nothing")).unwrap_err();
+    assert!(error.to_string().contains("has no branch or tag `nothing`"), "{error}");
+}
+
+#[test]
+fn a187_times_are_of_the_commit_where_that_is_wanted() {
+    needs!(Need::Command("git"));
+    let (bench, repository) = (Bench::new(), Repository::new("app"));
+    repository.file("d/a", "1").commit("one");
+    let daemon = repository.serve();
+    for (mtime, is_old) in [(GitTime::Commit, true), (GitTime::Checkout, false)] {
+        let (_, checkout) = bench.check_out(&GitOp { mtime, ..git(daemon.url("app")) }).unwrap();
+        assert_eq!(checkout.time, TIME);
+        for name in ["", "d", "d/a"] {
+            let time = std::fs::metadata(checkout.path(&bench.engine).unwrap().join(name)).unwrap().mtime();
+            assert_eq!(time == TIME, is_old, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a189_a_known_commit_needs_no_network() {
+    needs!(Need::Command("git"));
+    let (bench, repository) = (Bench::new(), Repository::new("app"));
+    let first = repository.file("a", "1").file("s/b", "2").commit("one");
+    let daemon = repository.serve();
+    let op = git(daemon.url("app"));
+    let (commit, checkout) = bench.check_out(&op).unwrap();
+    assert_eq!(commit.id, first);
+    let second = repository.file("a", "2").commit("two");
+    assert_eq!(bench.check_out(&op).unwrap().0.id, second, "a branch that moved is followed");
+    drop(daemon);
+    assert!(bench.check_out(&op).is_err(), "nobody knows where the branch is");
+    let at = GitOp { reference: Some(first.clone()), ..op.clone() };
+    assert_eq!(bench.check_out(&at).unwrap().1, checkout);
+    let subdir = GitOp { subdir: "s".to_owned(), ..at };
+    assert_eq!(bench.files(&subdir), ["b 644 2"], "the mirror has the commit");
+}
+
+#[test]
+fn a178_a_commit_that_is_another_one_is_an_error() {
+    needs!(Need::Command("git"));
+    let (bench, repository) = (Bench::new(), Repository::new("app"));
+    let first = repository.file("a", "1").commit("one");
+    let second = repository.file("a", "2").commit("two");
+    let daemon = repository.serve();
+    let op = GitOp { reference: Some("main".to_owned()), ..git(daemon.url("app")) };
+    let with = |checksum: &str| GitOp { checksum: Some(checksum.to_owned()), ..op.clone() };
+    assert_eq!(bench.check_out(&with(&second)).unwrap().0.id, second);
+    assert_eq!(bench.check_out(&with(&second[..7])).unwrap().0.id, second);
+    for wrong in [first.as_str(), &first[..7]] {
+        let error = bench.check_out(&with(wrong)).unwrap_err();
+        assert!(error.to_string().contains("is the commit"), "{error}");
+        assert!(error.hint().unwrap().contains(&second), "{:?}", error.hint());
+    }
+    let by_commit = GitOp { fetch_by_commit: true, ..with(&first) };
+    assert_eq!(bench.files(&by_commit), ["a 644 1"], "the ref does not matter then");
+}
+
+#[test]
+fn a187_submodules_come_along_unless_they_are_not_wanted() {
+    needs!(Need::Command("git"));
+    let (bench, inner, outer) = (Bench::new(), Repository::new("inner"), Repository::new("outer"));
+    inner.file("i", "inner").commit("one");
+    let inner_daemon = inner.serve();
+    outer.git(&["submodule", "--quiet", "add", &inner_daemon.url("inner"), "lib/inner"]);
+    outer.file("o", "outer").commit("one");
+    let daemon = outer.serve();
+    let op = git(daemon.url("outer"));
+    let names = |op: &GitOp| -> Vec<String> {
+        bench.files(op).iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&op), [".gitmodules", "lib/inner/i", "o"]);
+    assert_eq!(names(&GitOp { submodules: false, ..op }), [".gitmodules", "o"]);
+}
+
+#[test]
+fn a187_no_submodule_reaches_into_this_machine() {
+    needs!(Need::Command("git"));
+    let (bench, secret, outer) = (Bench::new(), Repository::new("secret"), Repository::new("outer"));
+    secret.file("s", "secret").commit("one");
+    outer.git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        secret.path().to_str().unwrap(),
+        "lib",
+    ]);
+    outer.commit("one");
+    let daemon = outer.serve();
+    let error = bench.check_out(&git(daemon.url("outer"))).unwrap_err();
+    assert!(error.to_string().contains("transport 'file' not allowed"), "{error}");
+}
+
+#[test]
+fn a188_a_server_without_git_is_enough_and_gets_the_token() {
+    needs!(Need::Command("git"));
+    let (mut bench, repository) = (Bench::new(), Repository::new("app"));
+    let first = repository.file("a", "1").commit("one");
+    let root = repository.path().join(".git");
+    let server = Server::start(move |request: &Request| match request.header("authorization") {
+        Some("basic eC1hY2Nlc3MtdG9rZW46dDBrZW4=") => {
+            let path = request.path.replacen("/app.git", "", 1);
+            rbuild_testkit::web::file_of(&root, &Request { path, ..request.clone() })
+        }
+        _ => Answer::status(401).header("WWW-Authenticate", "Basic"),
+    });
+    let op = git(server.url("/app.git"));
+    let error = bench.check_out(&op).unwrap_err();
+    assert!(error.hint().is_some_and(|hint| hint.contains("GIT_AUTH_TOKEN.127.0.0.1")), "{error}");
+    bench.secret("GIT_AUTH_TOKEN", "t0ken");
+    assert_eq!(bench.check_out(&op).unwrap().0.id, first);
+    assert_eq!(bench.files(&op), ["a 644 1"]);
+}
+
+#[test]
+fn passwords_are_not_shown() {
+    for (url, shown) in [
+        ("https://u:p@h/a@b:c", "https://u:xxxxx@h/a@b:c"),
+        ("https://u:p@q@h", "https://u:xxxxx@h"),
+        ("https://token@h/a", "https://token@h/a"),
+        ("https://h/a?x=u:p@h", "https://h/a?x=u:p@h"),
+        ("git@h:a", "git@h:a"),
+    ] {
+        assert_eq!(redacted(url), shown);
+    }
+}
