@@ -39,7 +39,8 @@ pub(crate) fn read(text: &str, diagnostics: &mut Findings) -> (Directives, usize
         if let Some((_, first)) = seen.iter().find(|(name, _)| *name == found.name) {
             diagnostics.push(
                 Diagnostic::error(found.span, format!("only one `{}` parser directive can be used", found.name))
-                    .and(*first, "the first one is here"),
+                    .and(*first, "the first one is here")
+                    .hint("remove one of the two lines"),
             );
             continue;
         }

@@ -350,12 +350,13 @@ impl Walker<'_> {
             }
             return Err(Diagnostic::error(span, "syntax error: missing `}`")
                 .label("this brace is never closed")
-                .hint(format!("write `{}$` for a plain dollar sign", self.escape)));
+                .hint(format!("close it with `}}`, or write `{}$` for a plain dollar sign", self.escape)));
         }
         let mut inner = pair.into_inner().peekable();
         let Some(name) = inner.next_if(|pair| pair.as_rule() == Rule::name) else {
             return Err(Diagnostic::error(span, format!("syntax error: bad substitution `{}`", excerpt(whole)))
-                .label("a variable name is missing"));
+                .label("a variable name is missing")
+                .hint(format!("write `${{name}}`, or `{}$` for a plain dollar sign", self.escape)));
         };
         let name_span = self.place(&name);
         let name = name.as_str();
@@ -404,7 +405,9 @@ impl Walker<'_> {
             ("?", false) => {
                 let state = if value.is_some() { "empty" } else { "unset" };
                 let message = if word.is_empty() { format!("must not be {state}") } else { word };
-                Err(Diagnostic::error(span, format!("`{name}`: {message}")).label(format!("`{name}` is {state}")))
+                Err(Diagnostic::error(span, format!("`{name}`: {message}")).label(format!("`{name}` is {state}")).hint(
+                    format!("set it: with `ARG {name}=…`, `ENV {name}=…`, or `--build-arg {name}=…` where an `ARG {name}` declares it"),
+                ))
             }
             _ => Ok(value.unwrap_or_default()),
         }

@@ -163,7 +163,10 @@ impl Stages {
                     .hint("it begins with `FROM image`"),
             );
         } else if self.stages.is_empty() && !self.uncertain && !self.reported {
-            found.push(Diagnostic::error(whole, "the Dockerfile has no build stage: `FROM` is missing"));
+            found.push(
+                Diagnostic::error(whole, "the Dockerfile has no build stage: `FROM` is missing")
+                    .hint("write `FROM image` below the `ARG`s; `FROM scratch` starts from nothing"),
+            );
         }
     }
 }

@@ -41,6 +41,17 @@ pub enum PortError {
     Protocol(String),
 }
 
+impl PortError {
+    /// What to write instead.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Form(_) => Some("write a number or a range: `80`, `53/udp`, `8000-8010`".to_owned()),
+            Self::Backwards(range) => range.split_once('-').map(|(first, last)| format!("write `{last}-{first}`")),
+            Self::Range(_) | Self::Protocol(_) => None,
+        }
+    }
+}
+
 /// Reads an expanded word of `EXPOSE`.
 ///
 /// # Errors

@@ -26,6 +26,7 @@ mod run;
 mod syntax;
 
 use arguments::Arguments;
+pub(crate) use arguments::COMMENT;
 use flags::Flags;
 use heredoc::Opener;
 
@@ -78,7 +79,10 @@ pub(crate) fn read(joined: Joined, lines: &mut Lines<'_>, source: &str, sink: &m
     let place = Place { map: &map, base: 0, prefix };
     let pair = logical(&text, span, sink)?;
     let Some(pair) = pair else {
-        sink.push(Diagnostic::error(span, "an escape character stands alone, no instruction follows"));
+        sink.push(
+            Diagnostic::error(span, "an escape character stands alone, no instruction follows")
+                .hint("remove the line: nothing follows that it could continue"),
+        );
         return None;
     };
     let mut walker = Walker { place, escape: lines.escape(), span, heredocs: Vec::new(), sink };
@@ -305,6 +309,25 @@ impl Walker<'_> {
         Span::new(self.span.end, self.span.end)
     }
 
+    /// Fails for want of arguments, with an example of some.
+    fn missing<T>(&mut self, message: String, name: &str) -> Option<T> {
+        let example = match name {
+            "ARG" => "ARG NAME=default",
+            "ENV" | "LABEL" => "NAME=value",
+            "EXPOSE" => "EXPOSE 80",
+            "MAINTAINER" => "MAINTAINER name",
+            "ONBUILD" => "ONBUILD RUN command",
+            "RUN" => "RUN command",
+            "SHELL" => "SHELL [\"/bin/sh\", \"-c\"]",
+            "STOPSIGNAL" => "STOPSIGNAL SIGTERM",
+            "USER" => "USER name",
+            "VOLUME" => "VOLUME /data",
+            _ => "WORKDIR /path",
+        };
+        let lead = if example.starts_with("NAME") { format!("{name} ") } else { String::new() };
+        self.fail(Diagnostic::error(self.span, message).hint(format!("write `{lead}{example}`")))
+    }
+
     /// The rest of the line, which must be there.
     fn one(&mut self, arguments: Arguments, name: &str) -> Option<Word> {
         match arguments {
@@ -315,7 +338,7 @@ impl Walker<'_> {
                 Some(line)
             }
             Arguments::Broken => None,
-            _ => self.fail(Diagnostic::error(self.span, format!("`{name}` requires exactly one argument"))),
+            _ => self.missing(format!("`{name}` requires exactly one argument"), name),
         }
     }
 }

@@ -21,7 +21,11 @@ pub(super) enum PatternError {
 
 impl PatternError {
     pub(super) fn at(&self, span: Span) -> Diagnostic {
-        Diagnostic::error(span, self.to_string())
+        let hint = match &self {
+            Self::Escape(_) => "write `\\\\` for a backslash",
+            Self::Size | Self::Result => "let a `RUN` compute the text",
+        };
+        Diagnostic::error(span, self.to_string()).hint(hint)
     }
 }
 

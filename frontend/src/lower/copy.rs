@@ -16,6 +16,7 @@ use crate::Diagnostic;
 use crate::ast::{self, Add, Copy, CopyFlags, Spanned, Word};
 use crate::expand::Expander;
 use crate::ignore::{Glob, IgnoreFile, Stars, clean};
+use crate::statement::COMMENT;
 
 /// What `COPY` and `ADD` have in common.
 struct Request<'ast> {
@@ -140,7 +141,11 @@ impl Lowering<'_> {
         if sources > 1 && !directory {
             let message =
                 format!("with several sources the destination is a directory: `{destination}` must end in `/`");
-            return Err(Diagnostic::error(request.destination.span, message).hint(format!("write `{destination}/`")));
+            let comment = |word: &Word| word.text.starts_with('#');
+            let is_comment = |source: &ast::CopySource| matches!(source, ast::CopySource::Path(word) if comment(word));
+            let comment = comment(request.destination) || request.sources.iter().any(is_comment);
+            let hint = if comment { COMMENT.to_owned() } else { format!("write `{destination}/`") };
+            return Err(Diagnostic::error(request.destination.span, message).hint(hint));
         }
         Ok((destination, directory))
     }
@@ -224,8 +229,12 @@ impl Lowering<'_> {
         let stars = if request.parents { Stars::Deep } else { Stars::Shallow };
         let path = if request.parents { pivoted(written) } else { below_root(written) };
         if let Err(error) = Glob::new(&path, stars) {
-            return Err(Diagnostic::error(word.span, format!("malformed pattern `{written}`: {error}"))
-                .hint("write `[[]` for a bracket in a file name"));
+            let hint = match word.text.get(..2) {
+                Some("[\"") => "an array is written `[\"a\", \"b\"]`, with commas between the strings",
+                Some("['") => "an array is written `[\"a\", \"b\"]`, with double quotes",
+                _ => "write `[[]` for a bracket in a file name",
+            };
+            return Err(Diagnostic::error(word.span, format!("malformed pattern `{written}`: {error}")).hint(hint));
         }
         Ok(CopySource::Path { input: 1, path, written: written.to_owned() })
     }

@@ -87,8 +87,13 @@ impl Globals {
     }
 
     /// Expands a word of a `FROM` line. Undefined variables are [`check`](crate::check())'s business.
-    pub(super) fn expand(&self, escape: char, word: &Word) -> Result<String, Diagnostic> {
-        expand(escape, &self.values, word).map(|expanded| expanded.value)
+    pub(super) fn expand(&self, escape: char, word: &Word) -> Result<Expanded<String>, Diagnostic> {
+        expand(escape, &self.values, word)
+    }
+
+    /// All names that can be used, with a value or without.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.names().chain(self.declared.iter().map(String::as_str))
     }
 
     /// Whether a stage can import it.

@@ -57,7 +57,7 @@ impl Images {
             match answer {
                 Ok((id, config)) => self.found.insert((name, platform), Image { id, config }),
                 Err(source) => {
-                    let hint = plan.suggest(&name);
+                    let hint = plan.suggest_for_image(&name, span);
                     return Err(LowerError::Image { name, platform: Box::new(platform), span, hint, source });
                 }
             };

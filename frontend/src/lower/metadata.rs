@@ -15,7 +15,6 @@ use crate::ast::{self, Arg, Command, Instruction, Kind, Pairs, Spanned, Word};
 use crate::expand::Expander;
 use crate::port;
 use crate::rule::Rule;
-use crate::suggest::did_you_mean;
 
 /// Carries out an instruction that has no variables.
 pub(super) fn record(state: &mut State, instruction: &Instruction) {
@@ -118,7 +117,8 @@ impl Lowering<'_> {
     }
 
     fn ports(&mut self, word: &Word, text: &str) -> Result<Vec<String>, Diagnostic> {
-        let ports = port::parse(text).map_err(|error| Diagnostic::error(word.span, error.to_string()))?;
+        let ports =
+            port::parse(text).map_err(|error| Diagnostic::error(word.span, error.to_string()).hint_if(error.hint()))?;
         // `check` sees what is constant.
         let has_values = word.text.contains('$');
         if ports.published.is_some() && has_values {
@@ -135,10 +135,9 @@ impl Lowering<'_> {
     pub(super) fn stopsignal(&mut self, state: &mut State, word: &Word) -> Result<(), Diagnostic> {
         let signal = self.expand(state, word)?;
         if !signal::is_signal(&signal) {
-            let bare = signal.to_uppercase();
-            let bare = bare.strip_prefix("SIG").unwrap_or(&bare);
+            let hint = signal::nearest(&signal).map(|near| format!("did you mean `{near}`?"));
             return Err(Diagnostic::error(word.span, format!("`{signal}` is not a signal"))
-                .hint_if(did_you_mean(bare, signal::names())));
+                .hint(hint.unwrap_or_else(|| "write a name such as `SIGTERM`, or a number".to_owned())));
         }
         state.record(format!("STOPSIGNAL {signal}"), LayerKind::None);
         state.config().stop_signal = Some(signal);

@@ -60,6 +60,11 @@ impl<'file> Notes<'file> {
         self.warnings.len() >= SUGGESTIONS
     }
 
+    /// How many mistakes there are so far.
+    pub(super) fn mistakes(&self) -> usize {
+        self.mistakes.len()
+    }
+
     pub(super) fn is_wrong(&self) -> bool {
         !self.mistakes.is_empty()
     }

@@ -16,12 +16,16 @@ use super::globals::Globals;
 use super::notes::Notes;
 use super::options::{LowerOptions, NamedContext};
 use crate::Diagnostic;
-use crate::ast::{Dockerfile, Instruction, Kind, Stage, Word};
+use crate::ast::{Arg, Dockerfile, Instruction, Kind, Pairs, Spanned, Stage, Word};
+use crate::expand::Expanded;
 use crate::mount;
-use crate::suggest::did_you_mean;
+use crate::suggest::{did_you_mean, nearest};
 
 /// Up to how many stages a wrong order is looked into; a search per mistake takes quadratic time.
 const CYCLE_SEARCH: usize = 100;
+
+/// For so many mistakes the file is searched for what was meant.
+const MEANT: usize = 20;
 
 /// Where files come from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -120,8 +124,9 @@ impl<'file> Plan<'file> {
     pub(super) fn provider(&self, from: &Word, current: usize) -> Result<Provider, Diagnostic> {
         if let Ok(number) = from.text.parse::<usize>() {
             if number >= self.stages.len() {
-                let message = format!("stage {number} does not exist: there are {}, counted from 0", self.stages.len());
-                return Err(Diagnostic::error(from.span, message));
+                let count = self.stages.len();
+                let message = format!("stage {number} does not exist: there are {count}, counted from 0");
+                return Err(Diagnostic::error(from.span, message).hint(format!("the last one is {}", count - 1)));
             }
             return self.earlier(number, from, current);
         }
@@ -143,6 +148,19 @@ impl<'file> Plan<'file> {
                 Err(Diagnostic::error(from.span, format!("`{}` is no stage and no image: {error}", from.text))
                     .hint_if(self.suggest(&from.text)))
             }
+        }
+    }
+
+    /// What may have been meant by an image that is not there.
+    pub(super) fn suggest_for_image(&self, name: &str, span: Span) -> Option<String> {
+        if name.split([':', '@']).next() == Some("scratch") {
+            return Some("write `FROM scratch`: it is no image and has no tags".to_owned());
+        }
+        let below = self.names.get(name.to_lowercase().as_str()).and_then(|indices| indices.first());
+        let below = below.filter(|index| self.stages[**index].stage.header.span.start > span.start);
+        match below {
+            Some(_) => Some(format!("the stage `{name}` is defined below: move it above this line")),
+            None => self.suggest(name),
         }
     }
 
@@ -169,14 +187,24 @@ impl<'file> Plan<'file> {
             return Ok(Provider::Stage(found));
         }
         let defined = self.stages[found].stage.header.span;
-        let message = if found == current {
-            format!("circular dependency: the stage copies from itself as `{}`", from.text)
+        let name = &from.text;
+        let (message, hint) = if found == current {
+            (
+                format!("circular dependency: the stage copies from itself as `{name}`"),
+                "files of this stage are there already: `RUN cp` copies them",
+            )
         } else if self.stages.len() <= CYCLE_SEARCH && self.needs(found, current) {
-            format!("circular dependency: stage `{}` needs this stage itself", from.text)
+            (
+                format!("circular dependency: stage `{name}` needs this stage itself"),
+                "take one of the two dependencies away, or put what both need into a stage of its own",
+            )
         } else {
-            format!("stage `{}` is defined later, only earlier stages can be used", from.text)
+            (
+                format!("stage `{name}` is defined later, only earlier stages can be used"),
+                "move the stage above the one that uses it",
+            )
         };
-        Err(Diagnostic::error(from.span, message).and(defined, "defined here"))
+        Err(Diagnostic::error(from.span, message).and(defined, "defined here").hint(hint))
     }
 
     /// Whether stage `start` needs stage `wanted`, directly or through others.
@@ -212,13 +240,13 @@ impl<'file> Plan<'file> {
         notes: &mut Notes<'_>,
     ) -> PlannedStage<'file> {
         let asked = stage.from.platform.as_ref();
-        let asked = asked.and_then(|word| notes.take(platform(file, options, globals, word)));
+        let asked = asked.and_then(|word| notes.take(platform(file, options, globals, word, notes.mistakes())));
         let wanted = asked.unwrap_or_else(|| options.platform.clone());
         let replacement = stage.from.name.as_ref().and_then(|name| self.context(&name.name, Some(&wanted)));
         if let Some(provider) = replacement {
             return PlannedStage { stage, provider, platform: wanted, steps: Vec::new(), replaced: true };
         }
-        let base = self.base(file, globals, stage, &wanted);
+        let base = self.base(file, globals, stage, &wanted, notes.mistakes());
         let provider = notes.take(base).unwrap_or(Provider::Nothing);
         let below = match provider {
             Provider::Stage(index) => Some(self.stages[index].platform.clone()),
@@ -237,12 +265,15 @@ impl<'file> Plan<'file> {
         globals: &Globals,
         stage: &Stage,
         platform: &Platform,
+        mistakes: usize,
     ) -> Result<Provider, Diagnostic> {
         let word = &stage.from.image;
-        let text = globals.expand(file.directives.escape, word)?;
+        let Expanded { value: text, undefined } = globals.expand(file.directives.escape, word)?;
+        let meant = || meant(file, globals, &undefined, mistakes);
         if text.is_empty() {
             return Err(Diagnostic::error(word.span, format!("`{}` names no image: it expands to nothing", word.text))
-                .hint("give the argument a default, or a value with `--build-arg`"));
+                .hint("give the argument a default, or a value with `--build-arg`")
+                .hint_if(meant()));
         }
         if text == "scratch" {
             return Ok(Provider::Nothing);
@@ -256,7 +287,8 @@ impl<'file> Plan<'file> {
         match text.parse::<Reference>() {
             Ok(_) => Ok(Provider::Image(text)),
             Err(error) => {
-                Err(Diagnostic::error(word.span, format!("invalid image name: {error}")).hint_if(self.suggest(&text)))
+                let hint = meant().or_else(|| self.suggest(&text));
+                Err(Diagnostic::error(word.span, format!("invalid image name: {error}")).hint_if(hint))
             }
         }
     }
@@ -285,15 +317,47 @@ pub(super) fn froms(instruction: &Instruction) -> Vec<Word> {
     }
 }
 
-fn platform(file: &Dockerfile, options: &LowerOptions, globals: &Globals, word: &Word) -> Result<Platform, Diagnostic> {
-    let text = globals.expand(file.directives.escape, word)?;
+fn platform(
+    file: &Dockerfile,
+    options: &LowerOptions,
+    globals: &Globals,
+    word: &Word,
+    mistakes: usize,
+) -> Result<Platform, Diagnostic> {
+    let Expanded { value: text, undefined } = globals.expand(file.directives.escape, word)?;
     if text.is_empty() {
         return Err(Diagnostic::error(word.span, format!("`--platform={}` expands to nothing", word.text))
-            .hint("predefined are `$BUILDPLATFORM` and `$TARGETPLATFORM`"));
+            .hint("give the argument a default; predefined are `$BUILDPLATFORM` and `$TARGETPLATFORM`")
+            .hint_if(meant(file, globals, &undefined, mistakes)));
     }
     match text.as_str() {
         "local" => Ok(options.build_platform.clone()),
-        text => text.parse().map_err(|error| Diagnostic::error(word.span, format!("{error}"))),
+        text => text
+            .parse()
+            .map_err(|error| Diagnostic::error(word.span, format!("{error}")).hint("write it like `linux/amd64`")),
+    }
+}
+
+/// What the author of a `FROM` may have meant by a variable that has no value there. Asked for the first mistakes only:
+/// each question looks through the file.
+fn meant(file: &Dockerfile, globals: &Globals, undefined: &[Spanned<String>], mistakes: usize) -> Option<String> {
+    let name = undefined.first().map(|variable| variable.value.as_str()).filter(|_| mistakes < MEANT)?;
+    if globals.has(name) {
+        return None;
+    }
+    let below = file.stages.iter().flat_map(|stage| &stage.instructions).find_map(|instruction| {
+        let declares = |arg: &Arg| arg.declarations.iter().any(|declaration| declaration.name.text == name);
+        let sets = |pairs: &Pairs| pairs.pairs.iter().any(|pair| pair.name.text == name);
+        match &instruction.kind {
+            Kind::Arg(arg) if declares(arg) => Some("ARG"),
+            Kind::Env(pairs) if sets(pairs) => Some("ENV"),
+            _ => None,
+        }
+    });
+    match below {
+        Some("ARG") => Some(format!("`FROM` sees only `ARG`s above the first `FROM`: move `ARG {name}` there")),
+        Some(_) => Some(format!("`FROM` sees no `ENV`: write `ARG {name}=…` above the first `FROM`")),
+        None => nearest(name, globals.names()).map(|near| format!("did you mean `${near}`?")),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Is this a signal?
 
+use crate::suggest;
+
 /// Signal names without `SIG`, as Linux has them.
 const NAMES: [&str; 38] = [
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
@@ -21,9 +23,11 @@ pub(super) fn is_signal(text: &str) -> bool {
     NAMES.contains(&name) || offset("RTMIN+", 15) || offset("RTMAX-", 14)
 }
 
-/// All names, for suggestions.
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    NAMES.into_iter()
+/// The signal that may have been meant, with `SIG` if it was written so.
+pub(super) fn nearest(text: &str) -> Option<String> {
+    let upper = text.to_ascii_uppercase();
+    let (prefix, name) = upper.strip_prefix("SIG").map_or(("", upper.as_str()), |name| ("SIG", name));
+    suggest::nearest(name, NAMES).map(|near| format!("{prefix}{near}"))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::findings::Findings;
 use crate::grammar::{Pair, Rule as Syntax};
 use crate::rule::Rule;
 
-pub(super) const COMMENT: &str = "put the comment on a line of its own: within a line `#` begins no comment";
+pub(crate) const COMMENT: &str = "put the comment on a line of its own: within a line `#` begins no comment";
 
 /// Arguments in the form the grammar found them in.
 #[derive(Debug)]

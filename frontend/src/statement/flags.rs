@@ -39,10 +39,10 @@ impl Flags {
         let mut value = None;
         if let Some(pair) = parts.next() {
             let mut word = Word { text: String::new(), span: place.span(&pair) };
-            if !resolve(pair, &mut word.text) {
+            if let Some(quote) = resolve(pair, &mut word.text) {
                 self.sound = false;
                 let message = format!("a quote in the value of `--{name}` is never closed");
-                sink.push(Diagnostic::error(word.span, message));
+                sink.push(Diagnostic::error(word.span, message).hint(format!("close it with `{quote}`")));
                 return;
             }
             value = Some(word);
@@ -106,9 +106,10 @@ impl Flags {
         self.sound = false;
         let known: Vec<_> = choices.iter().map(|(choice, _)| format!("`{choice}`")).collect();
         let hint = did_you_mean(&word.text, choices.iter().map(|(choice, _)| *choice));
+        let variable = if word.text.contains('$') { "; variables are not replaced here" } else { "" };
         sink.push(
             Diagnostic::error(word.span, format!("unsupported value `{}` for flag `--{name}`", word.text))
-                .hint(hint.unwrap_or_else(|| format!("the value is one of {}", known.join(", ")))),
+                .hint(hint.unwrap_or_else(|| format!("the value is one of {}{variable}", known.join(", ")))),
         );
         None
     }
@@ -159,16 +160,17 @@ impl Flags {
     }
 }
 
-/// Takes quotes and escapes off; false if a quote is open.
-fn resolve(pair: Pair<'_>, text: &mut String) -> bool {
-    let mut closed = true;
+/// Takes quotes and escapes off; the quote that is open, if one is.
+fn resolve(pair: Pair<'_>, text: &mut String) -> Option<char> {
+    let mut open = None;
+    let quote = pair.as_str().chars().next();
     for part in pair.into_inner() {
         match part.as_rule() {
-            Syntax::flag_double | Syntax::flag_single => closed &= resolve(part, text),
+            Syntax::flag_double | Syntax::flag_single => open = open.or(resolve(part, text)),
             Syntax::escaped => text.push_str(part.into_inner().next().map_or("", |one| one.as_str())),
-            Syntax::unclosed => closed = false,
+            Syntax::unclosed => open = quote,
             _ => text.push_str(part.as_str()),
         }
     }
-    closed
+    open
 }

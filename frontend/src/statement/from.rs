@@ -15,7 +15,8 @@ impl Walker<'_> {
         let mut words = words.into_iter();
         let (Some(image), keyword, name, more) = (words.next(), words.next(), words.next(), words.next()) else {
             return self.fail(
-                Diagnostic::error(self.span, "`FROM` requires an image").hint("`FROM scratch` starts from nothing"),
+                Diagnostic::error(self.span, "`FROM` requires an image")
+                    .hint("write `FROM image`; `FROM scratch` starts from nothing"),
             );
         };
         let odd = image.text.contains(|letter: char| letter.is_whitespace());
@@ -53,9 +54,11 @@ impl Walker<'_> {
         let first = name.starts_with(|letter: char| letter.is_ascii_lowercase());
         let rest = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "-_.".contains(letter);
         if !first || !name.chars().all(rest) {
+            let variable = if name.contains('$') { "; variables are not replaced here" } else { "" };
+            let form = "a name begins with a letter and goes on with letters, digits, `-`, `_` and `.`";
             return self.fail(
                 Diagnostic::error(word.span, format!("invalid name for build stage: `{}`", word.text))
-                    .hint("a name begins with a letter and goes on with letters, digits, `-`, `_` and `.`"),
+                    .hint(format!("{form}{variable}")),
             );
         }
         let description = describe(&header.comments, &name);

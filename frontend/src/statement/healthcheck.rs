@@ -25,7 +25,10 @@ impl Walker<'_> {
         if kind.text.eq_ignore_ascii_case("none") {
             return match *arguments {
                 Arguments::None => sound.then_some(Healthcheck::None),
-                _ => self.fail(Diagnostic::error(self.span, "`HEALTHCHECK NONE` takes no arguments")),
+                _ => self.fail(
+                    Diagnostic::error(self.span, "`HEALTHCHECK NONE` takes no arguments")
+                        .hint("write `HEALTHCHECK NONE` and nothing else"),
+                ),
             };
         }
         if !kind.text.eq_ignore_ascii_case("cmd") {
@@ -41,7 +44,10 @@ impl Walker<'_> {
             Command::Exec(words) => words.is_empty(),
         };
         if empty {
-            return self.fail(Diagnostic::error(kind.span, "missing command after `HEALTHCHECK CMD`"));
+            return self.fail(
+                Diagnostic::error(kind.span, "missing command after `HEALTHCHECK CMD`")
+                    .hint("write `HEALTHCHECK CMD command`"),
+            );
         }
         let probe = Probe { interval, timeout, start_period, start_interval, retries, command };
         sound.then_some(Healthcheck::Command(probe))
@@ -56,16 +62,21 @@ impl Walker<'_> {
             }
             Some(_) => {
                 flags.spoil();
-                self.fail(Diagnostic::error(word.span, format!("`--{name}` cannot be less than 1ms")))
+                self.fail(
+                    Diagnostic::error(word.span, format!("`--{name}` cannot be less than 1ms"))
+                        .hint("write `0s` for the default"),
+                )
             }
             None => {
                 flags.spoil();
+                let number = word.text.bytes().all(|byte| byte.is_ascii_digit()) && word.text.len() < 10;
+                let example = if number { &word.text } else { "30" };
                 self.fail(
                     Diagnostic::error(
                         word.span,
                         format!("invalid duration `{}` for `HEALTHCHECK --{name}`", word.text),
                     )
-                    .hint("write a number and a unit: `30s`, `1m30s`, `500ms`"),
+                    .hint(format!("write a number and a unit: `{example}s`, `1m30s`, `500ms`")),
                 )
             }
         }

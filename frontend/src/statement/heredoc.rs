@@ -46,7 +46,7 @@ impl Opener {
                 .and(near, "this line has more than the name on it")
                 .hint("the line that ends a here-document has no blanks before or after the name"),
             None if self.blank => error.hint("where `<<` opens no here-document, write it without blanks around it"),
-            None => error,
+            None => error.hint(format!("put `{name}` on a line of its own below the text")),
         }
     }
 }

@@ -8,18 +8,28 @@ impl Walker<'_> {
     pub(super) fn shell(&mut self, arguments: Arguments) -> Option<Vec<Word>> {
         match arguments {
             Arguments::Array(words) if !words.is_empty() => Some(words),
-            Arguments::Line(line) => self.fail(
-                Diagnostic::error(line.span, "`SHELL` requires its arguments as a JSON array")
-                    .hint("write `SHELL [\"/bin/sh\", \"-c\"]`"),
-            ),
+            Arguments::Line(line) => {
+                let plain = !line.text.contains(['[', '"', '\'', '\\']);
+                let mut words: Vec<_> = line.text.split_whitespace().filter(|_| plain).take(8).collect();
+                // A shell reads its command line as an option's value.
+                if words.len() == 1 {
+                    words.push("-c");
+                } else if words.is_empty() {
+                    words = vec!["/bin/sh", "-c"];
+                }
+                self.fail(
+                    Diagnostic::error(line.span, "`SHELL` requires its arguments as a JSON array")
+                        .hint(format!("write `SHELL [\"{}\"]`", words.join("\", \""))),
+                )
+            }
             Arguments::Broken => None,
-            _ => self.fail(Diagnostic::error(self.span, "`SHELL` requires at least one argument")),
+            _ => self.missing("`SHELL` requires at least one argument".to_owned(), "SHELL"),
         }
     }
 
     pub(super) fn expose(&mut self, arguments: Arguments) -> Option<Vec<Word>> {
         let Arguments::Words(words) = arguments else {
-            return self.fail(Diagnostic::error(self.span, "`EXPOSE` requires at least one argument"));
+            return self.missing("`EXPOSE` requires at least one argument".to_owned(), "EXPOSE");
         };
         let comment = words.iter().position(|word| word.text.starts_with('#'));
         let mut sound = true;
@@ -29,9 +39,11 @@ impl Walker<'_> {
                 && let Err(error) = crate::port::parse(&word.text)
             {
                 let odd = word.text.contains(|letter: char| letter.is_whitespace());
-                self.sink.push(Diagnostic::error(word.span, error.to_string()).hint_if(odd.then(|| {
-                    format!("ports are separated by plain blanks; here stands {}", arguments::odd_space(&word.text))
-                })));
+                self.sink.push(Diagnostic::error(word.span, error.to_string()).hint_if(error.hint()).hint_if(
+                    odd.then(|| {
+                        format!("ports are separated by plain blanks; here stands {}", arguments::odd_space(&word.text))
+                    }),
+                ));
                 sound = false;
             }
         }
@@ -56,13 +68,16 @@ impl Walker<'_> {
             _ => Vec::new(),
         };
         if words.is_empty() {
-            return self.fail(Diagnostic::error(self.span, "`VOLUME` requires at least one argument"));
+            return self.missing("`VOLUME` requires at least one argument".to_owned(), "VOLUME");
         }
         let mut sound = true;
         for word in &mut words {
             word.text = word.text.trim().to_owned();
             if word.text.is_empty() {
-                self.sink.push(Diagnostic::error(word.span, "a `VOLUME` cannot be an empty text"));
+                self.sink.push(
+                    Diagnostic::error(word.span, "a `VOLUME` cannot be an empty text")
+                        .hint("write a path: `VOLUME [\"/data\"]`"),
+                );
                 sound = false;
             }
         }

@@ -9,7 +9,7 @@ use rbuild_core::Span;
 impl Walker<'_> {
     pub(super) fn onbuild(&mut self, trigger: Option<Pair<'_>>) -> Option<Onbuild> {
         let Some(line) = trigger else {
-            return self.fail(Diagnostic::error(self.span, "`ONBUILD` requires at least one argument"));
+            return self.missing("`ONBUILD` requires at least one argument".to_owned(), "ONBUILD");
         };
         let text = format!("{}{}", self.escape, line.as_str());
         let base = self.place.base + line.as_span().start() - self.place.prefix;
@@ -25,13 +25,22 @@ impl Walker<'_> {
         let mut walker = Walker { place, escape: self.escape, span, heredocs, sink: self.sink };
         let keyword = walker.keyword(&pair);
         let refused = match pair.as_rule() {
-            Syntax::onbuild => Some("chaining `ONBUILD ONBUILD` is not allowed"),
-            Syntax::from => Some("`FROM` is not allowed as an `ONBUILD` trigger"),
-            Syntax::maintainer => Some("`MAINTAINER` is not allowed as an `ONBUILD` trigger"),
+            Syntax::onbuild => Some((
+                "chaining `ONBUILD ONBUILD` is not allowed",
+                "write `ONBUILD` once: a trigger runs in images built on this one",
+            )),
+            Syntax::from => Some((
+                "`FROM` is not allowed as an `ONBUILD` trigger",
+                "remove the line: triggers run behind the `FROM` of whoever builds on this image",
+            )),
+            Syntax::maintainer => Some((
+                "`MAINTAINER` is not allowed as an `ONBUILD` trigger",
+                "write `ONBUILD LABEL org.opencontainers.image.authors=\"…\"`",
+            )),
             _ => None,
         };
-        if let Some(message) = refused {
-            return walker.fail(Diagnostic::error(keyword.span, message));
+        if let Some((message, hint)) = refused {
+            return walker.fail(Diagnostic::error(keyword.span, message).hint(hint));
         }
         let header =
             Header { span: Span::new(span.start, end), text: line.as_str().to_owned(), keyword, comments: Vec::new() };

@@ -7,7 +7,7 @@ use crate::diagnostic::Diagnostic;
 impl Walker<'_> {
     pub(super) fn arg(&mut self, arguments: Arguments, header: &Header) -> Option<Arg> {
         let Arguments::Tokens(tokens) = arguments else {
-            return self.fail(Diagnostic::error(self.span, "`ARG` requires at least one argument"));
+            return self.missing("`ARG` requires at least one argument".to_owned(), "ARG");
         };
         let mut sound = true;
         let mut declarations = Vec::new();
@@ -17,7 +17,7 @@ impl Walker<'_> {
                 None => (token.clone(), None),
             };
             if name.text.is_empty() {
-                self.sink.push(Diagnostic::error(token.span, "names in `ARG` cannot be blank"));
+                self.sink.push(blank_name(&token, "ARG"));
                 sound = false;
             } else if name.text.starts_with('#') {
                 self.sink.push(Diagnostic::error(token.span, "`#` begins no name in `ARG`").hint(arguments::COMMENT));
@@ -55,7 +55,7 @@ impl Walker<'_> {
                 Some(Pairs { form: PairForm::Equals, pairs })
             }
             Arguments::Broken => None,
-            _ => self.fail(Diagnostic::error(self.span, format!("`{name}` requires at least one argument"))),
+            _ => self.missing(format!("`{name}` requires at least one argument"), name),
         }
     }
 
@@ -71,7 +71,7 @@ impl Walker<'_> {
                 }
                 Some((key, value)) if !key.text.is_empty() => pairs.push(Pair { name: key, value }),
                 Some(_) => {
-                    self.sink.push(Diagnostic::error(token.span, format!("names in `{name}` cannot be blank")));
+                    self.sink.push(blank_name(&token, name));
                     sound = false;
                 }
                 None => {
@@ -84,4 +84,9 @@ impl Walker<'_> {
         }
         sound.then_some(pairs)
     }
+}
+
+fn blank_name(token: &Word, instruction: &str) -> Diagnostic {
+    Diagnostic::error(token.span, format!("names in `{instruction}` cannot be blank"))
+        .hint(format!("write `{instruction} NAME{}`", shorten(&token.text)))
 }

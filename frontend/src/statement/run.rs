@@ -2,7 +2,6 @@
 
 use super::{Arguments, Flags, Walker};
 use crate::ast::{Command, Device, Network, Run, Security};
-use crate::diagnostic::Diagnostic;
 use crate::mount;
 
 impl Walker<'_> {
@@ -37,7 +36,7 @@ impl Walker<'_> {
         if empty {
             // A flag may have swallowed the command.
             if sound {
-                self.sink.push(Diagnostic::error(self.span, "`RUN` requires a command"));
+                return self.missing("`RUN` requires a command".to_owned(), "RUN");
             }
             return None;
         }

@@ -64,7 +64,7 @@ fn mistakes_are_reported_with_their_lines() {
             &["3: unsupported mount type `wormhole` in `type=$T`"],
         ),
         ("FROM scratch\nRUN --mount=type=tmpfs,target=. true\n", &["2: invalid mount target `/`"]),
-        ("FROM busybox\nSTOPSIGNAL SIGTREM\n", &["2: `SIGTREM` is not a signal [did you mean `TERM`?]"]),
+        ("FROM busybox\nSTOPSIGNAL SIGTREM\n", &["2: `SIGTREM` is not a signal [did you mean `SIGTERM`?]"]),
         ("FROM busybox\nVOLUME $NOPE\n", &["2: `VOLUME` needs a path, `$NOPE` expands to nothing"]),
         ("FROM busybox\nENV $NOPE=1\n", &["2: `ENV` needs a name, `$NOPE` expands to nothing"]),
         ("ARG P\nFROM --platform=$P busybox\n", &["2: `--platform=$P` expands to nothing"]),

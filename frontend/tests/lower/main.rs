@@ -17,6 +17,8 @@ use rbuild_image::{History, ImageConfig};
 use rbuild_solver::graph::{CopySource, ExecMountKind, FileAction, Op};
 use serde_json::{Map, Value, json};
 
+mod rows;
+
 /// Knows a few images and what it was asked for.
 #[derive(Default)]
 struct Registry {
@@ -162,6 +164,12 @@ fn summary(op: &Op) -> String {
     match op {
         Op::Scratch => "scratch".to_owned(),
         Op::Merge => "merge".to_owned(),
+        Op::Http(http) => {
+            let checksum = http.checksum.map_or_else(String::new, |digest| format!(" is {}", digest.short()));
+            let mtime = http.mtime.map_or_else(String::new, |mtime| format!(" at {mtime}"));
+            format!("http {} as {}{checksum}{mtime}", http.url, http.name)
+        }
+        Op::Git(git) => format!("{git:?}"),
         Op::Image(image) => format!("image {} {}", image.name, image.platform),
         Op::Local(local) => {
             let parents = if local.parents { " parents" } else { "" };
