@@ -58,31 +58,37 @@ impl CacheMounts<'_> {
 
     fn acquire(&self, id: &str, sharing: Sharing, wait: bool) -> Result<Option<CacheMount>> {
         let hash = &blake3::hash(id.as_bytes()).to_hex()[..32];
-        let last = self.0.0.meta.read(|reader| {
-            let known = reader.contains(&CACHE_MOUNTS, hash.as_bytes())?;
-            let used = reader.find(&store::USED, &used_key(b'q', hash.as_bytes()))?;
-            Ok::<_, crate::StoreError>(known.then_some(used))
-        })?;
-        if last.is_none() {
-            self.0.0.meta.write(|writer| {
-                writer.put(&store::USED, &used_key(b'q', hash.as_bytes()), &store::now())?;
-                writer.put(&CACHE_MOUNTS, hash.as_bytes(), &id.to_owned())
-            })?;
-        }
-        if let Some(last) = last {
-            self.0.note_use(b'q', hash.as_bytes(), last);
-        }
         let directory = self.0.root().join("cache-mounts");
         for slot in 0_u32.. {
             let name = if slot == 0 { hash.to_owned() } else { format!("{hash}.{slot}") };
             let path = directory.join(name);
             match CacheMount::lock(self.0, path, sharing, wait)? {
-                Some(mount) => return Ok(Some(mount)),
+                Some(mount) => {
+                    self.enter(hash, id)?;
+                    return Ok(Some(mount));
+                }
                 None if sharing == Sharing::Private => {}
                 None => return Ok(None),
             }
         }
         Ok(None)
+    }
+
+    /// Makes sure that the mount has its row, now that it is locked and so cannot be pruned.
+    fn enter(&self, hash: &str, id: &str) -> Result<()> {
+        let last = self.0.0.meta.read(|reader| {
+            let known = reader.contains(&CACHE_MOUNTS, hash.as_bytes())?;
+            let used = reader.find(&store::USED, &used_key(b'q', hash.as_bytes()))?;
+            Ok::<_, crate::StoreError>(known.then_some(used))
+        })?;
+        if let Some(last) = last {
+            self.0.note_use(b'q', hash.as_bytes(), last);
+            return Ok(());
+        }
+        self.0.0.meta.write(|writer| {
+            writer.put(&store::USED, &used_key(b'q', hash.as_bytes()), &store::now())?;
+            writer.put(&CACHE_MOUNTS, hash.as_bytes(), &id.to_owned())
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, StoreError};
 use crate::layers::{LayerError, LayerId};
 use crate::meta::Table;
+use crate::prune::condemned;
 use crate::store::Store;
 
 pub(crate) const CONTAINERS: Table<Container> = Table::new(b'c', "container");
@@ -105,6 +106,7 @@ impl Containers<'_> {
             if let Some(id) = writer.find(&CONTAINER_NAMES, container.name.as_bytes())? {
                 return Err(ContainerError::NameTaken { name: container.name.clone(), id });
             }
+            container.layers.iter().try_for_each(|layer| condemned::spare_layer(writer, layer))?;
             // A directory without a row is what a crash leaves; nobody owns it.
             self.0.0.aside.discard(&path)?;
             rustix::fs::mkdir(&path, Mode::from_raw_mode(0o700)).context("create", &path)?;
@@ -135,6 +137,7 @@ impl Containers<'_> {
                 writer.delete(&CONTAINER_NAMES, before.name.as_bytes())?;
                 writer.put(&CONTAINER_NAMES, after.name.as_bytes(), &after.id)?;
             }
+            after.layers.iter().try_for_each(|layer| condemned::spare_layer(writer, layer))?;
             writer.put(&CONTAINERS, id.as_bytes(), &after)?;
             Ok(after)
         })

@@ -17,6 +17,7 @@ use sha2::Digest as _;
 
 use crate::aside::Working;
 use crate::error::{Context, StoreError};
+use crate::prune::condemned;
 use crate::store::Store;
 
 /// How the names of continuable blobs end.
@@ -83,7 +84,7 @@ impl Content<'_> {
     /// # Errors
     /// Only if the disk fails.
     pub fn size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let path = self.path(digest)?;
+        let path = self.wanted(digest)?;
         match fs::metadata(&path) {
             Ok(metadata) => Ok(Some(metadata.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -101,7 +102,7 @@ impl Content<'_> {
     /// # Errors
     /// Only if the disk fails; an absent blob is `None`.
     pub fn open(&self, digest: &Digest) -> Result<Option<Blob>> {
-        let path = self.path(digest)?;
+        let path = self.wanted(digest)?;
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -183,6 +184,16 @@ impl Content<'_> {
         writer.size = bytes.len() as u64;
         writer.commit(Some(&descriptor))?;
         Ok(descriptor)
+    }
+
+    /// Where the blob is if it is there. It stays there while the caller has its lease.
+    fn wanted(&self, digest: &Digest) -> Result<PathBuf> {
+        let path = self.path(digest)?;
+        let meta = &self.0.0.meta;
+        if meta.read(|reader| condemned::is_blob_condemned(reader, digest))? {
+            meta.write(|writer| condemned::spare_blob(writer, digest))?;
+        }
+        Ok(path)
     }
 
     fn path(&self, digest: &Digest) -> Result<PathBuf> {
@@ -283,7 +294,7 @@ impl BlobWriter {
         {
             return Err(ContentError::Digest { expected, found: digest });
         }
-        working.publish(&self.store.content().path(&digest)?)?;
+        working.publish(&self.store.content().wanted(&digest)?)?;
         Ok((digest, self.size))
     }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::StoreError;
 use crate::layers::{LAYERS, LayerId};
 use crate::meta::{Reader, Table, Writer};
+use crate::prune::condemned;
 use crate::store::{self, Store};
 
 pub(crate) const IMAGES: Table<Image> = Table::new(b'i', "image");
@@ -113,7 +114,10 @@ impl Images<'_> {
                 if !writer.reader().contains(&LAYERS, layer.as_bytes())? {
                     return Err(ImageError::LayerMissing { image: image.id, layer: layer.clone() });
                 }
+                condemned::spare_layer(writer, layer)?;
             }
+            let blobs = image.manifest.iter().map(|manifest| &manifest.digest).chain([&image.id]);
+            blobs.into_iter().try_for_each(|blob| condemned::spare_blob(writer, blob))?;
             writer.put(&IMAGES, image.id.as_bytes(), image)?;
             writer.put(&store::USED, &store::used_key(b'i', image.id.as_bytes()), &store::now())?;
             for name in names {

@@ -39,6 +39,7 @@ use rustix::io::Errno;
 
 use crate::error::{Context, StoreError};
 use crate::meta::{Reader, Table, Writer};
+use crate::prune::condemned;
 use crate::store::{self, Store, used_key};
 
 pub use active::ActiveSnapshot;
@@ -93,8 +94,15 @@ impl Layers<'_> {
     /// # Errors
     /// Only if the disk or the metadata fails.
     pub fn find_by_diff_id(&self, diff_id: &Digest) -> Result<Option<Layer>> {
-        let id = self.0.0.meta.read(|reader| reader.find(&DIFF_IDS, diff_id.as_bytes()))?;
-        id.map_or(Ok(None), |id| self.find(&id))
+        let found = self.0.0.meta.read(|reader| {
+            let id = reader.find(&DIFF_IDS, diff_id.as_bytes())?;
+            id.map(|id| Ok::<_, StoreError>((condemned::is_layer_condemned(reader, &id)?, id))).transpose()
+        })?;
+        let Some((condemned, id)) = found else { return Ok(None) };
+        if condemned {
+            self.0.0.meta.write(|writer| condemned::spare_layer(writer, &id))?;
+        }
+        self.find(&id)
     }
 
     /// All layers, in the order of their ids.
@@ -287,6 +295,7 @@ impl Layers<'_> {
                 && known.form == Form::Directory
                 && target.is_dir()
             {
+                condemned::spare_layer(writer, &layer.id)?;
                 return Ok(known.clone());
             }
             let layer = match known {
@@ -364,6 +373,8 @@ pub(crate) fn list(reader: &Reader<'_>) -> Result<Vec<Layer>, StoreError> {
 }
 
 pub(crate) fn put(writer: &mut Writer<'_>, layer: &Layer) -> Result<(), StoreError> {
+    condemned::spare_layer(writer, &layer.id)?;
+    layer.blobs.iter().try_for_each(|blob| condemned::spare_blob(writer, &blob.digest))?;
     if let Some(diff_id) = &layer.diff_id
         && writer.find(&DIFF_IDS, diff_id.as_bytes())?.is_none()
     {

@@ -26,6 +26,7 @@ mod content;
 mod error;
 mod images;
 mod layers;
+mod lease;
 mod meta;
 mod prune;
 mod records;
@@ -40,7 +41,11 @@ pub use images::{Image, ImageError, Images, ListedImage, RemoteName};
 pub use layers::{
     ActiveSnapshot, Changes, Form, Layer, LayerError, LayerId, LayerIdError, LayerKind, Layers, MAX_LAYERS, TarOptions,
 };
-pub use prune::{DiskUsage, PruneError, PruneImages, PrunePolicy, PruneReport, Usage, WhenBusy};
+pub use lease::{Holder, Lease};
+pub use prune::{
+    DiskUsage, Entry, Filter, FilterField, FilterTest, Item, PruneImages, PrunePolicy, PruneReport, Reason, Removal,
+    Space, Swept, Usage,
+};
 pub use records::{KeyLock, Record, Records};
 pub use stat_cache::StatCache;
-pub use store::{Holder, Lease, OverlayXattrs, Store, StoreOptions};
+pub use store::{OverlayXattrs, Store, StoreOptions};

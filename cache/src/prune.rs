@@ -1,281 +1,193 @@
 //! What may go, and how does it go without anybody noticing?
 //!
-//! Pruning has three steps. It takes the exclusive side of the lease lock, so that nothing in the store is in use;
-//! reads everything there is; and decides, as a pure function of that and the [`PrunePolicy`], what goes ([`plan`]).
-//! Then one transaction removes the rows, renames move the files to `trash/`, and the lock is released. Deleting the
-//! trash comes last and disturbs nobody.
+//! Pruning never waits for anybody and nobody waits for it. One write transaction reads everything there is; decides, as a
+//! pure function of that and the [`PrunePolicy`], what goes ([`plan`]); deletes the rows of images and records; and
+//! condemns what only they needed ([`condemned`]). A sweep then moves to `trash/` what no lease can have seen; what one
+//! may have seen is left to the sweep after that build. Deleting the trash comes last and disturbs nobody.
 //!
 //! What keeps what: a name keeps its image; a container keeps its image and its layers; an image keeps its layers,
 //! configuration and manifest; a record keeps its layers; a layer keeps its blobs. Everything without a keeper goes.
 
+mod collect;
+pub(crate) mod condemned;
 mod plan;
+mod policy;
+mod state;
+mod usage;
 
-use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::path::Path;
 use std::time::Duration;
 
 use rbuild_core::Digest;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
-use self::plan::{ListedState, MountState, Plan, RecordState, State, keep_blobs, plan};
-use crate::cache_mounts::CACHE_MOUNTS;
-use crate::containers::CONTAINERS;
+use self::plan::plan;
+use self::state::{State, mount_sizes, slots};
+use crate::cache_mounts::{CACHE_MOUNTS, is_same};
 use crate::error::{Context, Result, StoreError};
-use crate::images::{IMAGES, NAMES, REMOTES};
-use crate::layers::{self, Form, Layer, LayerId};
-use crate::meta::Reader;
+use crate::images::REMOTES;
+use crate::lease::{self, Holder};
+use crate::meta::Writer;
 use crate::records::{KEYS, RECORDS, STEPS};
-use crate::store::{self, Exclusive, Holder, Store, USED, used_key};
+use crate::store::{Store, USED, used_key};
 
-/// Which images [`Store::prune`] removes.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum PruneImages {
-    /// None.
-    Keep,
-    /// Those without a name.
-    #[default]
-    Dangling,
-    /// All that no container uses.
-    Unused,
-}
-
-/// What to do about a store in use.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum WhenBusy {
-    /// Wait until builds and containers have ended.
-    Wait,
-    /// Say who uses it.
-    #[default]
-    GiveUp,
-}
-
-/// What [`Store::prune`] removes, besides everything that nothing needs.
-#[derive(Clone, Debug)]
-pub struct PrunePolicy {
-    /// Images.
-    pub images: PruneImages,
-    /// Build records: without them the layers go that no image needs.
-    pub records: bool,
-    /// `RUN --mount=type=cache` directories.
-    pub cache_mounts: bool,
-    /// Only what was not used for so long.
-    pub unused_for: Option<Duration>,
-    /// Only records and cache mounts, least recently used first, until the store takes at most so many bytes.
-    pub keep_bytes: Option<u64>,
-    /// What to do about a store in use.
-    pub when_busy: WhenBusy,
-}
-
-impl Default for PrunePolicy {
-    fn default() -> Self {
-        Self {
-            images: PruneImages::Dangling,
-            records: true,
-            cache_mounts: false,
-            unused_for: None,
-            keep_bytes: None,
-            when_busy: WhenBusy::GiveUp,
-        }
-    }
-}
+pub use condemned::Swept;
+pub use plan::{Item, Reason, Removal};
+pub use policy::{Filter, FilterField, FilterTest, PruneImages, PrunePolicy, Space};
+pub use usage::{DiskUsage, Entry, Usage};
 
 /// What a prune removed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PruneReport {
-    /// Image IDs.
-    pub images: Vec<Digest>,
-    /// How many build records.
-    pub records: usize,
-    /// How many layers.
-    pub layers: usize,
-    /// How many blobs.
-    pub blobs: usize,
-    /// Ids of cache mounts.
-    pub cache_mounts: Vec<String>,
-    /// How many bytes all that took.
-    pub bytes: u64,
+    /// What went, and why. Layers and blobs are on the list when they are condemned, which may be a while before they
+    /// are swept.
+    pub removals: Vec<Removal>,
+    /// Layers and blobs that left the disk, also of earlier prunes.
+    pub swept: Swept,
+    /// Bytes of cache mounts that left the disk.
+    pub mount_bytes: u64,
+    /// What leaves the disk when builds end that may be using it.
+    pub waiting: Swept,
+    /// Whose builds, if anything is waiting.
+    pub holders: Vec<Holder>,
 }
 
-/// Why nothing was pruned.
-#[derive(Debug, thiserror::Error)]
-pub enum PruneError {
-    /// The disk or the metadata failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Somebody holds a lease.
-    #[error("the store is in use by {}", display(.0))]
-    Busy(Vec<Holder>),
-}
+impl PruneReport {
+    /// How many of a kind went, as [`Item::kind`] calls it.
+    pub fn count(&self, kind: &str) -> usize {
+        self.removals.iter().filter(|removal| removal.item.kind() == kind).count()
+    }
 
-impl PruneError {
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Store(error) => error.hint(),
-            Self::Busy(_) => Some("wait for it, or stop it".into()),
-        }
+    /// Bytes that left the disk.
+    pub fn bytes(&self) -> u64 {
+        self.swept.bytes + self.mount_bytes
     }
 }
 
-fn display(holders: &[Holder]) -> String {
-    match holders {
-        [] => "another process".to_owned(),
-        holders => holders.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-    }
-}
-
-/// How much of one kind there is.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Usage {
-    /// How many.
-    pub count: u64,
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// Bytes that would be free if the unused ones of this kind were pruned.
-    pub reclaimable: u64,
-}
-
-/// What takes how much room.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct DiskUsage {
-    /// Images with the layers they need; a layer that several need counts once.
-    pub images: Usage,
-    /// Containers and what they have written.
-    pub containers: Usage,
-    /// Layers that only build records need.
-    pub build_cache: Usage,
-    /// Cache mounts.
-    pub cache_mounts: Usage,
-    /// Blobs, whatever they belong to.
-    pub blobs: Usage,
-    /// Discarded things that were not deleted yet.
-    pub trash: Usage,
-}
+/// Contexts that were not built for so long are scanned anew.
+const STAT_CACHE_LIFE: Duration = Duration::from_secs(60 * 24 * 3600);
 
 impl Store {
-    /// Removes what `policy` says and what nothing needs. The caller must not hold a lease itself.
+    /// Removes what `policy` says and what nothing needs. What a lease may have seen stays until that lease has ended,
+    /// also a lease of the caller.
     ///
     /// # Errors
-    /// `Busy` if there are leases and the policy does not wait for them.
-    pub fn prune(&self, policy: &PrunePolicy) -> Result<PruneReport, PruneError> {
-        let exclusive = match policy.when_busy {
-            WhenBusy::Wait => self.exclusive()?,
-            WhenBusy::GiveUp => {
-                self.try_exclusive()?.map_or_else(|| Err(PruneError::Busy(self.lease_holders()?)), Ok)?
-            }
-        };
+    /// The disk or the metadata fails.
+    pub fn prune(&self, policy: &PrunePolicy) -> Result<PruneReport> {
         self.flush_used()?;
-        let state = State::read(self)?;
-        let plan = plan(&state, policy);
-        let report = self.carry_out(&state, &plan, &exclusive)?;
+        let mounts = mount_sizes(self)?;
+        let mut report = PruneReport::default();
+        let mut now = 0;
+        self.0.meta.write(|writer| {
+            let state = State::read(self, &writer.reader(), &mounts)?;
+            now = state.now;
+            report.removals = plan(&state, policy);
+            self.carry_out(writer, &state, &mut report)
+        })?;
         let oldest = policy.unused_for.unwrap_or(STAT_CACHE_LIFE).as_secs();
-        self.stat_cache().remove_older(state.now.saturating_sub(oldest))?;
-        drop(exclusive);
+        self.stat_cache().remove_older(now.saturating_sub(oldest))?;
+        (report.swept, report.waiting) = self.sweep()?;
+        if report.waiting != Swept::default() {
+            report.holders = self.lease_holders()?;
+        }
         self.reap()?;
         Ok(report)
     }
 
-    /// What takes how much room. Reads all metadata and walks what is not accounted there.
+    /// What [`Store::prune`] would remove, without removing anything.
     ///
     /// # Errors
     /// The disk or the metadata fails.
-    pub fn disk_usage(&self) -> Result<DiskUsage> {
-        let state = State::read(self)?;
-        let sizes: HashMap<&LayerId, u64> = state.layers.iter().map(|layer| (&layer.id, layer.disk_bytes)).collect();
-        let sum = |ids: &HashSet<&LayerId>| ids.iter().filter_map(|id| sizes.get(id)).sum::<u64>();
-        let of_containers: HashSet<_> = state.containers.iter().flat_map(|container| &container.layers).collect();
-        let of_images: HashSet<_> = state.images.iter().flat_map(|listed| &listed.image.layers).collect();
-        let used = |listed: &&ListedState| state.containers.iter().any(|has| has.image == Some(listed.image.id));
-        let of_used: HashSet<_> = state.images.iter().filter(used).flat_map(|listed| &listed.image.layers).collect();
-        let of_used: HashSet<_> = of_used.union(&of_containers).copied().collect();
-        let unused: HashSet<_> = of_images.difference(&of_used).copied().collect();
-        let cached: HashSet<_> =
-            sizes.keys().filter(|id| !of_images.contains(*id) && !of_containers.contains(*id)).copied().collect();
-        let kept_blobs = keep_blobs(&state, |_| true, |_| true);
-        let blobs = |wanted: bool| {
-            let of = state.blobs.iter().filter(|(digest, _)| wanted || !kept_blobs.contains(digest));
-            of.map(|(_, size)| size).sum::<u64>()
-        };
-        let mounts = state.mounts.iter().map(|mount| mount.bytes).sum();
-        let containers = tree_bytes(&self.root().join("containers"));
-        let trash = self.root().join("trash");
-        let entries = fs::read_dir(&trash).context("read", &trash)?.count() as u64;
-        let trash = tree_bytes(&trash);
-        Ok(DiskUsage {
-            images: Usage { count: state.images.len() as u64, bytes: sum(&of_images), reclaimable: sum(&unused) },
-            containers: Usage { count: state.containers.len() as u64, bytes: containers, reclaimable: 0 },
-            build_cache: Usage { count: cached.len() as u64, bytes: sum(&cached), reclaimable: sum(&cached) },
-            cache_mounts: Usage { count: state.mounts.len() as u64, bytes: mounts, reclaimable: mounts },
-            blobs: Usage { count: state.blobs.len() as u64, bytes: blobs(true), reclaimable: blobs(false) },
-            trash: Usage { count: entries, bytes: trash, reclaimable: trash },
-        })
+    pub fn prunable(&self, policy: &PrunePolicy) -> Result<Vec<Removal>> {
+        let mounts = mount_sizes(self)?;
+        let state = self.0.meta.read(|reader| State::read(self, reader, &mounts))?;
+        Ok(plan(&state, policy))
     }
 
-    fn carry_out(&self, state: &State, plan: &Plan, _exclusive: &Exclusive) -> Result<PruneReport> {
-        let images: HashSet<_> = plan.images.iter().collect();
-        let records: HashSet<_> = plan.records.iter().map(Digest::as_bytes).collect();
-        let gone: HashSet<_> = plan.layers.iter().collect();
-        self.0.meta.write(|writer| {
-            for id in &plan.images {
-                let names = crate::images::names_of(&writer.reader(), id)?;
-                crate::images::remove(writer, id, &names)?;
-            }
-            for (name, image) in &state.remotes {
-                if images.contains(image) || !state.images.iter().any(|listed| listed.image.id == *image) {
-                    writer.delete(&REMOTES, name)?;
+    /// Deletes rows and cache mounts, condemns layers and blobs. Takes from `report` what turns out to be in use.
+    fn carry_out(&self, writer: &mut Writer<'_>, state: &State, report: &mut PruneReport) -> Result<()> {
+        let (mut images, mut records) = (HashSet::new(), HashSet::new());
+        let (mut layers, mut blobs, mut mounts) = (Vec::new(), Vec::new(), HashSet::new());
+        for removal in &report.removals {
+            match &removal.item {
+                Item::Image(id) => drop(images.insert(*id)),
+                Item::Record(id) => drop(records.insert(*id)),
+                Item::Layer(id) => layers.push(id.clone()),
+                Item::Blob(digest) => blobs.push(*digest),
+                Item::CacheMount(hash) => {
+                    if self.remove_mount(writer, hash)? {
+                        report.mount_bytes += removal.bytes;
+                        mounts.insert(hash.clone());
+                    }
                 }
             }
-            let known: HashSet<_> = state.records.iter().map(|record| record.id.as_bytes()).collect();
-            let is_gone = |record: &Digest| records.contains(record.as_bytes()) || !known.contains(record.as_bytes());
-            for (table, rows) in [(&KEYS, &state.keys), (&STEPS, &state.steps)] {
-                for (key, _) in rows.iter().filter(|(_, record)| is_gone(record)) {
-                    writer.delete(table, key)?;
-                }
-            }
-            for id in &plan.records {
-                writer.delete(&RECORDS, id.as_bytes())?;
-                writer.delete(&USED, &used_key(b'r', id.as_bytes()))?;
-            }
-            for layer in state.layers.iter().filter(|layer| gone.contains(&layer.id)) {
-                layers::remove(writer, layer)?;
-            }
-            for hash in &plan.mounts {
-                writer.delete(&CACHE_MOUNTS, hash.as_bytes())?;
-                writer.delete(&USED, &used_key(b'q', hash.as_bytes()))?;
-            }
-            self.images().list_for_others(writer)
-        })?;
-        // From here on nothing is lost by dying: what has no row is found by the next prune.
-        for digest in &plan.blobs {
-            self.0.aside.discard(&self.root().join("blobs/sha256").join(digest.hex()))?;
         }
-        let is_kept = |layer: &&Layer| layer.form == Form::Directory && !gone.contains(&layer.id);
-        let kept = state.layers.iter().filter(is_kept).map(|layer| layer.id.as_str().to_owned()).collect();
-        self.discard_others("layers-v1", &kept, |name| name.to_owned())?;
+        report.removals.retain(|removal| match &removal.item {
+            Item::CacheMount(hash) => mounts.contains(hash),
+            _ => true,
+        });
+        for id in &images {
+            let names = crate::images::names_of(&writer.reader(), id)?;
+            crate::images::remove(writer, id, &names)?;
+        }
+        forget(writer, state, &images, &records)?;
+        self.images().list_for_others(writer)?;
+        let generation = lease::end_generation(writer)?;
+        condemned::condemn(writer, &layers, &blobs, generation)?;
+
+        // Directories without a row: what crashes leave. A directory gets its row in the transaction that makes it.
+        let kept = state.layers.iter().map(|layer| layer.id.as_str().to_owned()).collect();
+        self.discard_others("layers-v1", &kept)?;
         let kept = state.containers.iter().map(|container| container.id.clone()).collect();
-        self.discard_others("containers", &kept, |name| name.to_owned())?;
-        let mounts = state.mounts.iter().filter(|mount| !plan.mounts.contains(&mount.hash));
-        let kept = mounts.map(|mount| mount.hash.clone()).collect();
-        let slot = |name: &str| name.split('.').next().unwrap_or(name).to_owned();
-        self.discard_others("cache-mounts", &kept, slot)?;
-        let removed = state.mounts.iter().filter(|mount| plan.mounts.contains(&mount.hash));
-        Ok(PruneReport {
-            images: plan.images.clone(),
-            records: plan.records.len(),
-            layers: plan.layers.len(),
-            blobs: plan.blobs.len(),
-            cache_mounts: removed.map(|mount| mount.id.clone()).collect(),
-            bytes: plan.bytes,
-        })
+        self.discard_others("containers", &kept)?;
+        let kept: HashSet<_> = state.mounts.iter().map(|mount| mount.hash.clone()).collect();
+        self.discard_mounts(&kept)
     }
 
-    /// Discards what is in a directory of the store and not in `kept`, which has the names that `key` makes.
-    fn discard_others(&self, name: &str, kept: &HashSet<String>, key: impl Fn(&str) -> String) -> Result<()> {
+    /// Removes a cache mount unless somebody is using it. Whether it went.
+    fn remove_mount(&self, writer: &mut Writer<'_>, hash: &str) -> Result<bool> {
+        let mut locks = Vec::new();
+        let slots = slots(self.root(), hash);
+        for slot in &slots {
+            match lock_directory(slot)? {
+                Claim::Ours(lock) => locks.push(lock),
+                Claim::Absent => {}
+                Claim::Busy => return Ok(false),
+            }
+        }
+        for slot in &slots {
+            self.0.aside.discard(slot)?;
+        }
+        writer.delete(&CACHE_MOUNTS, hash.as_bytes())?;
+        writer.delete(&USED, &used_key(b'q', hash.as_bytes()))?;
+        Ok(true)
+    }
+
+    /// Discards what is in a directory of the store and not in `kept`.
+    fn discard_others(&self, name: &str, kept: &HashSet<String>) -> Result<()> {
         let directory = self.root().join(name);
         for entry in fs::read_dir(&directory).context("read", &directory)? {
             let entry = entry.context("read", &directory)?;
-            if !entry.file_name().to_str().is_some_and(|name| kept.contains(&key(name))) {
+            if !entry.file_name().to_str().is_some_and(|name| kept.contains(name)) {
+                self.0.aside.discard(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Discards cache mounts that are not in `kept`. One that is just being made has a user.
+    fn discard_mounts(&self, kept: &HashSet<String>) -> Result<()> {
+        let directory = self.root().join("cache-mounts");
+        for entry in fs::read_dir(&directory).context("read", &directory)? {
+            let entry = entry.context("read", &directory)?;
+            let name = entry.file_name();
+            let hash = name.to_str().map(|name| name.split('.').next().unwrap_or(name));
+            if !hash.is_some_and(|hash| kept.contains(hash))
+                && let Claim::Ours(_lock) = lock_directory(&entry.path())?
+            {
                 self.0.aside.discard(&entry.path())?;
             }
         }
@@ -283,76 +195,51 @@ impl Store {
     }
 }
 
-/// Contexts that were not built for so long are scanned anew.
-const STAT_CACHE_LIFE: Duration = Duration::from_secs(60 * 24 * 3600);
-
-impl State {
-    fn read(store: &Store) -> Result<Self> {
-        let mut state = store.0.meta.read(|reader| Self::read_rows(reader, store.root()))?;
-        let directory = store.root().join("blobs/sha256");
-        for entry in fs::read_dir(&directory).context("read", &directory)? {
-            let entry = entry.context("read", &directory)?;
-            let digest = format!("sha256:{}", entry.file_name().to_string_lossy()).parse();
-            if let (Ok(digest), Ok(metadata)) = (digest, entry.metadata()) {
-                state.blobs.push((digest, metadata.blocks() * 512));
-            }
+/// Deletes the rows of records, and rows that name a record or an image that is gone.
+fn forget(
+    writer: &mut Writer<'_>,
+    state: &State,
+    images: &HashSet<Digest>,
+    records: &HashSet<Digest>,
+) -> Result<(), StoreError> {
+    for (name, image) in &state.remotes {
+        if images.contains(image) || !state.images.iter().any(|listed| listed.image.id == *image) {
+            writer.delete(&REMOTES, name)?;
         }
-        Ok(state)
     }
-
-    fn read_rows(reader: &Reader<'_>, root: &Path) -> Result<Self> {
-        let used = |letter: u8, key: &[u8], otherwise: u64| {
-            Ok::<_, StoreError>(reader.find(&USED, &used_key(letter, key))?.unwrap_or(otherwise))
-        };
-        let mut state = Self { now: store::now(), layers: layers::list(reader)?, ..Self::default() };
-        for (key, record) in reader.list(&RECORDS, b"")? {
-            let Ok(id) = <[u8; 32]>::try_from(key.as_slice()).map(Digest::blake3) else { continue };
-            let used = used(b'r', &key, record.created)?;
-            state.records.push(RecordState { id, layers: record.layers, used });
+    let known: HashSet<_> = state.records.iter().map(|record| record.id.as_bytes()).collect();
+    let is_gone = |record: &Digest| records.contains(record) || !known.contains(record.as_bytes());
+    for (table, rows) in [(&KEYS, &state.keys), (&STEPS, &state.steps)] {
+        for (key, _) in rows.iter().filter(|(_, record)| is_gone(record)) {
+            writer.delete(table, key)?;
         }
-        state.keys = reader.list(&KEYS, b"")?;
-        state.steps = reader.list(&STEPS, b"")?;
-        let named: HashSet<_> = reader.list(&NAMES, b"")?.into_iter().map(|(_, id)| id).collect();
-        for (key, image) in reader.list(&IMAGES, b"")? {
-            // An image's creation time is its author's; never used means just made.
-            let used = used(b'i', &key, state.now)?;
-            state.images.push(ListedState { named: named.contains(&image.id), used, image });
-        }
-        state.remotes = reader.list(&REMOTES, b"")?.into_iter().map(|(name, remote)| (name, remote.image)).collect();
-        state.containers = reader.list(&CONTAINERS, b"")?.into_iter().map(|(_, container)| container).collect();
-        for (key, id) in reader.list(&CACHE_MOUNTS, b"")? {
-            let hash = String::from_utf8_lossy(&key).into_owned();
-            let bytes = slots(root, &hash).iter().map(|path| tree_bytes(path)).sum();
-            state.mounts.push(MountState { hash, id, used: used(b'q', &key, state.now)?, bytes });
-        }
-        Ok(state)
     }
+    for id in records {
+        writer.delete(&RECORDS, id.as_bytes())?;
+        writer.delete(&USED, &used_key(b'r', id.as_bytes()))?;
+    }
+    Ok(())
 }
 
-/// The directories of one cache mount.
-fn slots(root: &Path, hash: &str) -> Vec<PathBuf> {
-    let directory = root.join("cache-mounts");
-    let first = directory.join(hash);
-    let others = (1..).map(|slot| directory.join(format!("{hash}.{slot}"))).take_while(|path| path.exists());
-    std::iter::once(first).chain(others).collect()
+enum Claim {
+    /// The lock lasts as long as the file is open.
+    Ours(File),
+    Absent,
+    Busy,
 }
 
-/// Bytes on disk of everything below `path`, as far as it can be seen. A file with several names counts once.
-fn tree_bytes(path: &Path) -> u64 {
-    let mut seen = HashSet::new();
-    let mut waiting = vec![path.to_owned()];
-    let mut bytes = 0;
-    while let Some(directory) = waiting.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
-        for entry in entries.flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.nlink() == 1 || metadata.is_dir() || seen.insert(metadata.ino()) {
-                bytes += metadata.blocks() * 512;
-            }
-            if metadata.is_dir() {
-                waiting.push(entry.path());
-            }
-        }
+/// Locks a cache mount's directory if nobody has it.
+fn lock_directory(path: &Path) -> Result<Claim> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(Claim::Absent),
+        Err(error) => return Err(error).context("open", path),
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) if is_same(&file, path) => Ok(Claim::Ours(file)),
+        Ok(()) => Ok(Claim::Absent),
+        Err(Errno::WOULDBLOCK) => Ok(Claim::Busy),
+        Err(error) => Err(error).context("lock", path),
     }
-    bytes
 }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Result};
 use crate::layers::LayerId;
 use crate::meta::Table;
+use crate::prune::condemned;
 use crate::store::{self, Store, used_key};
 
 pub(crate) const RECORDS: Table<Record> = Table::new(b'r', "build record");
@@ -78,6 +79,7 @@ impl Records<'_> {
         let json = serde_json::to_vec(record).expect("strings and numbers always serialize");
         let id = Digest::blake3(*blake3::hash(&json).as_bytes());
         self.0.0.meta.write(|writer| {
+            record.layers.iter().try_for_each(|layer| condemned::spare_layer(writer, layer))?;
             writer.put(&RECORDS, id.as_bytes(), record)?;
             keys.iter().try_for_each(|key| writer.put(&KEYS, &key_bytes(key), &id))?;
             steps.iter().try_for_each(|step| writer.put(&STEPS, &key_bytes(step), &id))

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -38,8 +37,6 @@ const SPREAD: [&str; 3] = ["layers-v1", "ingest", "trash"];
 pub(crate) const USED: Table<u64> = Table::new(b'u', "last use");
 /// How precise [`USED`] is. A build that only finds things rarely has to write.
 const USED_STEP: u64 = 3600;
-/// How often the kernel's list of locks is read before nobody is said to hold one.
-const READS: usize = 5;
 
 /// Under which names the kernel's overlay keeps its own extended attributes, such as "opaque".
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -154,68 +151,9 @@ impl Store {
         StatCache(self)
     }
 
-    /// Keeps everything in the store from being pruned until the lease is dropped. Every build and every running
-    /// container holds one; without it, what a look-up returned may be gone at the next line. Waits for a prune that
-    /// is under way, which takes milliseconds. `why` is for traces.
-    ///
-    /// # Errors
-    /// The lock file cannot be opened.
-    pub fn lease(&self, why: &str) -> Result<Lease> {
-        let file = self.open_lease_file()?;
-        let path = self.lease_path();
-        lock(&file, FlockOperation::LockShared).context("lock", &path)?;
-        tracing::debug!(why, "lease taken");
-        Ok(Lease { store: self.clone(), file })
-    }
-
-    /// The right to remove things: nobody holds a lease. `None` while somebody does.
-    pub(crate) fn try_exclusive(&self) -> Result<Option<Exclusive>> {
-        let file = self.open_lease_file()?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Exclusive { _file: file })),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error).context("lock", self.lease_path()),
-        }
-    }
-
-    /// As [`Store::try_exclusive`], but waits.
-    pub(crate) fn exclusive(&self) -> Result<Exclusive> {
-        let file = self.open_lease_file()?;
-        lock(&file, FlockOperation::LockExclusive).context("lock", self.lease_path())?;
-        Ok(Exclusive { _file: file })
-    }
-
-    /// The processes that hold leases, as far as this one can see them.
-    ///
-    /// # Errors
-    /// `/proc/locks` or the lock file cannot be read.
-    pub fn lease_holders(&self) -> Result<Vec<Holder>> {
-        let inode = self.open_lease_file()?.metadata().context("read", self.lease_path())?;
-        let device = inode.dev();
-        let wanted = format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), inode.ino());
-        let holder = |line: &str| {
-            let mut words = line.split_whitespace().skip(1);
-            let kind = words.next()?;
-            let pid = words.nth(2)?.parse().ok()?;
-            (kind == "FLOCK" && words.next()? == wanted).then(|| Holder::of(pid))
-        };
-        let mut holders: Vec<Holder> = Vec::new();
-        // The list is read piece by piece, and while others lock and unlock a piece can miss a line.
-        for _ in 0..READS {
-            // The kernel's own list, so a lease costs its holder no file: `1: FLOCK ADVISORY READ 123 fd:01:4567 0 EOF`.
-            let locks = fs::read_to_string("/proc/locks").context("read", "/proc/locks")?;
-            holders = locks.lines().filter_map(holder).collect();
-            if !holders.is_empty() {
-                break;
-            }
-        }
-        holders.sort_by_key(|holder| holder.pid);
-        holders.dedup();
-        Ok(holders)
-    }
-
-    /// Cleans up after a build: what it discarded, what dead processes left, readers that died. Cheap if there is
-    /// nothing; never touches anything that is visible. Returns how many entries were deleted.
+    /// Cleans up after a build: what it discarded, what dead processes left, what prunes condemned while somebody might
+    /// have needed it, readers that died. Cheap if there is nothing; never touches anything that is visible. Returns how
+    /// many entries were deleted.
     ///
     /// # Errors
     /// The disk fails. What this process may not delete stays for one that may.
@@ -226,6 +164,9 @@ impl Store {
             name.as_encoded_bytes().ends_with(crate::content::PARTIAL.as_bytes())
                 && metadata.modified().is_ok_and(|at| now.duration_since(at).unwrap_or_default() < PARTIAL_LIFE)
         })?;
+        if self.has_condemned()? {
+            self.sweep()?;
+        }
         let deleted = self.0.aside.empty_trash()?;
         // Last: writing may need the room that was just made.
         self.flush_used()?;
@@ -257,72 +198,10 @@ impl Store {
         let now = now();
         self.0.meta.write(|writer| used.iter().try_for_each(|key| writer.put(&USED, key, &now)))
     }
-
-    fn lease_path(&self) -> PathBuf {
-        self.0.root.join("locks/store")
-    }
-
-    fn open_lease_file(&self) -> Result<File> {
-        let path = self.lease_path();
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        Ok(rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).context("open", &path)?.into())
-    }
 }
 
 /// A broken pull can be continued for this long.
 const PARTIAL_LIFE: Duration = Duration::from_secs(24 * 3600);
-
-/// Keeps the store from being pruned, see [`Store::lease`]. Dies with its process.
-#[derive(Debug)]
-#[must_use = "dropping a lease allows pruning"]
-pub struct Lease {
-    store: Store,
-    #[expect(dead_code, reason = "its lock is what counts")]
-    file: File,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Err(error) = self.store.flush_used() {
-            // Only makes things look older than they are.
-            tracing::debug!(%error, "uses not recorded");
-        }
-    }
-}
-
-/// Nobody holds a lease while this exists.
-#[derive(Debug)]
-pub(crate) struct Exclusive {
-    _file: File,
-}
-
-/// A process that holds a lease.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Holder {
-    /// Its number in this process's pid namespace; 0 if it is not visible from here.
-    pub pid: u32,
-    /// Its command line, if it can be read.
-    pub command: Option<String>,
-}
-
-impl Holder {
-    fn of(pid: u32) -> Self {
-        let command = fs::read(format!("/proc/{pid}/cmdline")).ok().map(|bytes| {
-            let words: Vec<_> = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-            words.join(" ").trim_end().to_owned()
-        });
-        Self { pid, command }
-    }
-}
-
-impl std::fmt::Display for Holder {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.command {
-            Some(command) => write!(formatter, "{command} (process {})", self.pid),
-            None => write!(formatter, "process {}", self.pid),
-        }
-    }
-}
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {

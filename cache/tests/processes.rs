@@ -176,33 +176,28 @@ fn a_killed_process_leaves_nothing_that_matters() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(store.records().try_lock(&key).unwrap().is_some(), "locks die with their process");
-    assert!(store.try_prune().is_ok(), "leases too");
+    let report = store.prune(&rbuild_cache::PrunePolicy::default()).unwrap();
+    assert_eq!(report.holders, [], "leases too");
     let left: Vec<_> = fs::read_dir(store.root().join("ingest")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(left.len() == 1 && left[0].extension().is_some_and(|end| end == "partial"), "{left:?}");
     assert_eq!(store.content().resume(&sha256(b"whole")).unwrap().offset(), 3);
     assert_eq!((count(&store, "layers-v1"), count(&store, "blobs/sha256")), (0, 0));
 }
 
-trait TryPrune {
-    fn try_prune(&self) -> Result<rbuild_cache::PruneReport, rbuild_cache::PruneError>;
-}
-
-impl TryPrune for Store {
-    fn try_prune(&self) -> Result<rbuild_cache::PruneReport, rbuild_cache::PruneError> {
-        self.prune(&rbuild_cache::PrunePolicy::default())
-    }
-}
-
 #[test]
-fn pruning_says_which_process_is_in_the_way() {
+fn pruning_says_whose_end_it_waits_for() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::open(root.path()).unwrap();
     let mut child = start("lease", root.path());
     wait_ready(&mut child);
-    let error = store.try_prune().unwrap_err();
-    assert!(error.to_string().contains(&format!("(process {})", child.id())), "{error}");
+    store.content().put("text/plain", b"unneeded").unwrap();
+    let policy = rbuild_cache::PrunePolicy::default();
+    let report = store.prune(&policy).unwrap();
+    assert_eq!((report.swept.blobs, report.waiting.blobs), (0, 1));
+    let holders: Vec<_> = report.holders.iter().map(ToString::to_string).collect();
+    assert!(holders.len() == 1 && holders[0].contains(&format!("(process {})", child.id())), "{holders:?}");
     finish(child);
-    store.try_prune().unwrap();
+    assert_eq!(store.prune(&policy).unwrap().swept.blobs, 1);
 }
 
 #[test]

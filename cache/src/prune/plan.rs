@@ -3,157 +3,271 @@
 //! Pure: everything there is comes in, a list of what goes comes out.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use rbuild_core::Digest;
 
-use super::{PruneImages, PrunePolicy};
-use crate::containers::Container;
+use super::policy::{PruneImages, PrunePolicy};
+use super::state::{ListedState, MountState, RecordState, State};
 use crate::images::Image;
 use crate::layers::{Layer, LayerId};
 
-/// Everything a decision can depend on.
+/// Something that goes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Removal {
+    /// What it is.
+    pub item: Item,
+    /// An image's names, a step's title, a cache mount's id; empty for what has no other name than its own.
+    pub description: String,
+    /// Bytes on disk that are its own. Images and steps have none: layers have them.
+    pub bytes: u64,
+    /// Seconds since 1970.
+    pub last_used: Option<u64>,
+    /// Why it goes.
+    pub reason: Reason,
+}
+
+/// What can go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Item {
+    /// An image with its names.
+    Image(Digest),
+    /// A build record.
+    Record(Digest),
+    /// A cache mount, by the hash of its id.
+    CacheMount(String),
+    /// A layer.
+    Layer(LayerId),
+    /// A blob.
+    Blob(Digest),
+}
+
+impl Item {
+    /// The word for its kind, as filters use it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Image(_) => "image",
+            Self::Record(_) => "step",
+            Self::CacheMount(_) => "cachemount",
+            Self::Layer(_) => "layer",
+            Self::Blob(_) => "blob",
+        }
+    }
+
+    /// Its name among its kind.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Image(id) => id.to_string(),
+            Self::Blob(digest) => digest.to_string(),
+            Self::Record(id) => id.hex(),
+            Self::CacheMount(hash) => hash.clone(),
+            Self::Layer(id) => id.to_string(),
+        }
+    }
+}
+
+/// Why something goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// Nothing needs it, or will when everything else on the list is gone.
+    Unneeded,
+    /// An image without a name, of which no container was made.
+    Unnamed,
+    /// An image of which no container was made.
+    Unused,
+    /// The policy takes all of its kind.
+    Asked,
+    /// It was not used for so many seconds.
+    Old(u64),
+    /// The store takes too much, and nothing that stays was used less recently.
+    Room,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unneeded => formatter.write_str("nothing needs it"),
+            Self::Unnamed => formatter.write_str("has no name, and no container uses it"),
+            Self::Unused => formatter.write_str("no container uses it"),
+            Self::Asked => formatter.write_str("all that may be made again goes"),
+            Self::Old(seconds) => write!(formatter, "not used for {}", age(*seconds)),
+            Self::Room => formatter.write_str("the longest unused of a store that takes too much"),
+        }
+    }
+}
+
+/// In the largest unit that says something.
+fn age(seconds: u64) -> String {
+    let units = [(24 * 3600, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds")];
+    let (size, name) = units.into_iter().find(|(size, _)| seconds >= 2 * size).unwrap_or((1, "seconds"));
+    format!("{} {name}", seconds / size)
+}
+
+/// What some rows need.
 #[derive(Debug, Default)]
-pub(super) struct State {
-    pub(super) now: u64,
-    pub(super) layers: Vec<Layer>,
-    pub(super) records: Vec<RecordState>,
-    /// Cache key → record.
-    pub(super) keys: Vec<(Vec<u8>, Digest)>,
-    /// Step key → its latest record.
-    pub(super) steps: Vec<(Vec<u8>, Digest)>,
-    pub(super) images: Vec<ListedState>,
-    /// Remote name → image.
-    pub(super) remotes: Vec<(Vec<u8>, Digest)>,
-    pub(super) containers: Vec<Container>,
-    pub(super) mounts: Vec<MountState>,
-    pub(super) blobs: Vec<(Digest, u64)>,
+pub(super) struct Needed {
+    pub(super) layers: HashSet<LayerId>,
+    pub(super) blobs: HashSet<Digest>,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct RecordState {
-    pub(super) id: Digest,
-    pub(super) layers: Vec<LayerId>,
-    pub(super) used: u64,
+/// Everything that goes.
+pub(super) fn plan(state: &State, policy: &PrunePolicy) -> Vec<Removal> {
+    let mut choice = Choice::new(state, policy);
+    choice.images();
+    choice.cache();
+    choice.unneeded();
+    choice.removals
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct ListedState {
-    pub(super) image: Image,
-    pub(super) named: bool,
-    pub(super) used: u64,
+struct Choice<'a> {
+    state: &'a State,
+    policy: &'a PrunePolicy,
+    removals: Vec<Removal>,
+    dropped_images: HashSet<Digest>,
+    /// How many rows that stay need each layer.
+    keepers: HashMap<&'a LayerId, usize>,
+    /// Bytes of a layer with its blobs.
+    sizes: HashMap<&'a LayerId, u64>,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct MountState {
-    pub(super) hash: String,
-    pub(super) id: String,
-    pub(super) used: u64,
-    pub(super) bytes: u64,
-}
-
-/// What is to go.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Plan {
-    pub(super) images: Vec<Digest>,
-    pub(super) records: Vec<Digest>,
-    pub(super) layers: Vec<LayerId>,
-    pub(super) blobs: Vec<Digest>,
-    pub(super) mounts: Vec<String>,
-    pub(super) bytes: u64,
-}
-
-pub(super) fn plan(state: &State, policy: &PrunePolicy) -> Plan {
-    let latest = policy.unused_for.map(|age| state.now.saturating_sub(age.as_secs()));
-    let is_old = |used: u64| latest.is_none_or(|latest| used < latest);
-    let mut plan = Plan::default();
-    for listed in &state.images {
-        let wanted = match policy.images {
-            PruneImages::Keep => false,
-            PruneImages::Dangling => !listed.named,
-            PruneImages::Unused => true,
-        };
-        let in_use = state.containers.iter().any(|container| container.image == Some(listed.image.id));
-        if wanted && !in_use && is_old(listed.used) {
-            plan.images.push(listed.image.id);
-        }
+impl<'a> Choice<'a> {
+    fn new(state: &'a State, policy: &'a PrunePolicy) -> Self {
+        let blobs: HashMap<&Digest, u64> = state.blobs.iter().map(|(digest, size)| (digest, *size)).collect();
+        let of_blobs = |layer: &Layer| layer.blobs.iter().filter_map(|blob| blobs.get(&blob.digest)).sum::<u64>();
+        let sizes = state.layers.iter().map(|layer| (&layer.id, layer.disk_bytes + of_blobs(layer))).collect();
+        let dropped_images = HashSet::new();
+        Self { state, policy, removals: Vec::new(), dropped_images, keepers: HashMap::new(), sizes }
     }
-    let dropped: HashSet<_> = plan.images.iter().copied().collect();
 
-    let mut keepers: HashMap<&LayerId, usize> = HashMap::new();
-    let kept_images = state.images.iter().filter(|listed| !dropped.contains(&listed.image.id));
-    let of_images = kept_images.flat_map(|listed| &listed.image.layers);
-    let of_containers = state.containers.iter().flat_map(|container| &container.layers);
-    let of_records = state.records.iter().flat_map(|record| &record.layers);
-    for layer in of_images.chain(of_containers).chain(of_records) {
-        *keepers.entry(layer).or_default() += 1;
-    }
-    let sizes: HashMap<&LayerId, u64> = state.layers.iter().map(|layer| (&layer.id, layer.disk_bytes)).collect();
-    let blob_sizes: HashMap<&Digest, u64> = state.blobs.iter().map(|(digest, size)| (digest, *size)).collect();
-    let blobs_of: HashMap<&LayerId, u64> = state
-        .layers
-        .iter()
-        .map(|layer| (&layer.id, layer.blobs.iter().filter_map(|blob| blob_sizes.get(&blob.digest)).sum()))
-        .collect();
-    let size_of = |id: &LayerId| sizes.get(id).unwrap_or(&0) + blobs_of.get(id).unwrap_or(&0);
-
-    // Everything that has a keeper now; what has none goes in any case.
-    let mut total: u64 = keepers.keys().map(|id| size_of(id)).sum();
-    total += state.mounts.iter().map(|mount| mount.bytes).sum::<u64>();
-    let enough = |total: u64| policy.keep_bytes.is_some_and(|keep| total <= keep);
-
-    enum Candidate<'a> {
-        Record(&'a RecordState),
-        Mount(&'a MountState),
-    }
-    let records = state.records.iter().filter(|record| policy.records && is_old(record.used)).map(Candidate::Record);
-    let mounts = state.mounts.iter().filter(|mount| policy.cache_mounts && is_old(mount.used)).map(Candidate::Mount);
-    let mut candidates: Vec<_> = records.chain(mounts).collect();
-    // Of one build, the steps near the end go first: the others can stand without them.
-    candidates.sort_by_key(|candidate| match candidate {
-        Candidate::Record(record) => (record.used, std::cmp::Reverse(record.layers.len())),
-        Candidate::Mount(mount) => (mount.used, std::cmp::Reverse(0)),
-    });
-    for candidate in candidates {
-        if enough(total) {
-            break;
-        }
-        match candidate {
-            Candidate::Mount(mount) => {
-                total -= mount.bytes;
-                plan.bytes += mount.bytes;
-                plan.mounts.push(mount.hash.clone());
+    fn images(&mut self) {
+        for listed in &self.state.images {
+            let wanted = match self.policy.images {
+                PruneImages::Keep => None,
+                PruneImages::Dangling => listed.names.is_empty().then_some(Reason::Unnamed),
+                PruneImages::Unused => Some(Reason::Unused),
+            };
+            let id = listed.image.id;
+            let in_use = self.state.containers.iter().any(|container| container.image == Some(id));
+            let Some(reason) = wanted.filter(|_| !in_use) else { continue };
+            let description = listed.names.join(" ");
+            let item = Item::Image(id);
+            if let Some(reason) = self.admitted(&item, &description, listed.used, reason) {
+                self.dropped_images.insert(id);
+                self.removals.push(Removal { item, description, bytes: 0, last_used: Some(listed.used), reason });
             }
-            Candidate::Record(record) => {
-                plan.records.push(record.id);
-                for layer in &record.layers {
-                    let Some(count) = keepers.get_mut(layer) else { continue };
-                    *count -= 1;
-                    if *count == 0 {
-                        keepers.remove(layer);
-                        total -= size_of(layer);
-                    }
+        }
+    }
+
+    /// Records and cache mounts.
+    fn cache(&mut self) {
+        let kept_images = self.state.images.iter().filter(|listed| !self.dropped_images.contains(&listed.image.id));
+        let of_images = kept_images.flat_map(|listed| &listed.image.layers);
+        let of_containers = self.state.containers.iter().flat_map(|container| &container.layers);
+        for layer in of_images.chain(of_containers) {
+            *self.keepers.entry(layer).or_default() += 1;
+        }
+        let others: HashSet<_> = self.keepers.keys().copied().collect();
+        for layer in self.state.records.iter().flat_map(|record| &record.layers) {
+            *self.keepers.entry(layer).or_default() += 1;
+        }
+        // What only the cache has. Images are no cache, and what nothing has goes in any case.
+        let cached = self.keepers.keys().filter(|id| !others.contains(*id));
+        let mut total: u64 = cached.filter_map(|id| self.sizes.get(id)).sum();
+        total += self.state.mounts.iter().map(|mount| mount.bytes).sum::<u64>();
+        let keep = self.policy.space.keeps(total, self.state.free);
+        for candidate in self.candidates() {
+            if keep.is_some_and(|keep| total <= keep) {
+                break;
+            }
+            let asked = if keep.is_some() { Reason::Room } else { Reason::Asked };
+            let (item, description, used, bytes) = match candidate {
+                Candidate::Mount(mount) => {
+                    (Item::CacheMount(mount.hash.clone()), mount.id.clone(), mount.used, mount.bytes)
                 }
+                Candidate::Record(record) => (Item::Record(record.id), record.title.clone(), record.used, 0),
+            };
+            let Some(reason) = self.admitted(&item, &description, used, asked) else { continue };
+            total -= bytes;
+            if let Candidate::Record(record) = candidate {
+                total -= self.forget(record);
             }
+            self.removals.push(Removal { item, description, bytes, last_used: Some(used), reason });
         }
     }
-    for layer in state.layers.iter().filter(|layer| !keepers.contains_key(&layer.id)) {
-        plan.bytes += layer.disk_bytes;
-        plan.layers.push(layer.id.clone());
+
+    /// What the policy may take, in the order in which it does.
+    fn candidates(&self) -> Vec<Candidate<'a>> {
+        let records = self.state.records.iter().filter(|_| self.policy.records).map(Candidate::Record);
+        let mounts = self.state.mounts.iter().filter(|_| self.policy.cache_mounts).map(Candidate::Mount);
+        let mut candidates: Vec<_> = records.chain(mounts).collect();
+        // Of one build, the steps near the end go first: the others can stand without them.
+        candidates.sort_by_key(|candidate| match candidate {
+            Candidate::Record(record) => (record.used, std::cmp::Reverse(record.layers.len())),
+            Candidate::Mount(mount) => (mount.used, std::cmp::Reverse(0)),
+        });
+        candidates
     }
-    let kept = keep_blobs(state, |image| !dropped.contains(&image.id), |layer| keepers.contains_key(&layer.id));
-    for (digest, size) in state.blobs.iter().filter(|(digest, _)| !kept.contains(digest)) {
-        plan.bytes += size;
-        plan.blobs.push(*digest);
+
+    /// The bytes that nothing needs once the record is gone.
+    fn forget(&mut self, record: &'a RecordState) -> u64 {
+        let mut freed = 0;
+        for layer in &record.layers {
+            let Some(count) = self.keepers.get_mut(layer) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.keepers.remove(layer);
+                freed += self.sizes.get(layer).unwrap_or(&0);
+            }
+        }
+        freed
     }
-    plan
+
+    /// Layers and blobs that nothing needs any more.
+    fn unneeded(&mut self) {
+        let (state, keepers) = (self.state, &self.keepers);
+        let removal = |item, bytes, last_used| {
+            let (description, reason) = (String::new(), Reason::Unneeded);
+            Removal { item, description, bytes, last_used, reason }
+        };
+        for layer in state.layers.iter().filter(|layer| !keepers.contains_key(&layer.id)) {
+            self.removals.push(removal(Item::Layer(layer.id.clone()), layer.disk_bytes, Some(layer.last_used)));
+        }
+        let dropped = &self.dropped_images;
+        let kept = keep_blobs(state, |image| !dropped.contains(&image.id), |layer| keepers.contains_key(&layer.id));
+        for (digest, size) in state.blobs.iter().filter(|(digest, _)| !kept.contains(digest)) {
+            self.removals.push(removal(Item::Blob(*digest), *size, None));
+        }
+    }
+
+    /// The reason, if age and filters let the thing go.
+    fn admitted(&self, item: &Item, description: &str, used: u64, reason: Reason) -> Option<Reason> {
+        let unused = self.state.now.saturating_sub(used);
+        let passes = |filter: &super::Filter| filter.admits(&item.id(), item.kind(), description);
+        if !self.policy.filters.iter().all(passes) {
+            return None;
+        }
+        match self.policy.unused_for {
+            None => Some(reason),
+            Some(least) if unused <= least.as_secs() => None,
+            Some(_) if matches!(reason, Reason::Asked) => Some(Reason::Old(unused)),
+            Some(_) => Some(reason),
+        }
+    }
 }
 
+#[derive(Clone, Copy)]
+enum Candidate<'a> {
+    Record(&'a RecordState),
+    Mount(&'a MountState),
+}
+
+/// The blobs that images and layers need, as far as those stay.
 pub(super) fn keep_blobs(
     state: &State,
     image: impl Fn(&Image) -> bool,
     layer: impl Fn(&Layer) -> bool,
 ) -> HashSet<Digest> {
-    let images = state.images.iter().map(|listed| &listed.image).filter(|one| image(one));
+    let images = state.images.iter().map(|listed: &ListedState| &listed.image).filter(|one| image(one));
     let of_images = images.flat_map(|one| one.manifest.iter().map(|manifest| manifest.digest).chain([one.id]));
     let of_layers =
         state.layers.iter().filter(|one| layer(one)).flat_map(|one| one.blobs.iter().map(|blob| blob.digest));
@@ -165,6 +279,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::containers::Container;
+    use crate::prune::{Filter, FilterField, FilterTest, Space};
     use crate::{Form, LayerKind};
 
     fn layer(name: &str, disk_bytes: u64) -> Layer {
@@ -186,13 +302,13 @@ mod tests {
 
     fn record(number: u8, layers: &[&str], used: u64) -> RecordState {
         let layers = layers.iter().map(|name| name.parse().unwrap()).collect();
-        RecordState { id: Digest::blake3([number; 32]), layers, used }
+        RecordState { id: Digest::blake3([number; 32]), title: format!("step {number}"), layers, used }
     }
 
     fn image(number: u8, layers: &[&str], named: bool, used: u64) -> ListedState {
         let layers = layers.iter().map(|name| name.parse().unwrap()).collect();
         let image = Image { id: Digest::sha256([number; 32]), layers, manifest: None, created: 0, size: 0 };
-        ListedState { image, named, used }
+        ListedState { image, names: named.then(|| "app".to_owned()).into_iter().collect(), used }
     }
 
     /// Two builds on one base; the second image was never named. `x` belongs to nothing.
@@ -213,20 +329,23 @@ mod tests {
     }
 
     /// Images, records, layers, blobs by their numbers and names.
-    fn short(plan: &Plan) -> String {
-        let number = |digest: &Digest| digest.as_bytes()[0].to_string();
-        let images: Vec<_> = plan.images.iter().map(number).collect();
-        let records: Vec<_> = plan.records.iter().map(number).collect();
-        let layers: Vec<_> = plan.layers.iter().map(LayerId::as_str).collect();
-        let blobs: Vec<_> = plan.blobs.iter().map(number).collect();
-        let mounts = plan.mounts.join(" ");
-        format!(
-            "images {} records {} layers {} blobs {} mounts {mounts}",
-            images.join(" "),
-            records.join(" "),
-            layers.join(" "),
-            blobs.join(" ")
-        )
+    fn short(plan: &[Removal]) -> String {
+        let name = |item: &Item| match item {
+            Item::Image(digest) | Item::Record(digest) | Item::Blob(digest) => digest.as_bytes()[0].to_string(),
+            Item::Layer(id) => id.to_string(),
+            Item::CacheMount(hash) => hash.clone(),
+        };
+        let of = |kind: &str| {
+            let names: Vec<_> =
+                plan.iter().filter(|gone| gone.item.kind() == kind).map(|gone| name(&gone.item)).collect();
+            names.join(" ")
+        };
+        let (images, records, layers) = (of("image"), of("step"), of("layer"));
+        format!("images {images} records {records} layers {layers} blobs {} mounts {}", of("blob"), of("cachemount"))
+    }
+
+    fn keep(bytes: u64) -> Space {
+        Space { reserved: Some(bytes), ..Space::default() }
     }
 
     #[test]
@@ -244,17 +363,17 @@ mod tests {
                 PrunePolicy { unused_for: age, cache_mounts: true, ..PrunePolicy::default() },
                 "images  records 2 1 layers b x blobs 9 mounts ",
             ),
-            // 1170 bytes have a keeper: the oldest record frees 20, the next nothing, the mount 1000.
+            // Only the cache has 1020 bytes: the oldest record frees 20, the next nothing, the mount 1000.
             (
-                PrunePolicy { keep_bytes: Some(1170), cache_mounts: true, ..none.clone() },
+                PrunePolicy { space: keep(1020), cache_mounts: true, ..none.clone() },
                 "images  records  layers x blobs 9 mounts ",
             ),
             (
-                PrunePolicy { records: true, keep_bytes: Some(1160), cache_mounts: true, ..none.clone() },
+                PrunePolicy { records: true, space: keep(1010), cache_mounts: true, ..none.clone() },
                 "images  records 2 layers b x blobs 9 mounts ",
             ),
             (
-                PrunePolicy { records: true, keep_bytes: Some(1000), cache_mounts: true, ..none.clone() },
+                PrunePolicy { records: true, space: keep(990), cache_mounts: true, ..none.clone() },
                 "images  records 2 1 layers b x blobs 9 mounts h",
             ),
         ] {
@@ -282,5 +401,57 @@ mod tests {
             short(&plan(&state, &PrunePolicy::default())),
             "images 2 records 2 1 3 layers b c x blobs 2 mounts "
         );
+    }
+
+    #[test]
+    fn filters_must_all_agree() {
+        let is = |field, text: &str| Filter { field, test: FilterTest::Is(text.to_owned()) };
+        let matches = |text| FilterTest::Matches(regex::Regex::new(text).unwrap());
+        for (filters, expected) in [
+            (vec![is(FilterField::Kind, "cachemount")], "images  records  layers x blobs 9 mounts h"),
+            (vec![is(FilterField::Description, "step 2")], "images  records 2 layers b x blobs 9 mounts "),
+            (
+                vec![Filter { field: FilterField::Description, test: matches("step [13]") }],
+                "images  records 1 3 layers x blobs 9 mounts ",
+            ),
+            (
+                vec![
+                    Filter { field: FilterField::Kind, test: FilterTest::IsNot("image".to_owned()) },
+                    Filter { field: FilterField::Description, test: matches("ca|3") },
+                ],
+                "images  records 3 layers x blobs 9 mounts h",
+            ),
+            (
+                vec![is(FilterField::Id, "h"), is(FilterField::Kind, "step")],
+                "images  records  layers x blobs 9 mounts ",
+            ),
+        ] {
+            let policy = PrunePolicy { filters, cache_mounts: true, ..PrunePolicy::default() };
+            assert_eq!(short(&plan(&state(), &policy)), expected, "{:?}", policy.filters);
+        }
+    }
+
+    #[test]
+    fn reasons_read_well() {
+        let policy = PrunePolicy {
+            unused_for: Some(Duration::from_secs(300)),
+            images: PruneImages::Keep,
+            ..PrunePolicy::default()
+        };
+        let reasons: Vec<_> = plan(&state(), &policy)
+            .iter()
+            .map(|gone| format!("{} {}: {}", gone.item.kind(), gone.description, gone.reason))
+            .collect();
+        assert_eq!(
+            reasons,
+            [
+                "step step 2: not used for 8 minutes",
+                "step step 1: not used for 8 minutes",
+                "layer : nothing needs it",
+                "layer : nothing needs it",
+                "blob : nothing needs it",
+            ]
+        );
+        assert_eq!(Reason::Old(3 * 24 * 3600 + 5).to_string(), "not used for 3 days");
     }
 }

@@ -1,0 +1,175 @@
+//! What is there, and what needs what?
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rbuild_core::Digest;
+
+use super::condemned;
+use super::plan::Needed;
+use crate::cache_mounts::CACHE_MOUNTS;
+use crate::containers::{CONTAINERS, Container};
+use crate::error::{Context, Result, StoreError};
+use crate::images::{IMAGES, Image, NAMES, REMOTES};
+use crate::layers::{self, LAYERS, Layer, LayerId};
+use crate::meta::Reader;
+use crate::records::{KEYS, RECORDS, STEPS};
+use crate::store::{self, Store, USED, used_key};
+
+/// Everything a decision can depend on.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) now: u64,
+    /// Bytes free on the file system.
+    pub(super) free: u64,
+    pub(super) layers: Vec<Layer>,
+    pub(super) records: Vec<RecordState>,
+    /// Cache key → record.
+    pub(super) keys: Vec<(Vec<u8>, Digest)>,
+    /// Step key → its latest record.
+    pub(super) steps: Vec<(Vec<u8>, Digest)>,
+    pub(super) images: Vec<ListedState>,
+    /// Remote name → image.
+    pub(super) remotes: Vec<(Vec<u8>, Digest)>,
+    pub(super) containers: Vec<Container>,
+    pub(super) mounts: Vec<MountState>,
+    /// With their bytes on disk.
+    pub(super) blobs: Vec<(Digest, u64)>,
+    /// Layers and blobs that are gone but for those who still use them.
+    pub(super) condemned: (HashSet<LayerId>, HashSet<Digest>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct RecordState {
+    pub(super) id: Digest,
+    pub(super) title: String,
+    pub(super) layers: Vec<LayerId>,
+    pub(super) used: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ListedState {
+    pub(super) image: Image,
+    pub(super) names: Vec<String>,
+    pub(super) used: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct MountState {
+    pub(super) hash: String,
+    pub(super) id: String,
+    pub(super) used: u64,
+    pub(super) bytes: u64,
+}
+
+impl State {
+    /// All there is. `mounts` are what cache mounts take, which is found by walking them: not something to do inside a
+    /// transaction.
+    pub(super) fn read(store: &Store, reader: &Reader<'_>, mounts: &[(String, u64)]) -> Result<Self> {
+        let mut state = Self::read_rows(reader, mounts)?;
+        (_, state.free) = store.disk()?;
+        state.condemned = condemned::list(reader)?;
+        let directory = store.root().join("blobs/sha256");
+        for entry in fs::read_dir(&directory).context("read", &directory)? {
+            let entry = entry.context("read", &directory)?;
+            let digest = format!("sha256:{}", entry.file_name().to_string_lossy()).parse();
+            if let (Ok(digest), Ok(metadata)) = (digest, entry.metadata()) {
+                state.blobs.push((digest, metadata.blocks() * 512));
+            }
+        }
+        Ok(state)
+    }
+
+    fn read_rows(reader: &Reader<'_>, mounts: &[(String, u64)]) -> Result<Self> {
+        let used = |letter: u8, key: &[u8], otherwise: u64| {
+            Ok::<_, StoreError>(reader.find(&USED, &used_key(letter, key))?.unwrap_or(otherwise))
+        };
+        let mut state = Self { now: store::now(), layers: layers::list(reader)?, ..Self::default() };
+        for (key, record) in reader.list(&RECORDS, b"")? {
+            let Ok(id) = <[u8; 32]>::try_from(key.as_slice()).map(Digest::blake3) else { continue };
+            let used = used(b'r', &key, record.created)?;
+            state.records.push(RecordState { id, title: record.title, layers: record.layers, used });
+        }
+        state.keys = reader.list(&KEYS, b"")?;
+        state.steps = reader.list(&STEPS, b"")?;
+        let named = reader.list(&NAMES, b"")?;
+        for (key, image) in reader.list(&IMAGES, b"")? {
+            // An image's creation time is its author's; never used means just made.
+            let used = used(b'i', &key, state.now)?;
+            let names = named.iter().filter(|(_, id)| *id == image.id);
+            let names = names.map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
+            state.images.push(ListedState { names, used, image });
+        }
+        state.remotes = reader.list(&REMOTES, b"")?.into_iter().map(|(name, remote)| (name, remote.image)).collect();
+        state.containers = reader.list(&CONTAINERS, b"")?.into_iter().map(|(_, container)| container).collect();
+        for (key, id) in reader.list(&CACHE_MOUNTS, b"")? {
+            let hash = String::from_utf8_lossy(&key).into_owned();
+            let bytes = mounts.iter().find(|(known, _)| *known == hash).map_or(0, |(_, bytes)| *bytes);
+            state.mounts.push(MountState { hash, id, used: used(b'q', &key, state.now)?, bytes });
+        }
+        Ok(state)
+    }
+}
+
+/// Layers and blobs that some row needs, other than those of layers that nothing needs.
+pub(super) fn needed(reader: &Reader<'_>) -> Result<Needed> {
+    let mut needed = Needed::default();
+    for (_, image) in reader.list(&IMAGES, b"")? {
+        needed.blobs.insert(image.id);
+        needed.blobs.extend(image.manifest.map(|manifest| manifest.digest));
+        needed.layers.extend(image.layers);
+    }
+    for (_, container) in reader.list(&CONTAINERS, b"")? {
+        needed.layers.extend(container.layers);
+    }
+    for (_, record) in reader.list(&RECORDS, b"")? {
+        needed.layers.extend(record.layers);
+    }
+    for id in &needed.layers {
+        if let Some(layer) = reader.find(&LAYERS, id.as_bytes())? {
+            needed.blobs.extend(layer.blobs.iter().map(|blob| blob.digest));
+        }
+    }
+    Ok(needed)
+}
+
+/// What each cache mount takes, by the hash of its id.
+pub(super) fn mount_sizes(store: &Store) -> Result<Vec<(String, u64)>> {
+    let rows = store.0.meta.read(|reader| reader.list(&CACHE_MOUNTS, b""))?;
+    let size = |(key, _): (Vec<u8>, String)| {
+        let hash = String::from_utf8_lossy(&key).into_owned();
+        let bytes = slots(store.root(), &hash).iter().map(|path| tree_bytes(path)).sum();
+        (hash, bytes)
+    };
+    Ok(rows.into_iter().map(size).collect())
+}
+
+/// The directories of one cache mount.
+pub(super) fn slots(root: &Path, hash: &str) -> Vec<PathBuf> {
+    let directory = root.join("cache-mounts");
+    let first = directory.join(hash);
+    let others = (1..).map(|slot| directory.join(format!("{hash}.{slot}"))).take_while(|path| path.exists());
+    std::iter::once(first).chain(others).collect()
+}
+
+/// Bytes on disk of everything below `path`, as far as it can be seen. A file with several names counts once.
+pub(super) fn tree_bytes(path: &Path) -> u64 {
+    let mut seen = HashSet::new();
+    let mut waiting = vec![path.to_owned()];
+    let mut bytes = 0;
+    while let Some(directory) = waiting.pop() {
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        for entry in entries.flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.nlink() == 1 || metadata.is_dir() || seen.insert(metadata.ino()) {
+                bytes += metadata.blocks() * 512;
+            }
+            if metadata.is_dir() {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    bytes
+}
