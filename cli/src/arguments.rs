@@ -47,6 +47,16 @@ pub struct Global {
     /// Registry that may be spoken to without TLS, or with a certificate nobody vouches for (repeatable)
     #[arg(long = "insecure-registry", global = true, value_name = "HOST[:PORT]")]
     pub insecure_registries: Vec<String>,
+    /// What the store removes by itself: `off`, or a list such as max-used=50gb,min-free=20gb,reserved=5gb,unused=720h
+    #[arg(
+        long,
+        global = true,
+        env = "RBUILD_GC",
+        value_name = "LIMITS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub gc: rbuild_engine::prune::CollectLimits,
 }
 
 /// Docker's other names: group and name in it, and the command here.

@@ -9,9 +9,10 @@ pub mod containers;
 pub mod images;
 pub mod inspect;
 pub mod login;
+pub mod prune;
 pub mod ps;
 pub mod run;
-pub mod system;
+mod system;
 pub mod transfer;
 
 use std::str::FromStr;
@@ -78,9 +79,11 @@ pub enum Command {
     /// Forget the credentials for a registry
     Logout(login::LogoutArgs),
     /// Delete what nothing needs
-    Prune(system::PruneArgs),
+    Prune(prune::PruneArgs),
     /// Show what takes how much room
-    Df(system::DfArgs),
+    Df(prune::DfArgs),
+    /// List images, build results and cache mounts with their sizes
+    Du(prune::DuArgs),
     /// Count what there is
     Info(system::InfoArgs),
     /// Say what this machine offers and lacks
@@ -115,7 +118,7 @@ impl Command {
             | Self::Pull(_)
             | Self::Load(_)
             | Self::Import(_) => Touches::NewLayers,
-            Self::Rm(_) | Self::Rmi(_) | Self::Push(_) | Self::Save(_) | Self::Prune(_) | Self::Df(_) => {
+            Self::Rm(_) | Self::Rmi(_) | Self::Push(_) | Self::Save(_) | Self::Prune(_) | Self::Df(_) | Self::Du(_) => {
                 Touches::OldLayers
             }
             Self::Ps(_)
@@ -168,6 +171,7 @@ impl Command {
             Self::Logout(arguments) => block_on(interruptible(arguments.execute(session))),
             Self::Prune(arguments) => arguments.execute(session),
             Self::Df(arguments) => arguments.execute(session),
+            Self::Du(arguments) => arguments.execute(session),
             Self::Info(arguments) => arguments.execute(session),
             Self::Doctor(arguments) => arguments.execute(session),
             Self::Completion(arguments) => arguments.execute(),

@@ -18,7 +18,8 @@ impl Session {
     /// Opens nothing yet.
     pub fn new(global: &Global, rootless: bool) -> Self {
         let root = global.root.clone().unwrap_or_else(Engine::default_root);
-        Self { config: Config { root, rootless, insecure_registries: global.insecure_registries.clone() } }
+        let insecure_registries = global.insecure_registries.clone();
+        Self { config: Config { root, rootless, insecure_registries, collect: global.gc } }
     }
 
     /// Where the state is.

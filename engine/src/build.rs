@@ -7,9 +7,11 @@ mod contexts;
 mod explain;
 mod outcome;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rbuild_cache::LayerId;
 use rbuild_core::{Digest, Platform, Reporter};
 use rbuild_frontend::{CacheUse, Diagnostic, LowerError, LowerOptions, Lowered, ResolveImage, Severity, Source};
 use rbuild_image::{Descriptor, ImageConfig};
@@ -19,7 +21,6 @@ pub use self::explain::{Checked, StepVerdict};
 pub use self::outcome::{BuildError, BuildOutcome};
 use crate::assemble::{self, LayerFact};
 use crate::blocking::blocking;
-use crate::context::Context;
 use crate::engine::{Engine, reference};
 use crate::error::{Error, chain};
 use crate::host_ca::HostCa;
@@ -36,13 +37,14 @@ impl Engine {
     /// # Errors
     /// [`BuildError`] tells mistakes in the Dockerfile, failed steps and everything else apart.
     pub async fn build(&self, request: BuildRequest, reporter: &Reporter) -> Result<BuildOutcome, BuildError> {
-        let _lease = self.store().lease("build").map_err(Error::from)?;
+        let lease = self.store().lease("build").map_err(Error::from)?;
         let names =
             request.tags.iter().map(|tag| Ok(reference(tag)?.to_string())).collect::<Result<Vec<_>, Error>>()?;
         let prepared = self.prepare(&request).await?;
         let result = self.finish(&request, &names, &prepared, reporter).await;
         // Also after a failure: what it discarded may be all that stands between a full disk and the next build.
-        self.clean_up(&prepared.solver.worker().contexts).await;
+        drop(lease);
+        self.clean_up(prepared.solver.worker()).await;
         let (id, manifest) = result?;
         let Prepared { source, warnings, .. } = prepared;
         Ok(BuildOutcome { id, manifest, names, warnings, source })
@@ -84,7 +86,7 @@ impl Engine {
         let file = rbuild_frontend::parse(&source).map_err(mistakes)?;
         let mut warnings = rbuild_frontend::check(&file);
         let contexts = contexts::open(request)?;
-        let mut lowered = self.lower(&file, request, contexts.named.clone(), &source).await?;
+        let (mut lowered, resolved) = self.lower(&file, request, contexts.named.clone(), &source).await?;
         warnings.extend(lowered.warnings.iter().cloned());
         if file.directives.check.error && !warnings.is_empty() {
             // `# check=error=true`: the author wants them to be mistakes.
@@ -95,6 +97,8 @@ impl Engine {
         lowered.graph.set_scope(source.name());
         let worker = BuildWorker {
             engine: self.clone(),
+            images: resolved,
+            made: AtomicBool::new(false),
             contexts: contexts.local,
             secrets: Secrets::new(request.secrets.clone()),
             host_ca: if request.host_ca { Some(HostCa::find().ok_or(BuildError::NoHostCa)?) } else { None },
@@ -105,14 +109,16 @@ impl Engine {
         Ok(Prepared { source, warnings, lowered, solver })
     }
 
-    /// Remembers what was learnt about files, and deletes what the build discarded, now that its result is there.
-    /// A failure leaves work for the next build, no more.
-    async fn clean_up(&self, contexts: &BTreeMap<String, Arc<Context>>) {
-        let (store, contexts) = (self.store().clone(), contexts.clone());
+    /// Remembers what was learnt about files, and deletes what the build discarded and what the store has too much of, now
+    /// that its result is there. A failure leaves work for the next build, no more.
+    async fn clean_up(&self, worker: &BuildWorker) {
+        let (engine, store, contexts) = (self.clone(), self.store().clone(), worker.contexts.clone());
+        let made = worker.made.load(Ordering::Relaxed);
         let cleaned = blocking(move || {
             // First: on a full disk nothing can be remembered before there is room again.
             store.reap()?;
-            contexts.values().try_for_each(|context| context.remember(&store))
+            contexts.values().try_for_each(|context| context.remember(&store))?;
+            if made { engine.collect() } else { Ok(()) }
         });
         if let Err(error) = cleaned.await {
             tracing::debug!(%error, "cleaning up failed");
@@ -125,7 +131,7 @@ impl Engine {
         request: &BuildRequest,
         named: BTreeMap<String, rbuild_frontend::NamedContext>,
         source: &Arc<Source>,
-    ) -> Result<Lowered, BuildError> {
+    ) -> Result<(Lowered, HashMap<Digest, Vec<LayerId>>), BuildError> {
         let host = Platform::host();
         let platform = match &request.platform {
             Some(text) => text.parse().map_err(BuildError::Platform)?,
@@ -152,22 +158,23 @@ impl Engine {
         options.shm_size = request.shm_size;
         options.source_date_epoch = crate::time::source_date_epoch();
         let freshness = if request.pull { Freshness::Registry } else { Freshness::LocalName };
-        let resolver = Resolver { engine: self, freshness };
-        rbuild_frontend::lower(file, &options, &resolver).await.map_err(|error| match error {
+        let resolver = Resolver { engine: self, freshness, resolved: Mutex::default() };
+        let lowered = rbuild_frontend::lower(file, &options, &resolver).await.map_err(|error| match error {
             LowerError::Mistakes(diagnostics) => BuildError::Dockerfile { text: source.clone(), diagnostics },
             LowerError::Image { name, platform, span, hint, source: cause } => {
                 let message = format!("cannot find base image `{name}` for {platform}: {}", chain(&cause));
                 let diagnostic = Diagnostic::error(span, message).hint_if(hint.or_else(|| cause.hint()));
                 BuildError::Dockerfile { text: source.clone(), diagnostics: vec![diagnostic] }
             }
-        })
+        })?;
+        Ok((lowered, resolver.resolved.into_inner().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Writes the configuration and stores the image under its names.
     async fn assemble(
         &self,
         lowered: &Lowered,
-        layers: Vec<rbuild_cache::LayerId>,
+        layers: Vec<LayerId>,
         names: &[String],
     ) -> Result<rbuild_cache::Image, Error> {
         let (store, config, epoch) = (self.store().clone(), lowered.config.clone(), lowered.source_date_epoch);
@@ -208,6 +215,8 @@ struct Prepared {
 struct Resolver<'a> {
     engine: &'a Engine,
     freshness: Freshness,
+    /// What each image consists of: it may be pruned before the build gets to it, its layers not.
+    resolved: Mutex<HashMap<Digest, Vec<LayerId>>>,
 }
 
 impl ResolveImage for Resolver<'_> {
@@ -215,6 +224,7 @@ impl ResolveImage for Resolver<'_> {
 
     async fn resolve(&self, name: &str, platform: &Platform) -> Result<(Digest, ImageConfig), Error> {
         let (image, config) = self.engine.obtain(name, platform, self.freshness).await?;
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner).insert(image.id, image.layers);
         Ok((image.id, config))
     }
 }

@@ -8,6 +8,7 @@ use rbuild_executor::Host;
 use rbuild_image::Reference;
 
 use crate::error::Error;
+use crate::prune::CollectLimits;
 
 /// How this process uses rbuild.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Config {
     pub rootless: bool,
     /// Registries, as `host[:port]`, that may be spoken to without TLS or with an unknown certificate.
     pub insecure_registries: Vec<String>,
+    /// What the store removes by itself.
+    pub collect: CollectLimits,
 }
 
 /// Everything a user can do. Cheap to clone; all clones share one store and one registry client.

@@ -30,9 +30,6 @@ pub enum Error {
     /// Where passwords are kept.
     #[error(transparent)]
     Credential(#[from] rbuild_registry::CredentialError),
-    /// Pruning.
-    #[error(transparent)]
-    Prune(#[from] rbuild_cache::PruneError),
     /// Files of an image or a context.
     #[error(transparent)]
     Files(#[from] crate::files_error::FilesError),
@@ -156,7 +153,6 @@ impl Error {
             Self::Image(error) => error.hint(),
             Self::Container(error) => error.hint(),
             Self::Registry(error) => error.hint(),
-            Self::Prune(error) => error.hint(),
             Self::Files(error) => error.hint(),
             Self::Remote(error) => error.hint(),
             Self::NoSuchImage(name) => {

@@ -9,8 +9,9 @@ mod file;
 mod remote;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rbuild_cache::{LayerId, Store};
 use rbuild_core::{Digest, KeyHasher, Reporter, StepId};
@@ -32,6 +33,10 @@ pub(crate) use self::remote::Remotes;
 #[derive(Debug)]
 pub(crate) struct BuildWorker {
     pub(crate) engine: Engine,
+    /// The layers of the base images.
+    pub(crate) images: HashMap<Digest, Vec<LayerId>>,
+    /// Whether files were made.
+    pub(crate) made: AtomicBool,
     /// Local directories by name; `context` is the build's own.
     pub(crate) contexts: BTreeMap<String, Arc<Context>>,
     pub(crate) secrets: Secrets,
@@ -171,8 +176,9 @@ impl Worker for BuildWorker {
         let output = match task.op {
             Op::Scratch => Value::Root(Vec::new()),
             Op::Image(image) => {
-                let found = self.store().images().find(&image.id)?;
-                Value::Root(found.ok_or_else(|| Error::NoSuchImage(image.name.clone()))?.layers)
+                // Its layers, not its row: that may have been pruned meanwhile.
+                let layers = self.images.get(&image.id).ok_or_else(|| Error::NoSuchImage(image.name.clone()))?;
+                Value::Root(layers.clone())
             }
             Op::Local(selection) => {
                 let digest = self.context(&selection.name).digest(self.store(), selection).await?;
@@ -187,8 +193,14 @@ impl Worker for BuildWorker {
                 }
                 Value::Root(layers)
             }
-            Op::File(file) => Value::Root(self.change(task, file, inputs).await?),
-            Op::Exec(exec) => Value::Root(self.run(task, exec, inputs).await?),
+            Op::File(file) => {
+                self.made.store(true, Ordering::Relaxed);
+                Value::Root(self.change(task, file, inputs).await?)
+            }
+            Op::Exec(exec) => {
+                self.made.store(true, Ordering::Relaxed);
+                Value::Root(self.run(task, exec, inputs).await?)
+            }
         };
         Ok(vec![output])
     }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use rbuild_core::Platform;
+use rbuild_engine::prune::CollectLimits;
 use rbuild_engine::{Config, Engine, Error};
 use rbuild_image::{Descriptor, Family, ImageConfig, Index, Manifest, layout, media};
 
@@ -48,7 +49,12 @@ impl Layout {
         }
         let bytes = tar.into_inner().unwrap();
         let root = tempfile::tempdir().unwrap();
-        let config = Config { root: root.path().to_owned(), rootless: false, insecure_registries: Vec::new() };
+        let config = Config {
+            root: root.path().to_owned(),
+            rootless: false,
+            insecure_registries: Vec::new(),
+            collect: CollectLimits::default(),
+        };
         let engine = Engine::open(config).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let names = runtime.block_on(engine.load(&mut &bytes[..]))?;

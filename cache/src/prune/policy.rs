@@ -104,8 +104,19 @@ pub enum FilterTest {
     Matches(regex::Regex),
 }
 
+impl FilterTest {
+    /// A match of a regular expression.
+    ///
+    /// # Errors
+    /// The text is none.
+    pub fn matches(pattern: &str) -> Result<Self, regex::Error> {
+        regex::Regex::new(pattern).map(Self::Matches)
+    }
+}
+
 impl Filter {
-    pub(super) fn admits(&self, id: &str, kind: &str, description: &str) -> bool {
+    /// Whether something with this id, of this kind, called so, is meant.
+    pub fn admits(&self, id: &str, kind: &str, description: &str) -> bool {
         let text = match self.field {
             FilterField::Id => id,
             FilterField::Kind => kind,
