@@ -37,6 +37,7 @@ mod mounts;
 mod network;
 mod output;
 mod projects;
+mod prune;
 mod registry;
 mod rootless;
 mod run;
