@@ -23,7 +23,12 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let config = Config { root: directory.path().join("store"), rootless: false, insecure_registries: Vec::new() };
+        let config = Config {
+            root: directory.path().join("store"),
+            rootless: false,
+            insecure_registries: Vec::new(),
+            collect: Default::default(),
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { engine: Engine::open(config).unwrap(), runtime, directory, secrets: Secrets::default() }
     }
