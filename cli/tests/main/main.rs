@@ -32,6 +32,7 @@ mod context;
 mod errors;
 mod images;
 mod interrupt;
+mod kills;
 mod limits;
 mod mounts;
 mod network;
