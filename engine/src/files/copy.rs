@@ -178,7 +178,7 @@ impl Copy<'_> {
                 self.directory(transfer, &found.path, node, None)?;
                 continue;
             }
-            if self.exclude.leaves_out(&found.name) || node.kind == Kind::Socket {
+            if node.kind == Kind::Socket {
                 continue;
             }
             if self.action.unpack == Unpack::Archives && node.kind == Kind::File && self.unpack(transfer, &found)? {

@@ -25,7 +25,8 @@ pub struct PatternError {
     pub source: GlobError,
 }
 
-/// `--exclude` patterns, ready for use.
+/// `--exclude` patterns, ready for use. They are relative to a source that is a directory, and say nothing of other
+/// sources.
 #[derive(Clone, Debug, Default)]
 pub struct Exclude(pub(crate) IgnoreFile);
 
@@ -40,12 +41,6 @@ impl Exclude {
             source,
         })?;
         Ok(Self(file))
-    }
-
-    /// Whether a source that is not a directory is left out: its root, which patterns are relative to, is the directory
-    /// it is in.
-    pub(crate) fn leaves_out(&self, name: &std::ffi::OsStr) -> bool {
-        self.0.excludes(name.as_ref()).is_some()
     }
 }
 

@@ -184,9 +184,6 @@ impl Items {
     ) -> Result<(), DigestError> {
         for found in matches(tree, pattern, wildcards)? {
             let is_directory = found.node.as_ref().is_some_and(Node::is_directory);
-            if !is_directory && exclude.leaves_out(&found.name) {
-                continue;
-            }
             self.push_match(&found, is_directory);
             if is_directory {
                 self.base = found.path;
