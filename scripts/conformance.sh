@@ -2,8 +2,11 @@
 # Builds the cases of testdata/conformance with rbuild and compares each image with what BuildKit made of the case.
 #
 #   scripts/conformance.sh [OPTION OF conform.py...]     e.g. --only 'copy,run/whiteout-*' -v
+#   scripts/conformance.sh --reference docker|buildah [OPTION...]
 #
-# Succeeds if the cases that fail are exactly those of testdata/conformance/known-failures. Root only.
+# Succeeds if the cases that fail are exactly those of testdata/conformance/known-failures. With --reference, each case
+# is built by that builder as well, as Debian has it (scripts/reference.sh), instead of compared with what was recorded;
+# with --record besides, rbuild stays out of it and what the builder makes is recorded. Root only.
 #
 # RBUILD             the program                               (default: the release program, built first)
 # RBUILD_TEST_STORE  state directory that has the base images  (default: made first, target/test-store)
@@ -21,9 +24,24 @@ if [ -z "$store" ]; then
   RBUILD=$RBUILD RBUILD_ROOT=$store scripts/bases.sh busybox debian:trixie
 fi
 
+reference= record=
+options=("$@")
+while [ $# -gt 0 ]; do
+  case $1 in
+    --reference) reference=${2:-} ;;
+    --record) record=1 ;;
+  esac
+  shift
+done
+case $reference in
+  "" | docker | buildah) ;;
+  *) die "no such reference: \`$reference\`; there are docker and buildah" ;;
+esac
+
 work=$(mktemp -d)
 registry=
 finish() {
+  [ -z "$reference" ] || scripts/reference.sh stop "$work/reference" || true
   [ -z "$registry" ] || kill "$registry" 2>/dev/null || true
   rm -rf "$work"
 }
@@ -32,6 +50,7 @@ trap finish EXIT
 # The harness asks a registry which layers are the bases', so that images on another build of a base can be compared.
 printf 'version: 0.1\nlog: {level: info}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:0"}\n' \
   "$work/registry" >"$work/registry.yml"
+: >"$work/registry.log"
 docker-registry serve "$work/registry.yml" >/dev/null 2>"$work/registry.log" </dev/null &
 registry=$!
 address=
@@ -48,10 +67,26 @@ for name in busybox:latest debian:trixie; do
 done
 bases="busybox=docker-image://$address/library/busybox:latest,debian:trixie=docker-image://$address/library/debian:trixie"
 
+conform() {
+  RBUILD=$RBUILD RBUILD_ROOT=$work/state CONFORM_BASES=$bases python3 testdata/conformance/conform.py "$@"
+}
+
+if [ -n "$reference" ]; then
+  for name in busybox debian:trixie; do
+    RBUILD_ROOT=$store "$RBUILD" save -o "$work/${name//:/-}.tar" "$name"
+  done
+  scripts/reference.sh start "$reference" "$work/reference"
+  export CONFORM_BASE_ARCHIVES=$work
+  export CONFORM_DOCKER="$top/scripts/reference.sh exec $work/reference docker"
+  export BUILDAH="$top/scripts/reference.sh exec $work/reference buildah"
+  [ -n "$record" ] || options+=(--candidate rbuild)
+  conform "${options[@]}"
+  exit
+fi
+
 verdicts=$work/verdicts.json
 status=0
-RBUILD=$RBUILD RBUILD_ROOT=$work/state CONFORM_BASES=$bases \
-  python3 testdata/conformance/conform.py --golden --candidate rbuild --json "$verdicts" "$@" || status=$?
+conform --golden --candidate rbuild --json "$verdicts" "${options[@]}" || status=$?
 [ -s "$verdicts" ] || exit "$status"
 
 python3 - "$verdicts" testdata/conformance/known-failures <<'P'

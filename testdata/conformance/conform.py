@@ -32,6 +32,7 @@ import functools
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -79,6 +80,13 @@ def base_images() -> dict[str, str]:
     return dict(item.strip().split("=", 1) for item in value.split(","))
 
 
+def base_archive(name: str) -> pathlib.Path | None:
+    """A base image as an archive that `docker load` reads, if the directory
+    $CONFORM_BASE_ARCHIVES is given: for builders that reach no registry."""
+    directory = os.environ.get("CONFORM_BASE_ARCHIVES")
+    return pathlib.Path(directory, name.replace(":", "-") + ".tar") if directory else None
+
+
 @functools.cache
 def base_layers() -> frozenset[str]:
     """The diff-ids of the base images' first layers, asked from the registry.
@@ -119,7 +127,7 @@ CASE_KEYS = {
     "about", "dockerfile", "args", "target", "secrets", "contexts", "no_cache",
     "rewrite_timestamp", "expect", "error", "line", "ignore", "ignore_defaults",
     "mtime", "created", "stamps", "steps", "same_digest", "forbid", "timeout",
-    "soft", "rows",
+    "soft", "rows", "history",
 }
 STEP_KEYS = {
     "name", "run", "dockerfile_from", "args", "target", "secrets", "no_cache",
@@ -132,6 +140,7 @@ class Case:
     """One case directory: Dockerfile, case.json, context/, contexts/, setup.sh."""
 
     path: pathlib.Path
+    root: pathlib.Path         # the set that it belongs to
     name: str                  # "<group>/<case>"
     spec: dict
 
@@ -149,7 +158,7 @@ class Case:
             unknown |= set(step) - STEP_KEYS
         if unknown:
             raise HarnessError(f"{file}: unknown keys {sorted(unknown)}")
-        return cls(path, path.relative_to(root).as_posix(), spec)
+        return cls(path, root, path.relative_to(root).as_posix(), spec)
 
     @property
     def steps(self) -> list[dict]:
@@ -177,7 +186,7 @@ class Case:
                 continue
             if rel == "case.json":
                 verdict = ("about", "error", "line", "soft", "ignore",
-                           "ignore_defaults", "timeout", "forbid")
+                           "ignore_defaults", "timeout", "forbid", "rows")
                 spec = {k: v for k, v in self.spec.items() if k not in verdict}
                 data = json.dumps(spec, sort_keys=True).encode()
             elif file.is_symlink():
@@ -191,14 +200,15 @@ class Case:
         return digest.hexdigest()
 
 
-def load_cases(root: pathlib.Path, pattern: str | None) -> list[Case]:
-    if not root.is_dir():
-        raise HarnessError(f"no such directory: {root}")
-    found = {p.parent for p in root.rglob("Dockerfile")
-             if len(p.relative_to(root).parts) == 3}
-    found |= {p.parent for p in root.rglob("case.json")
-              if len(p.relative_to(root).parts) == 3}
-    cases = [Case.load(path, root) for path in sorted(found)]
+def load_cases(roots: list[pathlib.Path], pattern: str | None) -> list[Case]:
+    cases: list[Case] = []
+    for root in roots:
+        if not root.is_dir():
+            raise HarnessError(f"no such directory: {root}")
+        found = {p.parent for name in ("Dockerfile", "case.json") for p in root.glob(f"*/*/{name}")}
+        cases += [Case.load(path, root) for path in sorted(found)]
+    if twice := sorted({a.name for a in cases for b in cases if a is not b and a.name == b.name}):
+        raise HarnessError(f"several cases are called {', '.join(twice)}")
     if pattern:
         globs = pattern.split(",")
         cases = [c for c in cases
@@ -386,6 +396,20 @@ class Adapter:
         """Where workspaces must lie (None: the system's temporary directory)."""
         return None
 
+    @staticmethod
+    def must(command: list[str]) -> None:
+        """Run a command that prepares; a failure of it is no case's fault."""
+        outcome = run_command(command, 600)
+        if not outcome.ok:
+            raise HarnessError(f"{shlex.join(command)}: {outcome.log.strip()[-500:]}")
+
+    @staticmethod
+    def by_name(contexts: dict[str, str]) -> dict[str, str]:
+        """Contexts in which base images are called by their plain names,
+        for builders that were given the images beforehand."""
+        names = {source: f"docker-image://{name}" for name, source in base_images().items()}
+        return {name: names.get(source, source) for name, source in contexts.items()}
+
     # Options shared by the builders that have Docker's command line.
     def common_flags(self, request: Request, context_flag: str = "--build-context") -> list[str]:
         flags = []
@@ -475,8 +499,9 @@ class Buildah(Adapter):
 
     The image is written in Docker's format through a dir: directory, because
     an OCI-format build of buildah drops HEALTHCHECK, SHELL and ONBUILD.  Base
-    images are found through registries.conf, hence by their plain names.
-    $CONFORM_BUILDAH_FLAGS are further flags of `buildah build`.
+    images have their plain names: they are found through registries.conf, or
+    come from $CONFORM_BASE_ARCHIVES.  $BUILDAH is the command line (default:
+    buildah), $CONFORM_BUILDAH_FLAGS are further flags of `buildah build`.
     """
 
     name = "buildah"
@@ -485,18 +510,24 @@ class Buildah(Adapter):
         super().__init__()
         self.bases = {}
         self.flags = shlex.split(os.environ.get("CONFORM_BUILDAH_FLAGS", "--network=host"))
-        self.buildah = os.environ.get("BUILDAH") or shutil.which("buildah") or "buildah"
+        self.command = shlex.split(os.environ.get("BUILDAH", "buildah"))
         self.env = {}
         # Debian's crun is too old for the run-time configuration buildah writes.
         if "BUILDAH_RUNTIME" not in os.environ and shutil.which("runc"):
             self.env["BUILDAH_RUNTIME"] = shutil.which("runc")
 
     def version(self) -> str:
-        return first_line([self.buildah, "--version"])
+        return first_line([*self.command, "--version"])
+
+    def prepare(self) -> None:
+        for name in base_images():
+            if archive := base_archive(name):
+                self.must([*self.command, "pull", "-q", f"docker-archive:{archive}"])
 
     def build(self, request: Request, timeout: float) -> Outcome:
         tag = "localhost/conform-" + uuid.uuid4().hex[:12]
-        command = [self.buildah, "build", "--layers", "--format=docker",
+        request = dataclasses.replace(request, contexts=self.by_name(request.contexts))
+        command = [*self.command, "build", "--layers", "--format=docker",
                    "--identity-label=false", *self.flags, *self.common_flags(request)]
         epoch = request.args.get("SOURCE_DATE_EPOCH")
         if epoch:
@@ -506,10 +537,10 @@ class Buildah(Adapter):
         command += ["-t", tag, "-f", str(request.dockerfile), str(request.context)]
         outcome = run_command(command, timeout, self.env)
         if outcome.ok:
-            push = run_command([self.buildah, "push", "--quiet", tag, f"dir:{request.output}"],
+            push = run_command([*self.command, "push", "--quiet", tag, f"dir:{request.output}"],
                                timeout, self.env)
             outcome.status, outcome.log = push.status, outcome.log + push.log
-            run_command([self.buildah, "untag", tag, tag], timeout, self.env)
+            run_command([*self.command, "untag", tag, tag], timeout, self.env)
         return outcome
 
 
@@ -539,6 +570,9 @@ class Docker(Adapter):
 
     def prepare(self) -> None:
         for name, source in self.bases.items():
+            if archive := base_archive(name):
+                self.must([*self.command, "load", "-q", "-i", self.inside(archive)])
+                continue
             image = source.removeprefix("docker-image://")
             run_command([*self.command, "pull", "-q", image], 600)
             run_command([*self.command, "tag", image, name], 60)
@@ -547,7 +581,7 @@ class Docker(Adapter):
     def build(self, request: Request, timeout: float) -> Outcome:
         tag = "conform-" + uuid.uuid4().hex[:12]
         request = dataclasses.replace(
-            request, contexts={k: self.inside(v) for k, v in request.contexts.items()},
+            request, contexts={k: self.inside(v) for k, v in self.by_name(request.contexts).items()},
             secrets=[{k: self.inside(v) if k == "src" else v for k, v in s.items()}
                      for s in request.secrets])
         outcome = run_command(
@@ -869,6 +903,7 @@ def read_image(path: pathlib.Path, forbid: list[str]) -> dict:
             "config": normalise_config(config),
             "layers": len(manifest.get("layers") or ()),
             "history": ["empty" if h.get("empty_layer") else "layer" for h in history],
+            "texts": [[h.get("created_by"), h.get("comment")] for h in history],
             "created": [config.get("created"), *[h.get("created") for h in history]],
             "tree": tree_to_json(tree),
             "base": base,
@@ -982,21 +1017,35 @@ def resolve_context(value: str, work: Workspace) -> str:
 # --------------------------------------------------------------------------
 
 class Goldens:
-    """Recorded reference results: <dir>/<group>/<case>/golden.json.
+    """Recorded reference results: <dir>/<group>/<case>/golden.json, where
+    <dir> is the case's set unless another one is given.
 
     A tree on a base image is stored as the difference from the base image's
     layer; those layers' trees are stored once, in <dir>/_bases/.
+
+    Where no reference does what is wanted, a golden is written by hand. Its
+    reference is {"name": "hand", "version": why}; it may leave out whatever
+    follows from the rest or is not to be compared (see `by_hand`).
     """
 
-    def __init__(self, root: pathlib.Path):
+    def __init__(self, root: pathlib.Path | None):
         self.root = root
         self.bases: dict[str, dict] = {}
         self.lock = threading.Lock()
 
+    def directory(self, case: Case) -> pathlib.Path:
+        return self.root or case.root
+
     def file(self, case: Case) -> pathlib.Path:
-        return self.root / case.name / "golden.json"
+        return self.directory(case) / case.name / "golden.json"
+
+    def is_by_hand(self, case: Case) -> bool:
+        file = self.file(case)
+        return file.exists() and json.loads(file.read_text())["reference"]["name"] == "hand"
 
     def save(self, case: Case, adapter: str, version: str, result: dict) -> None:
+        if self.is_by_hand(case):
+            return
         result = json.loads(json.dumps(result))      # a private copy
         for step in result["steps"]:
             step.pop("seconds", None)
@@ -1011,8 +1060,10 @@ class Goldens:
                     entry.pop("mtime", None)
             if not case.spec.get("created"):
                 image.pop("created")
+            if not case.spec.get("history"):
+                image.pop("texts")
             if base:
-                key = self.save_base(base)
+                key = self.save_base(base, self.directory(case))
                 old = self.bases[key]["tree"]
                 image["base"] = key
                 image["tree"] = {p: e for p, e in tree.items() if old.get(p) != e}
@@ -1028,24 +1079,22 @@ class Goldens:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(pretty(document) + "\n")
 
-    def save_base(self, base: dict) -> str:
+    def save_base(self, base: dict, directory: pathlib.Path) -> str:
         with self.lock:
             for entry in base["tree"].values():
                 entry.pop("mtime", None)
             content = pretty(base)
             key = hashlib.sha256(content.encode()).hexdigest()[:16]
-            file = self.root / "_bases" / f"{key}.json"
-            if key not in self.bases:
+            file = directory / "_bases" / f"{key}.json"
+            if not file.exists():
                 file.parent.mkdir(parents=True, exist_ok=True)
-                if not file.exists():
-                    file.write_text(content + "\n")
-                self.bases[key] = base
-            return key
+                file.write_text(content + "\n")
+            return self.bases.setdefault(key, base) and key
 
-    def load_base(self, key: str) -> dict:
+    def load_base(self, key: str, directory: pathlib.Path) -> dict:
         with self.lock:
             if key not in self.bases:
-                self.bases[key] = json.loads((self.root / "_bases" / f"{key}.json").read_text())
+                self.bases[key] = json.loads((directory / "_bases" / f"{key}.json").read_text())
             return self.bases[key]
 
     def load(self, case: Case) -> dict | None:
@@ -1055,14 +1104,46 @@ class Goldens:
         document = json.loads(file.read_text())
         if document.get("format") != GOLDEN_FORMAT:
             raise HarnessError(f"{file}: unknown format")
+        if document["reference"]["name"] == "hand":
+            self.by_hand(case, document)
         document["stale"] = document["case"] != case.fingerprint()
         image = document["result"]["image"]
         if image and image.get("base"):
-            base = self.load_base(image["base"])
+            base = self.load_base(image["base"], self.directory(case))
             tree = {p: e for p, e in base["tree"].items() if p not in set(image["removed"])}
             tree.update(image["tree"])
             image["tree"], image["base"] = tree, base
         return document
+
+
+    @staticmethod
+    def by_hand(case: Case, document: dict) -> None:
+        """Complete a golden that was written by hand. In its tree, a path's
+        entry is a line `dir 0755 0:0`, `file 0644 0:0 "text"`,
+        `symlink 0777 0:0 "target"`, or an object as in recorded ones. What is
+        not there of config, layers and history is not compared."""
+        document["case"] = case.fingerprint()
+        result = document.setdefault("result", {})
+        wanted = [case.expected(step) == "ok" for step in case.steps]
+        result.setdefault("steps", [{"ok": ok, "status": 0 if ok else 1, "timed_out": False, "log": ""}
+                                    for ok in wanted])
+        image = result.setdefault("image", None)
+        if not image:
+            return
+        image.setdefault("removed", [])
+        for path, entry in image["tree"].items():
+            if not isinstance(entry, str):
+                continue
+            kind, mode, owner, *text = entry.split(" ", 3)
+            uid, gid = map(int, owner.split(":"))
+            full = {"type": kind, "mode": mode, "uid": uid, "gid": gid}
+            if kind == "file":
+                full["text"] = json.loads(text[0])
+                data = full["text"].encode()
+                full["size"], full["sha256"] = len(data), hashlib.sha256(data).hexdigest()
+            elif kind == "symlink":
+                full["target"] = json.loads(text[0])
+            image["tree"][path] = full
 
 
 def pretty(document: dict) -> str:
@@ -1197,7 +1278,8 @@ def names_line(log: str, line: int) -> bool:
 
 def compare_images(case: Case, reference: dict, candidate: dict) -> list[Diff]:
     diffs: list[Diff] = []
-    ref, cand = reference["config"], candidate["config"]
+    cand = candidate["config"]
+    ref = reference.get("config", cand)
     for key in sorted(set(ref) | set(cand)):
         old, new = ref.get(key), cand.get(key)
         if old != new:
@@ -1209,12 +1291,15 @@ def compare_images(case: Case, reference: dict, candidate: dict) -> list[Diff]:
     if case.spec.get("created") and reference["created"] != candidate["created"]:
         diffs.append(Diff("created", f"created times: {candidate['created']}, "
                           f"reference: {reference['created']}"))
-    if reference["layers"] != candidate["layers"]:
+    if reference.get("layers", candidate["layers"]) != candidate["layers"]:
         diffs.append(Diff("layers", f"{candidate['layers']} layers, "
                           f"reference: {reference['layers']}", True))
-    if reference["history"] != candidate["history"]:
+    if reference.get("history", candidate["history"]) != candidate["history"]:
         diffs.append(Diff("history", f"history {candidate['history']}, "
                           f"reference: {reference['history']}", True))
+    if case.spec.get("history") and reference["texts"] != candidate["texts"]:
+        diffs += [Diff("texts", f"history {show(new)}, reference: {show(old)}")
+                  for old, new in itertools.zip_longest(reference["texts"], candidate["texts"]) if old != new]
     return diffs + compare_trees(case, reference, candidate)
 
 
@@ -1336,9 +1421,11 @@ def self_check(case: Case, result: dict) -> list[Diff]:
 class Harness:
     def __init__(self, options: argparse.Namespace):
         self.options = options
-        self.cases_root = pathlib.Path(options.cases).resolve()
-        golden = options.golden if options.golden not in (None, "") else self.cases_root
-        self.goldens = Goldens(pathlib.Path(golden).resolve())
+        here = pathlib.Path(__file__).resolve().parent
+        sets = options.cases or [here / "visible", here / "own"]
+        self.sets = [pathlib.Path(directory).resolve() for directory in sets]
+        golden = options.golden if options.golden not in (None, "") else None
+        self.goldens = Goldens(golden and pathlib.Path(golden).resolve())
         self.reference = self.adapter(options.reference)
         self.candidate = self.adapter(options.candidate)
         self.versions = {a.name: a.version() for a in (self.reference, self.candidate) if a}
@@ -1399,7 +1486,7 @@ class Harness:
         sys.stdout.flush()
 
     def run(self) -> int:
-        cases = load_cases(self.cases_root, self.options.only)
+        cases = load_cases(self.sets, self.options.only)
         if not cases:
             raise HarnessError("no cases selected")
         for name, version in self.versions.items():
@@ -1442,14 +1529,13 @@ class Harness:
 
 
 def main() -> int:
-    here = pathlib.Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(
         description="Differential conformance tests for Dockerfile builders.",
         epilog="Adapters: " + ", ".join(ADAPTERS))
     parser.add_argument("--reference", metavar="ADAPTER", help="builder to compare with (live)")
     parser.add_argument("--candidate", metavar="ADAPTER", help="builder under test")
-    parser.add_argument("--cases", metavar="DIR", default=str(here / "visible"),
-                        help="case set (default: visible/ beside this file)")
+    parser.add_argument("--cases", metavar="DIR", action="append",
+                        help="case set, may be repeated (default: visible/ and own/ beside this file)")
     parser.add_argument("--only", metavar="GLOB",
                         help="only cases whose group/name matches (several: comma-separated)")
     parser.add_argument("--golden", metavar="DIR", nargs="?", const="",

@@ -7,6 +7,15 @@ use rbuild_testkit::{Need, needs};
 
 #[test]
 fn visible_cases() {
+    all_pass("visible");
+}
+
+#[test]
+fn own_cases() {
+    all_pass("own");
+}
+
+fn all_pass(set: &str) {
     needs!(
         Need::Root,
         Need::Overlay,
@@ -15,7 +24,13 @@ fn visible_cases() {
         Need::Command("python3")
     );
     let top: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let output = Command::new(top.join("scripts/conformance.sh")).env("RBUILD", crate::PROGRAM).output().unwrap();
+    let cases = top.join("testdata/conformance").join(set);
+    let output = Command::new(top.join("scripts/conformance.sh"))
+        .arg("--cases")
+        .arg(cases)
+        .env("RBUILD", crate::PROGRAM)
+        .output()
+        .unwrap();
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{text}");
     assert!(output.status.success(), "{errors}");

@@ -1,0 +1,1 @@
+mkdir src; ln -s elsewhere src/name

@@ -1,0 +1,1 @@
+echo star > 'a*b'; echo plain > aXb

@@ -1,0 +1,1 @@
+mkdir -p links/real; ln -s real links/alias; echo x > links/real/x
