@@ -85,6 +85,7 @@ fn run(text: String) -> Op {
         mounts: Vec::new(),
         extra_hosts: Vec::new(),
         proxy_env: Vec::new(),
+        devices: Vec::new(),
         shm_size: None,
         platform: Platform { os: "linux".into(), arch: "amd64".into(), variant: None },
     })

@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rbuild_cache::LayerId;
 use rbuild_core::{Digest, Platform, Reporter};
-use rbuild_frontend::{CacheUse, Diagnostic, LowerError, LowerOptions, Lowered, ResolveImage, Severity, Source};
+use rbuild_frontend::{
+    CacheUse, Diagnostic, Entitlements, LowerError, LowerOptions, Lowered, ResolveImage, Severity, Source,
+};
 use rbuild_image::{Descriptor, ImageConfig};
 use rbuild_solver::{Limits, Solver};
 
@@ -27,7 +29,9 @@ use crate::host_ca::HostCa;
 use crate::images::pull::Freshness;
 use crate::records::StoreRecords;
 use crate::request::BuildRequest;
+use crate::request::{Entitlement, NetworkMode};
 use crate::secret::Secrets;
+use crate::ssh::Agents;
 use crate::value::Value;
 use crate::worker::{BuildWorker, Remotes};
 
@@ -101,6 +105,7 @@ impl Engine {
             made: AtomicBool::new(false),
             contexts: contexts.local,
             secrets: Secrets::new(request.secrets.clone()),
+            agents: Agents::open(&request.ssh)?,
             host_ca: if request.host_ca { Some(HostCa::find().ok_or(BuildError::NoHostCa)?) } else { None },
             remotes: Remotes::default(),
         };
@@ -155,6 +160,11 @@ impl Engine {
         options.labels = request.labels.iter().cloned().collect();
         options.add_hosts.clone_from(&request.add_hosts);
         options.network = request.network.unwrap_or_default();
+        options.entitlements = Entitlements {
+            // As in buildx: who builds on the host's network has said that steps may see it.
+            network_host: options.network == NetworkMode::Host || request.allow.contains(&Entitlement::NetworkHost),
+            security_insecure: request.allow.contains(&Entitlement::SecurityInsecure),
+        };
         options.shm_size = request.shm_size;
         options.source_date_epoch = crate::time::source_date_epoch();
         let freshness = if request.pull { Freshness::Registry } else { Freshness::LocalName };

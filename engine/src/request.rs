@@ -29,6 +29,10 @@ pub struct BuildRequest {
     pub build_contexts: Vec<(String, String)>,
     /// `--secret`.
     pub secrets: Vec<SecretSource>,
+    /// `--ssh`.
+    pub ssh: Vec<SshSource>,
+    /// `--allow`.
+    pub allow: Vec<Entitlement>,
     /// `--add-host`: name and address.
     pub add_hosts: Vec<(String, String)>,
     /// Network of every `RUN` that does not say otherwise.
@@ -62,6 +66,8 @@ impl BuildRequest {
             pull: false,
             build_contexts: Vec::new(),
             secrets: Vec::new(),
+            ssh: Vec::new(),
+            allow: Vec::new(),
             add_hosts: Vec::new(),
             network: None,
             host_ca: false,
@@ -113,6 +119,28 @@ pub enum SecretFrom {
     File(PathBuf),
     /// In a variable of this process's environment.
     Env(String),
+}
+
+/// One `--ssh`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SshSource {
+    /// What `RUN --mount=type=ssh,id=…` calls it.
+    pub id: String,
+    /// A socket, or files with private keys; the agent of this process's environment if empty.
+    pub paths: Vec<PathBuf>,
+    /// Whether anything may be said to the socket, and not only what asks an agent for signatures.
+    pub raw: bool,
+}
+
+/// One `--allow`: what a `RUN` may ask for beyond the usual.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Entitlement {
+    /// `--network=host`. A build whose own network is the host's has it anyway.
+    NetworkHost,
+    /// `--security=insecure`.
+    SecurityInsecure,
+    /// `--device`: this one, or any.
+    Device(Option<String>),
 }
 
 /// One `--output`.

@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::files_error::FilesError;
 use crate::host_ca::HostCa;
 use crate::secret::{SecretError, Secrets};
+use crate::ssh::Agents;
 use crate::value::Value;
 
 pub(crate) use self::remote::Remotes;
@@ -40,6 +41,7 @@ pub(crate) struct BuildWorker {
     /// Local directories by name; `context` is the build's own.
     pub(crate) contexts: BTreeMap<String, Arc<Context>>,
     pub(crate) secrets: Secrets,
+    pub(crate) agents: Agents,
     pub(crate) host_ca: Option<HostCa>,
     pub(crate) remotes: Remotes,
 }
@@ -70,6 +72,9 @@ pub enum WorkerError {
     /// A secret that the build needs was not given.
     #[error("secret `{0}` is required, and was not given")]
     MissingSecret(String),
+    /// An SSH agent that the build needs was not given.
+    #[error("SSH agent `{0}` is required, and was not given")]
+    MissingAgent(String),
     /// Somebody wrote to the context while it was copied: the copy is not what its cache key says.
     #[error("`{path}`{} changed while it was copied", more(*others))]
     Changed {
@@ -107,6 +112,8 @@ impl WorkerError {
         }
         match self {
             Self::MissingSecret(id) => Some(format!("give it with `--secret id={id},src=FILE` or `,env=NAME`")),
+            Self::MissingAgent(id) if id == "default" => Some("give it with `--ssh default`".to_owned()),
+            Self::MissingAgent(id) => Some(format!("give it with `--ssh {id}=SOCKET` or `--ssh {id}=KEYFILE`")),
             Self::Exit { exit, .. } if exit.oom => Some("the step ran out of memory".to_owned()),
             Self::Changed { .. } => Some("build again".to_owned()),
             Self::Files(error) => error.hint(),

@@ -13,8 +13,17 @@ use crate::grammar::{Grammar, Pair, Parser as _, Rule as Syntax};
 use crate::rule::{CheckOptions, Rule, RuleSet};
 use crate::suggest::did_you_mean;
 
+/// What stands in for directives of the file, from the build arguments `BUILDKIT_SYNTAX` and `BUILDKIT_DOCKERFILE_CHECK`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Overrides {
+    /// The value of `# syntax=`.
+    pub syntax: Option<String>,
+    /// The value of `# check=`.
+    pub check: Option<String>,
+}
+
 /// What the zone says, and where it ends.
-pub(crate) fn read(text: &str, diagnostics: &mut Findings) -> (Directives, usize) {
+pub(crate) fn read(text: &str, overrides: &Overrides, diagnostics: &mut Findings) -> (Directives, usize) {
     let mut directives = Directives { escape: '\\', syntax: None, check: CheckOptions::default(), check_span: None };
     let mut seen: Vec<(String, Span)> = Vec::new();
     let mark = text.len() - text.trim_start_matches('\u{FEFF}').len();
@@ -56,12 +65,21 @@ pub(crate) fn read(text: &str, diagnostics: &mut Findings) -> (Directives, usize
             },
             // Frontends and checks are looked up by tools that want the `#` in the first column.
             _ if found.indented => {}
+            "syntax" if overrides.syntax.is_some() => {}
+            "check" if overrides.check.is_some() => {}
             "syntax" => directives.syntax = syntax(found.value, diagnostics),
             _ => {
                 directives.check = checks(&found.value, diagnostics);
                 directives.check_span = Some(found.span);
             }
         }
+    }
+    let given = |value: &String| Word { text: value.clone(), span: Span::default() };
+    if let Some(value) = &overrides.syntax {
+        directives.syntax = syntax(given(value), diagnostics);
+    }
+    if let Some(value) = &overrides.check {
+        directives.check = checks(&given(value), diagnostics);
     }
     (directives, end)
 }
@@ -181,7 +199,7 @@ mod tests {
 
     fn summary(text: &str) -> (char, String, String, Vec<String>) {
         let mut diagnostics = Findings::default();
-        let (directives, end) = read(text, &mut diagnostics);
+        let (directives, end) = read(text, &Overrides::default(), &mut diagnostics);
         let syntax = directives.syntax.map_or_else(String::new, |word| word.text);
         let found = diagnostics.finish().unwrap_or_else(|errors| errors);
         let messages = found.into_iter().map(|diagnostic| diagnostic.message).collect();
@@ -230,10 +248,28 @@ mod tests {
     }
 
     #[test]
+    fn a077_build_arguments_stand_in_for_directives() {
+        let overrides =
+            Overrides { syntax: Some("docker/dockerfile:1".to_owned()), check: Some("error=true".to_owned()) };
+        let mut diagnostics = Findings::default();
+        let (directives, _) =
+            read("# syntax=foreign/image\n# check=skip=all\n# escape=`\n", &overrides, &mut diagnostics);
+        assert_eq!(directives.syntax.unwrap().text, "docker/dockerfile:1");
+        assert_eq!(directives.check, CheckOptions { error: true, ..CheckOptions::default() });
+        assert_eq!((directives.escape, diagnostics.finish()), ('`', Ok(Vec::new())));
+
+        let foreign = Overrides { syntax: Some("foreign/image".to_owned()), check: Some("skp=all".to_owned()) };
+        let mut diagnostics = Findings::default();
+        drop(read("FROM x\n", &foreign, &mut diagnostics));
+        let found: Vec<_> = diagnostics.finish().unwrap_err().into_iter().map(|found| found.message).collect();
+        assert_eq!(found, ["the frontend `foreign/image` is not supported", "unknown option `skp` in `check`"]);
+    }
+
+    #[test]
     fn checks_name_rules() {
         let mut diagnostics = Findings::default();
         let text = "# check=skip=undefinedvar, StageNameCasing ;error=true;experimental=all\n";
-        let (directives, _) = read(text, &mut diagnostics);
+        let (directives, _) = read(text, &Overrides::default(), &mut diagnostics);
         assert_eq!(diagnostics.finish(), Ok(Vec::new()));
         let rules = vec![Rule::UndefinedVar, Rule::StageNameCasing];
         let expected = CheckOptions { skip: RuleSet::Some(rules), error: true, experimental: RuleSet::All };

@@ -17,6 +17,7 @@
 //!
 //! Vertices depend on nothing but what their instruction says: each `COPY` has a selection of the context of its own.
 
+mod control;
 mod copy;
 mod environment;
 mod globals;
@@ -27,6 +28,7 @@ mod mode;
 mod notes;
 mod options;
 mod owner;
+mod permission;
 mod plan;
 mod run;
 mod signal;
@@ -35,20 +37,18 @@ mod title;
 
 use std::collections::{HashMap, HashSet};
 
-pub use options::{CacheUse, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage};
+pub use options::{CacheUse, Entitlements, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage};
 use rbuild_core::Platform;
 use rbuild_image::ImageConfig;
 use rbuild_solver::graph::{Graph, Output};
 
 use crate::Diagnostic;
 use crate::ast::{Dockerfile, Kind};
-use globals::{Globals, build_arg};
+use globals::Globals;
 use images::Images;
 use notes::Notes;
 use plan::Plan;
 use stage::State;
-
-const HOSTNAME: &str = "buildkitsandbox";
 
 /// Turns a Dockerfile into a build graph.
 ///
@@ -71,12 +71,13 @@ where
     };
     let needs = images::needs(&mut plan, target, &options.platform, images, &mut notes).await?;
     globals::unused(options, &declared(file, &globals), &mut notes);
+    control::unsupported(options, &mut notes);
     let mut lowering = Lowering {
         options,
         escape: file.directives.escape,
         proxies: globals::proxies(options),
-        hostname: build_arg(options, "BUILDKIT_SANDBOX_HOSTNAME").map_or_else(|| HOSTNAME.to_owned(), Into::into),
-        cache_namespace: build_arg(options, "BUILDKIT_CACHE_MOUNT_NS").map(Into::into),
+        hostname: control::hostname(options),
+        cache_namespace: control::cache_namespace(options),
         globals: &globals,
         plan: &plan,
         images: &needs.images,

@@ -3,6 +3,7 @@
 //! Options come in any order and are checked against the type once all are read. Values expand one by one, so a
 //! variable cannot add options; `from` never expands, because stages must be known before any value is.
 
+mod foreign;
 mod values;
 
 use rbuild_core::Span;
@@ -320,6 +321,9 @@ impl Options {
     fn known(&mut self, field: &Field) -> Result<&'static str, Diagnostic> {
         let key = field.key();
         let Some((_, name)) = KEYS.iter().find(|(spelling, _)| *spelling == key) else {
+            if let Some(error) = foreign::refused(field) {
+                return Err(error);
+            }
             let known = KEYS.iter().map(|(spelling, _)| *spelling);
             return Err(Diagnostic::error(field.span, format!("unknown option `{}` of `--mount`", field.name))
                 .hint_if(did_you_mean(&key, known)));

@@ -7,7 +7,7 @@ use rbuild_core::Span;
 
 use crate::ast::{Dockerfile, Header, Instruction, Kind, Stage};
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::directives;
+use crate::directives::{self, Overrides};
 use crate::findings::Findings;
 use crate::lines::{Joined, Lines};
 use crate::source::Source;
@@ -18,12 +18,20 @@ use crate::statement::{self, Statement};
 /// # Errors
 /// Every mistake of the file, and its warnings, in the order of their places.
 pub fn parse(source: &Source) -> Result<Dockerfile, Vec<Diagnostic>> {
+    parse_with(source, &Overrides::default())
+}
+
+/// Reads a Dockerfile for which the caller knows some directives better.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(source: &Source, overrides: &Overrides) -> Result<Dockerfile, Vec<Diagnostic>> {
     let text = source.text();
     if u32::try_from(text.len()).is_err() {
         return Err(vec![Diagnostic::error(Span::default(), "the Dockerfile is larger than 4 GiB")]);
     }
     let mut found = Findings::default();
-    let (directives, start) = directives::read(text, &mut found);
+    let (directives, start) = directives::read(text, overrides, &mut found);
     let mut lines = Lines::new(text, start, directives.escape);
     let mut stages = Stages::default();
     while !found.is_full()

@@ -86,6 +86,8 @@ rules! {
     UnknownCheckRule,
     /// A build argument no `ARG` declares.
     UnusedBuildArg,
+    /// A `BUILDKIT_…` build argument asks for something rbuild does not do.
+    UnsupportedBuildArg,
 }
 
 impl Rule {

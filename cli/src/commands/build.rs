@@ -1,15 +1,17 @@
 //! `rbuild build`: which build does a command line ask for?
 
+mod allow;
 mod explain;
 mod output;
 mod secret;
 mod source;
+mod ssh;
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rbuild_engine::{BuildError, BuildOutcome, BuildRequest, Checked, Engine, NetworkMode};
+use rbuild_engine::{BuildError, BuildOutcome, BuildRequest, Checked, Engine, Entitlement, NetworkMode, SshSource};
 use serde_json::json;
 
 use self::output::Output;
@@ -71,6 +73,14 @@ pub struct BuildArgs {
     /// Show a secret to RUN --mount=type=secret: id=ID[,src=PATH|,env=NAME]
     #[arg(long = "secret", value_name = "SECRET")]
     secrets: Vec<Secret>,
+
+    /// Show an SSH agent to RUN --mount=type=ssh: default, ID=SOCKET or ID=KEY[,KEY…] (repeatable)
+    #[arg(long = "ssh", value_name = "AGENT", value_parser = ssh::source)]
+    ssh: Vec<SshSource>,
+
+    /// Let RUN ask for more than the usual: network.host, security.insecure, device[=NAME] (repeatable)
+    #[arg(long = "allow", value_name = "ENTITLEMENT", value_parser = allow::entitlement)]
+    allow: Vec<Entitlement>,
 
     /// Set a label of the image (repeatable)
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = values::label)]
@@ -167,7 +177,6 @@ struct Refused;
 
 impl Refuses for Refused {
     const FLAGS: &'static [Flag] = &[
-        Flag::value("allow"),
         Flag::value("annotation"),
         Flag::value("attest"),
         Flag::value("builder"),
@@ -188,7 +197,6 @@ impl Refuses for Refused {
         Flag::value("sbom").except("false"),
         Flag::value("security-opt"),
         Flag::switch("squash"),
-        Flag::value("ssh"),
         Flag::value("ulimit"),
     ];
 }
@@ -312,6 +320,8 @@ impl BuildArgs {
         request.pull = self.pull;
         request.build_contexts.clone_from(&self.build_contexts);
         request.secrets = self.secrets.iter().map(|secret| secret.resolve(&is_variable)).collect();
+        request.ssh.clone_from(&self.ssh);
+        request.allow.clone_from(&self.allow);
         request.add_hosts.clone_from(&self.add_hosts);
         request.network = self.network.map(|network| match network {
             Network::Default => NetworkMode::Default,
@@ -412,7 +422,6 @@ mod tests {
     #[test]
     fn what_is_not_done_is_refused_by_name() {
         for (line, expected) in [
-            ("rbuild --ssh default .", "error: not supported: --ssh default\n"),
             ("rbuild --cache-to type=inline .", "error: not supported: --cache-to type=inline\n"),
             ("rbuild --provenance=true .", "error: not supported: --provenance true\n"),
             ("rbuild --squash .", "error: not supported: --squash\n"),

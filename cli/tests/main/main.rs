@@ -42,3 +42,4 @@ mod prune;
 mod registry;
 mod rootless;
 mod run;
+mod ssh;

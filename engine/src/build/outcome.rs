@@ -10,6 +10,7 @@ use rbuild_image::Descriptor;
 use rbuild_solver::SolveError;
 
 use crate::error::{Error, chain};
+use crate::ssh::SshError;
 use crate::worker::WorkerError;
 
 /// A finished build.
@@ -70,6 +71,9 @@ pub enum BuildError {
     /// `--platform`.
     #[error(transparent)]
     Platform(rbuild_core::PlatformError),
+    /// `--ssh`.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
     /// Everything else.
     #[error(transparent)]
     Other(#[from] Error),
@@ -104,6 +108,7 @@ impl BuildError {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("`-f` names another Dockerfile".to_owned())
             }
+            Self::Ssh(error) => error.hint(),
             Self::Other(error) => error.hint(),
             _ => None,
         }

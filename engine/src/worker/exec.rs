@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use rbuild_cache::{ActiveSnapshot, CacheMount, LayerId, LayerKind};
 use rbuild_core::{Event, Mount, MountKind, OverlayUpper};
 use rbuild_executor::{
-    Durability, Network, Privileges, Process, Sandbox, SandboxFile, SandboxMount, SandboxSpec, Stdio,
+    Durability, Exit, Network, Privileges, Process, Sandbox, SandboxFile, SandboxMount, SandboxSpec, Stdio,
 };
 use rbuild_solver::Task;
 use rbuild_solver::graph::{CacheSharing, ExecMount, ExecMountKind, ExecOp, NetworkMode, SecurityMode};
@@ -19,11 +21,13 @@ use super::{BuildWorker, WorkerError};
 use crate::blocking::blocking;
 use crate::error::Error;
 use crate::output;
+use crate::ssh::AgentSocket;
 use crate::value::Value;
 
 /// A sandbox that is ready to start, and what must outlive it.
 struct Prepared {
     spec: SandboxSpec,
+    agents: Vec<AgentSocket>,
     /// Locks of cache mounts.
     _caches: Vec<CacheMount>,
 }
@@ -36,7 +40,24 @@ impl BuildWorker {
         let (store, parents) = (self.store().clone(), below.clone());
         let snapshot = blocking(move || store.layers().prepare(&parents)).await?;
         let prepared = self.prepare(task, op, inputs, &snapshot).await?;
-        let plan = prepared.spec.plan(self.engine.host())?;
+        let mut agents: FuturesUnordered<_> = prepared.agents.iter().map(AgentSocket::serve).collect();
+        let exit = tokio::select! {
+            exit = self.execute_in(&prepared.spec, task) => exit?,
+            Some(never) = agents.next() => match never {},
+        };
+        drop(agents);
+        drop(prepared);
+        if !exit.success() {
+            return Err(WorkerError::Exit { command: shown(&op.args), exit });
+        }
+        let layer = blocking(move || snapshot.commit(LayerKind::Run)).await?;
+        below.push(layer.id);
+        Ok(below)
+    }
+
+    /// Runs the process to its end.
+    async fn execute_in(&self, spec: &SandboxSpec, task: Task<'_>) -> Result<Exit, WorkerError> {
+        let plan = spec.plan(self.engine.host())?;
         let mut sandbox = Sandbox::start(plan, Stdio::default()).await?;
         let (reporter, step) = (task.reporter, task.step);
         output::pump(sandbox.stdout.take(), sandbox.stderr.take(), |stream, data| {
@@ -45,15 +66,7 @@ impl BuildWorker {
         })
         .await
         .map_err(|source| Error::Stream { action: "read the step's output", source })?;
-        let exit = sandbox.wait().await?;
-        drop(sandbox);
-        drop(prepared);
-        if !exit.success() {
-            return Err(WorkerError::Exit { command: shown(&op.args), exit });
-        }
-        let layer = blocking(move || snapshot.commit(LayerKind::Run)).await?;
-        below.push(layer.id);
-        Ok(below)
+        Ok(sandbox.wait().await?)
     }
 
     async fn prepare(
@@ -79,6 +92,7 @@ impl BuildWorker {
             SecurityMode::Sandbox => Privileges::Default,
             SecurityMode::Insecure => Privileges::All,
         };
+        let mut agents = Vec::new();
         let caches = self.caches(op, inputs).await?;
         for (number, mount) in op.mounts.iter().enumerate() {
             match &mount.kind {
@@ -102,6 +116,20 @@ impl BuildWorker {
                         gid: 0,
                         read_only: true,
                     });
+                }
+                ExecMountKind::Ssh { id, required, mode, uid, gid } => {
+                    let Some(agent) = self.agents.find(id) else {
+                        if *required {
+                            return Err(WorkerError::MissingAgent(id.clone()));
+                        }
+                        continue;
+                    };
+                    let directory = private(snapshot, &format!("agent-{number}"))?;
+                    let socket = AgentSocket::open(&directory, agent.clone(), (*mode, *uid, *gid))
+                        .map_err(Error::file("listen in", &directory))?;
+                    let kind = MountKind::Bind { source: socket.path().to_owned(), recursive: false };
+                    spec.mounts.push(at(mount, kind, "", false));
+                    agents.push(socket);
                 }
                 ExecMountKind::Secret { id, required, file, env, mode, uid, gid } => {
                     let value = match self.secrets.read(id)? {
@@ -142,7 +170,7 @@ impl BuildWorker {
             groups: Vec::new(),
             terminal: false,
         };
-        Ok(Prepared { spec, _caches: caches.into_values().collect() })
+        Ok(Prepared { spec, agents, _caches: caches.into_values().collect() })
     }
 
     /// Another result as something to mount. Writes to a writable one go to a directory that is thrown away.

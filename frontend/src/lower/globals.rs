@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use rbuild_core::Platform;
 
+use super::control::CONTROLS;
 use super::environment::Environment;
 use super::notes::Notes;
 use super::options::LowerOptions;
@@ -133,14 +134,14 @@ pub(super) fn unused(options: &LowerOptions, declared: &HashSet<String>, notes: 
     for name in options.build_args.keys() {
         let known = declared.contains(name)
             || name == EPOCH
-            || name.starts_with("BUILDKIT_")
+            || CONTROLS.contains(&name.as_str())
             || PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
             || predefined.iter().any(|predefined| predefined == name || predefined.replace("TARGET", "BUILD") == *name);
         if !known {
             let message = format!("build argument `{name}` is not used: no `ARG` declares it");
             notes.warn(
                 Diagnostic::warning(Rule::UnusedBuildArg, Span::default(), message)
-                    .hint_if(did_you_mean(name, declared.iter().map(String::as_str))),
+                    .hint_if(did_you_mean(name, declared.iter().map(String::as_str).chain(CONTROLS))),
             );
         }
     }

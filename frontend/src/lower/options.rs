@@ -30,6 +30,8 @@ pub struct LowerOptions {
     pub add_hosts: Vec<(String, String)>,
     /// What a `RUN` without `--network` sees.
     pub network: NetworkMode,
+    /// `--allow`.
+    pub entitlements: Entitlements,
     /// `--shm-size`.
     pub shm_size: Option<u64>,
     /// `SOURCE_DATE_EPOCH` of the client's environment; a build argument of that name wins.
@@ -49,10 +51,20 @@ impl LowerOptions {
             labels: BTreeMap::new(),
             add_hosts: Vec::new(),
             network: NetworkMode::default(),
+            entitlements: Entitlements::default(),
             shm_size: None,
             source_date_epoch: None,
         }
     }
+}
+
+/// What a `RUN` may ask for beyond the usual. Devices are the caller's to allow: they are known to the machine only.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Entitlements {
+    /// `--network=host`.
+    pub network_host: bool,
+    /// `--security=insecure`.
+    pub security_insecure: bool,
 }
 
 /// What a `--build-context` puts in the place of a stage or an image.

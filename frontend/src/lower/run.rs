@@ -1,8 +1,6 @@
 //! What does a `RUN` execute, and what is mounted there?
 
-use rbuild_solver::graph::{
-    CacheSharing, ExecMount, ExecMountKind, ExecOp, LocalOp, NetworkMode, Op, Output, SecurityMode,
-};
+use rbuild_solver::graph::{CacheSharing, ExecDevice, ExecMount, ExecMountKind, ExecOp, LocalOp, Op, Output};
 
 use super::Lowering;
 use super::history::LayerKind;
@@ -10,15 +8,18 @@ use super::plan::Provider;
 use super::stage::{Site, State};
 use super::title::{summary, upper_keyword};
 use crate::Diagnostic;
-use crate::ast::{Command, Network, Run, Security, Word};
+use crate::ast::{Command, Device, Run, Word};
 use crate::ignore::clean;
-use crate::mount::{self, BindMount, CacheMount, RunMount, SecretMount, Sharing};
+use crate::mount::{self, BindMount, CacheMount, RunMount, SecretMount, Sharing, SshMount};
 
 /// Where the script of a here-document that starts with `#!` is put.
 const SCRIPTS: &str = "/dev/pipes";
 const SCRIPT_MODE: u32 = 0o755;
 const CACHE_MODE: u32 = 0o755;
 const SECRET_MODE: u32 = 0o400;
+const SSH_MODE: u32 = 0o600;
+/// What tells programs where the agent is.
+const SSH_VARIABLE: &str = "SSH_AUTH_SOCK";
 
 /// A command line, and the file it may need.
 struct Line {
@@ -28,34 +29,36 @@ struct Line {
 
 impl Lowering<'_> {
     pub(super) fn run(&mut self, state: &mut State, site: &Site<'_>, run: &Run) -> Result<(), Diagnostic> {
-        if let Some(device) = run.devices.first() {
-            return Err(Diagnostic::error(device.span, "`RUN --device` is not supported"));
-        }
         let Line { args, script } = line(state, run);
         let mut inputs = vec![state.root];
         let mut mounts: Vec<ExecMount> = script.into_iter().collect();
         for word in &run.mounts {
-            let mount = self.mount(state, site, word, &mut inputs);
-            mounts.extend(self.notes.take(mount).flatten());
+            let agents = mounts.iter().filter(|mount| is_agent(mount)).count();
+            let mount = self.mount(state, site, word, &mut inputs, agents);
+            mounts.extend(self.notes.take(mount));
         }
-        let network = run.network.map_or(self.options.network, |network| match network.value {
-            Network::Default => NetworkMode::Default,
-            Network::None => NetworkMode::None,
-            Network::Host => NetworkMode::Host,
-        });
-        let security = run.security.map_or(SecurityMode::default(), |security| match security.value {
-            Security::Sandbox => SecurityMode::Sandbox,
-            Security::Insecure => SecurityMode::Insecure,
-        });
+        let network = self.network(run);
+        let network = self.notes.take(network).unwrap_or_default();
+        let security = self.security(run);
+        let security = self.notes.take(security).unwrap_or_default();
+        let mut devices = Vec::new();
+        for device in &run.devices {
+            let device = self.device(state, device);
+            devices.extend(self.notes.take(device));
+        }
+        let mut env = state.env.pairs().to_vec();
+        let agent = mounts.iter().find(|mount| is_agent(mount)).filter(|_| !state.env.has(SSH_VARIABLE));
+        env.extend(agent.map(|mount| (SSH_VARIABLE.to_owned(), mount.target.clone())));
         let proxies = self.proxies.iter().filter(|(name, _)| !state.env.has(name));
         let op = ExecOp {
-            env: state.env.pairs().to_vec(),
+            env,
             cwd: clean(state.directory()),
             user: state.image.config.user.clone(),
             hostname: self.hostname.clone(),
             network,
             security,
             mounts,
+            devices,
             extra_hosts: self.options.add_hosts.clone(),
             proxy_env: proxies.cloned().collect(),
             shm_size: self.options.shm_size,
@@ -79,7 +82,8 @@ impl Lowering<'_> {
         site: &Site<'_>,
         word: &Word,
         inputs: &mut Vec<Output>,
-    ) -> Result<Option<ExecMount>, Diagnostic> {
+        agents: usize,
+    ) -> Result<ExecMount, Diagnostic> {
         let mount = mount::parse(word, &mut |value| self.expand(state, value))?;
         let (target, kind) = match mount {
             RunMount::Bind(bind) => {
@@ -111,12 +115,20 @@ impl Lowering<'_> {
                     gid: file.gid.unwrap_or(0),
                 };
                 let Some(target) = target else {
-                    return Ok(Some(ExecMount { target: String::new(), kind }));
+                    return Ok(ExecMount { target: String::new(), kind });
                 };
                 (target, kind)
             }
-            RunMount::Ssh(_) => {
-                return Err(Diagnostic::error(word.span, "`RUN --mount=type=ssh` is not supported"));
+            RunMount::Ssh(ssh) => {
+                let SshMount { id, target, required, file } = ssh;
+                let kind = ExecMountKind::Ssh {
+                    id,
+                    required,
+                    mode: file.mode.unwrap_or(SSH_MODE),
+                    uid: file.uid.unwrap_or(0),
+                    gid: file.gid.unwrap_or(0),
+                };
+                (target.unwrap_or_else(|| format!("/run/buildkit/ssh_agent.{agents}")), kind)
             }
         };
         let target = state.absolute(&target);
@@ -124,7 +136,12 @@ impl Lowering<'_> {
             return Err(Diagnostic::error(word.span, "invalid mount target `/`")
                 .hint("mount below the root, or set a `WORKDIR` for relative targets"));
         }
-        Ok(Some(ExecMount { target, kind }))
+        Ok(ExecMount { target, kind })
+    }
+
+    fn device(&mut self, state: &State, device: &Device) -> Result<ExecDevice, Diagnostic> {
+        let name = self.expand(state, &Word { text: device.name.clone(), span: device.span })?;
+        Ok(ExecDevice { name, required: device.required })
     }
 
     fn cache(&self, cache: &CacheMount, from: Option<usize>, source: String) -> ExecMountKind {
@@ -156,6 +173,10 @@ impl Lowering<'_> {
         let platform = self.options.platform.clone();
         Ok(self.provide(&provider, &platform, site.span, local))
     }
+}
+
+fn is_agent(mount: &ExecMount) -> bool {
+    matches!(mount.kind, ExecMountKind::Ssh { .. })
 }
 
 /// The place of an input, which is added unless it is there already.

@@ -68,6 +68,71 @@ fn mistakes_name_the_option() {
 }
 
 #[test]
+fn a126_what_only_buildah_has_is_refused_by_name() {
+    for (option, hint) in [
+        ("nosuid", "no device on a mount"),
+        ("nodev=true", "no device on a mount"),
+        ("noexec", "no device on a mount"),
+        ("U", "`uid=` and `gid=`"),
+        ("z", "SELinux"),
+        ("Z", "SELinux"),
+        ("relabel=shared", "SELinux"),
+        ("bind-propagation=rshared", "private to it"),
+        ("bind-nonrecursive", "private to it"),
+        ("tmpcopyup", "copy the files"),
+        ("tmpfs-mode=700", "mode 1777"),
+        ("tmpfs-size=1m", "`size=`"),
+    ] {
+        let found = parse(&word(&format!("target=/x,{option}")), &mut |value| Ok(value.text.clone())).unwrap_err();
+        let name = option.split('=').next().unwrap();
+        assert_eq!(found.message, format!("option `{name}` of `--mount` is buildah's, and not supported"));
+        assert!(found.hint.as_ref().is_some_and(|text| text.contains(hint)), "{found:?}");
+    }
+}
+
+#[test]
+fn a110_options_come_in_any_order_and_casing() {
+    let expected = read("type=secret,id=a,target=/t,required,mode=0440,uid=1,gid=2");
+    for text in [
+        "required,mode=0440,uid=1,gid=2,id=a,target=/t,type=secret",
+        "REQUIRED=true,Mode=440,dst=/t,UID=1,GID=2,Id=a,TYPE=Secret",
+        "destination=/t,source=a,type=secret,required=1,mode=0440,uid=1,gid=2",
+    ] {
+        assert_eq!(read(text), expected, "{text}");
+    }
+    let types = [("bnid", "bind"), ("cahce", "cache"), ("tmpsf", "tmpfs"), ("secrte", "secret"), ("sssh", "ssh")];
+    for (typo, meant) in types {
+        let found = parse(&word(&format!("type={typo}")), &mut |value| Ok(value.text.clone())).unwrap_err();
+        assert_eq!(found.hint, Some(format!("did you mean `{meant}`?")), "{typo}");
+    }
+    for (typo, meant) in [("tagret=/x", "target"), ("soruce=x", "source"), ("requierd", "required")] {
+        let found = parse(&word(typo), &mut |value| Ok(value.text.clone())).unwrap_err();
+        assert_eq!(found.hint, Some(format!("did you mean `{meant}`?")), "{typo}");
+    }
+}
+
+#[test]
+fn a121_sizes_have_docker_units() {
+    for (text, bytes) in [
+        ("0", 0),
+        ("4096", 4096),
+        ("10b", 10),
+        ("1k", 1 << 10),
+        ("2KB", 2 << 10),
+        ("64m", 64 << 20),
+        ("1.5GiB", 3 << 29),
+        ("1 t", 1 << 40),
+        ("1pb", 1 << 50),
+    ] {
+        let expected = RunMount::Tmpfs(TmpfsMount { target: "/t".to_owned(), size: Some(bytes) });
+        assert_eq!(read(&format!("type=tmpfs,target=/t,size={text}")), Ok(expected), "{text}");
+    }
+    for text in ["-1", "x", "1x", "1ib", "inf", "nan", "1e3", "99999999p"] {
+        assert!(read(&format!("type=tmpfs,target=/t,size={text}")).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn what_depends_on_variables_is_checked_later() {
     let cases = [
         ("type=$T,target=/x,size=3", None),

@@ -57,8 +57,6 @@ fn mistakes_are_reported_with_their_lines() {
             "FROM busybox\nADD --checksum=sha256:24454f830cdb571e2c4ad15481119c43b3cafd48dd869a9b2945d1036d1dc68d x /x\n",
             &["2: `ADD --checksum` is not supported"],
         ),
-        ("FROM busybox\nRUN --mount=type=ssh true\n", &["2: `RUN --mount=type=ssh` is not supported"]),
-        ("FROM busybox\nRUN --device=nvidia.com/gpu=all true\n", &["2: `RUN --device` is not supported"]),
         (
             "FROM busybox\nARG T=wormhole\nRUN --mount=type=$T,target=/x true\n",
             &["3: unsupported mount type `wormhole` in `type=$T`"],
@@ -136,6 +134,7 @@ fn values_are_worth_warnings() {
         warnings(text, &options),
         [
             "1: UnusedBuildArg: build argument `VERSIN` is not used: no `ARG` declares it [did you mean `VERSION`?]",
+            "1: UnsupportedBuildArg: build argument `BUILDKIT_INLINE_CACHE` is not supported: no cache is written into the image",
             "4: UndefinedVar: `$VERSION` is not defined here, it becomes nothing [write `ARG VERSION` in this stage to use the global argument]",
             "4: UndefinedVar: `$PAHT` is not defined here, it becomes nothing [did you mean `PATH`?]",
             "5: WorkdirRelativePath: relative `WORKDIR a` depends on where the base image starts",

@@ -11,7 +11,8 @@ use std::sync::Mutex;
 
 use rbuild_core::{Digest, Platform};
 use rbuild_frontend::{
-    CacheUse, Diagnostic, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage, Source, lower, parse,
+    CacheUse, Diagnostic, Entitlements, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage, Source, lower,
+    parse,
 };
 use rbuild_image::{History, ImageConfig};
 use rbuild_solver::graph::{CopySource, ExecMountKind, FileAction, Op};
@@ -262,3 +263,4 @@ fn warnings(text: &str, options: &LowerOptions) -> Vec<String> {
 
 mod cases;
 mod errors;
+mod run;

@@ -105,6 +105,10 @@ impl Fields {
         for mount in &exec.mounts {
             self.mount(mount);
         }
+        for device in &exec.devices {
+            let need = if device.required { "required device" } else { "optional device" };
+            self.add(need, &device.name);
+        }
     }
 
     // Ids and paths are free text and get a component each, so that no two mounts can spell the same value.
@@ -140,6 +144,11 @@ impl Fields {
                 if let Some(variable) = env {
                     self.add(format!("{name} env"), variable);
                 }
+            }
+            ExecMountKind::Ssh { id, required, mode, uid, gid } => {
+                let need = if *required { "required" } else { "optional" };
+                self.add(name.clone(), format!("ssh, {need}, mode {mode:04o}, owner {uid}:{gid}"));
+                self.add(format!("{name} agent"), id);
             }
         }
     }

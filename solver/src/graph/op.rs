@@ -134,6 +134,8 @@ pub struct ExecOp {
     pub security: SecurityMode,
     /// What is mounted besides the root file system, in the order of the instruction.
     pub mounts: Vec<ExecMount>,
+    /// Devices of the host that it may use.
+    pub devices: Vec<ExecDevice>,
     /// Lines for `/etc/hosts`: name and address. Only the names enter the key.
     pub extra_hosts: Vec<(String, String)>,
     /// Proxy variables: in the environment, never in the key.
@@ -164,6 +166,15 @@ pub enum SecurityMode {
     Sandbox,
     /// All capabilities, no filter.
     Insecure,
+}
+
+/// One `RUN --device`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ExecDevice {
+    /// What the container device interface calls it: `vendor.com/class=name`.
+    pub name: String,
+    /// Whether the build fails without it.
+    pub required: bool,
 }
 
 /// One `RUN --mount`.
@@ -233,6 +244,19 @@ pub enum ExecMountKind {
         /// Owner of the file.
         uid: u32,
         /// Group of the file.
+        gid: u32,
+    },
+    /// The socket of an SSH agent, at the mount's target.
+    Ssh {
+        /// Which agent.
+        id: String,
+        /// Whether the build fails without it.
+        required: bool,
+        /// Permission bits of the socket.
+        mode: u32,
+        /// Owner of the socket.
+        uid: u32,
+        /// Group of the socket.
         gid: u32,
     },
 }

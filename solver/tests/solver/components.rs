@@ -5,8 +5,8 @@
 use rbuild_core::{Digest, Platform};
 use rbuild_solver::Fingerprint;
 use rbuild_solver::graph::{
-    CacheSharing, CopyAction, CopySource, ExecMount, ExecMountKind, ExecOp, FileAction, FileOp, ImageOp, LocalOp, Mode,
-    NetworkMode, Op, Owner, Principal, SecurityMode, Unpack,
+    CacheSharing, CopyAction, CopySource, ExecDevice, ExecMount, ExecMountKind, ExecOp, FileAction, FileOp, ImageOp,
+    LocalOp, Mode, NetworkMode, Op, Owner, Principal, SecurityMode, Unpack,
 };
 
 use crate::fake::exec;
@@ -57,7 +57,7 @@ fn base_exec() -> ExecOp {
 }
 
 #[test]
-fn fields_of_exec() {
+fn a073_a100_fields_of_exec() {
     check(
         &base_exec(),
         Op::Exec,
@@ -78,12 +78,18 @@ fn fields_of_exec() {
             ("extra host name", Both, |op| op.extra_hosts[0].0 = "other".into()),
             ("one extra host more", Both, |op| op.extra_hosts.push(("other".into(), "10.0.0.1".into()))),
             ("extra host address", Neither, |op| op.extra_hosts[0].1 = "10.0.0.2".into()),
-            ("proxy variable", Neither, |op| op.proxy_env[0].1 = "http://two".into()),
+            ("A073 proxy variable", Neither, |op| op.proxy_env[0].1 = "http://two".into()),
             ("one proxy variable less", Neither, |op| op.proxy_env.clear()),
             ("size of /dev/shm", Neither, |op| op.shm_size = Some(1 << 20)),
             ("operating system", Both, |op| op.platform.os = "windows".into()),
             ("architecture", Both, |op| op.platform.arch = "arm64".into()),
             ("variant", Both, |op| op.platform.variant = Some("v7".into())),
+            ("A106 a device", Both, |op| {
+                op.devices = vec![ExecDevice { name: "vendor.com/gpu=0".into(), required: false }];
+            }),
+            ("A106 a required device", Both, |op| {
+                op.devices = vec![ExecDevice { name: "vendor.com/gpu=0".into(), required: true }];
+            }),
             ("a mount", Both, |op| {
                 op.mounts = vec![ExecMount { target: "/tmp".into(), kind: ExecMountKind::Tmpfs { size: None } }];
             }),
@@ -110,7 +116,7 @@ macro_rules! field {
 }
 
 #[test]
-fn fields_of_a_bind_mount() {
+fn a114_fields_of_a_bind_mount() {
     let base = mount(ExecMountKind::Bind { input: 1, source: "/a".into(), writable: false });
     let rows: &[Row<ExecMount>] = &[
         ("target", Both, |mount| mount.target = "/other".into()),
@@ -122,7 +128,7 @@ fn fields_of_a_bind_mount() {
 }
 
 #[test]
-fn fields_of_a_cache_mount() {
+fn a120_fields_of_a_cache_mount() {
     let base = mount(ExecMountKind::Cache {
         id: "go".into(),
         sharing: CacheSharing::Shared,
@@ -168,7 +174,7 @@ fn fields_of_an_inline_mount() {
 }
 
 #[test]
-fn fields_of_a_secret_mount() {
+fn a124_fields_of_a_secret_mount() {
     let base = mount(ExecMountKind::Secret {
         id: "token".into(),
         required: false,
@@ -187,6 +193,20 @@ fn fields_of_a_secret_mount() {
         ("mode", Both, field!(Secret, mode, 0o444)),
         ("uid", Both, field!(Secret, uid, 7)),
         ("gid", Both, field!(Secret, gid, 7)),
+    ];
+    check(&base, with_mount, rows);
+}
+
+#[test]
+fn a125_fields_of_an_ssh_mount() {
+    let base = mount(ExecMountKind::Ssh { id: "default".into(), required: false, mode: 0o600, uid: 0, gid: 0 });
+    let rows: &[Row<ExecMount>] = &[
+        ("target", Both, |mount| mount.target = "/other".into()),
+        ("id", Both, field!(Ssh, id, "work".into())),
+        ("required", Both, field!(Ssh, required, true)),
+        ("mode", Both, field!(Ssh, mode, 0o666)),
+        ("uid", Both, field!(Ssh, uid, 7)),
+        ("gid", Both, field!(Ssh, gid, 7)),
     ];
     check(&base, with_mount, rows);
 }

@@ -245,6 +245,7 @@ pub(crate) fn exec(args: &[&str]) -> Op {
         mounts: Vec::new(),
         extra_hosts: Vec::new(),
         proxy_env: Vec::new(),
+        devices: Vec::new(),
         shm_size: None,
         platform: Platform { os: "linux".to_owned(), arch: "amd64".to_owned(), variant: None },
     })
