@@ -59,7 +59,7 @@ pub struct Progress {
 
 #[derive(Debug)]
 struct Shared {
-    verb: &'static str,
+    verb: String,
     started: Instant,
     state: Mutex<State>,
     ended: Condvar,
@@ -85,7 +85,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 
 impl Progress {
     /// Begins to show; `verb` says what is done, such as `Building`.
-    pub fn start(verb: &'static str, mode: ProgressMode) -> Self {
+    pub fn start(verb: impl Into<String>, mode: ProgressMode) -> Self {
         let output = match mode {
             ProgressMode::Auto if io::stderr().is_terminal() => terminal(),
             ProgressMode::Tty => terminal(),
@@ -95,7 +95,7 @@ impl Progress {
         };
         let draws = matches!(output, Output::Terminal(_));
         let state = Mutex::new(State { fold: Fold::default(), output, ended: false });
-        let shared = Arc::new(Shared { verb, started: Instant::now(), state, ended: Condvar::new() });
+        let shared = Arc::new(Shared { verb: verb.into(), started: Instant::now(), state, ended: Condvar::new() });
         let drawing = draws.then(|| {
             let shared = Arc::clone(&shared);
             thread::spawn(move || shared.draw_until_ended())
@@ -203,10 +203,10 @@ impl Shared {
         }
     }
 
-    fn view(&self, phase: Phase) -> View {
+    fn view(&self, phase: Phase) -> View<'_> {
         let size = rustix::termios::tcgetwinsize(io::stderr()).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
         let (width, height) = size.map_or((80, 24), |size| (usize::from(size.ws_col), usize::from(size.ws_row)));
-        View { verb: self.verb, phase, width, height }
+        View { verb: &self.verb, phase, width, height }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -3,6 +3,7 @@
 //! Parse, lower, solve, assemble, export: each step is somebody else's; this is their order. Nothing is visible before
 //! the image and its names are stored in one transaction.
 
+mod arguments;
 mod contexts;
 mod explain;
 mod outcome;
@@ -19,10 +20,12 @@ use rbuild_frontend::{
 use rbuild_image::{Descriptor, ImageConfig};
 use rbuild_solver::{Limits, Solver};
 
+use self::arguments::Arguments;
 pub use self::explain::{Checked, StepVerdict};
 pub use self::outcome::{BuildError, BuildOutcome};
 use crate::assemble::{self, LayerFact};
 use crate::blocking::blocking;
+use crate::cdi::Devices;
 use crate::engine::{Engine, reference};
 use crate::error::{Error, chain};
 use crate::host_ca::HostCa;
@@ -87,10 +90,12 @@ impl Engine {
     async fn prepare(&self, request: &BuildRequest) -> Result<Prepared, BuildError> {
         let source = Arc::new(contexts::dockerfile(request)?);
         let mistakes = |diagnostics| BuildError::Dockerfile { text: source.clone(), diagnostics };
-        let file = rbuild_frontend::parse(&source).map_err(mistakes)?;
+        let arguments = arguments::arguments(request)?;
+        let overrides = arguments::overrides(&arguments);
+        let file = rbuild_frontend::parse_with(&source, &overrides).map_err(mistakes)?;
         let mut warnings = rbuild_frontend::check(&file);
         let contexts = contexts::open(request)?;
-        let (mut lowered, resolved) = self.lower(&file, request, contexts.named.clone(), &source).await?;
+        let (mut lowered, resolved) = self.lower(&file, request, arguments, contexts.named.clone(), &source).await?;
         warnings.extend(lowered.warnings.iter().cloned());
         if file.directives.check.error && !warnings.is_empty() {
             // `# check=error=true`: the author wants them to be mistakes.
@@ -98,6 +103,11 @@ impl Engine {
             return Err(mistakes(warnings));
         }
 
+        let devices = Devices::of(&lowered.graph, &request.device_specifications, &request.allow)?;
+        let wrong = devices.check(&lowered.graph);
+        if !wrong.is_empty() {
+            return Err(mistakes(wrong));
+        }
         lowered.graph.set_scope(source.name());
         let worker = BuildWorker {
             engine: self.clone(),
@@ -105,6 +115,7 @@ impl Engine {
             made: AtomicBool::new(false),
             contexts: contexts.local,
             secrets: Secrets::new(request.secrets.clone()),
+            devices,
             agents: Agents::open(&request.ssh)?,
             host_ca: if request.host_ca { Some(HostCa::find().ok_or(BuildError::NoHostCa)?) } else { None },
             remotes: Remotes::default(),
@@ -134,6 +145,7 @@ impl Engine {
         &self,
         file: &rbuild_frontend::Dockerfile,
         request: &BuildRequest,
+        arguments: Arguments,
         named: BTreeMap<String, rbuild_frontend::NamedContext>,
         source: &Arc<Source>,
     ) -> Result<(Lowered, HashMap<Digest, Vec<LayerId>>), BuildError> {
@@ -142,14 +154,9 @@ impl Engine {
             Some(text) => text.parse().map_err(BuildError::Platform)?,
             None => host.clone(),
         };
-        let environment = |name: &str| std::env::var(name).ok();
         let mut options = LowerOptions::new(platform);
         options.build_platform = host;
-        options.build_args = request
-            .build_args
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone().or_else(|| environment(name))))
-            .collect();
+        options.build_args = arguments;
         options.target.clone_from(&request.target);
         options.named_contexts = named;
         options.cache = match (request.no_cache, request.no_cache_stages.as_slice()) {

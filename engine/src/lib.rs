@@ -6,6 +6,7 @@
 mod assemble;
 mod blocking;
 mod build;
+mod cdi;
 mod container;
 mod context;
 mod engine;
@@ -31,6 +32,7 @@ mod value;
 mod worker;
 
 pub use build::{BuildError, BuildOutcome, Checked, StepVerdict};
+pub use cdi::DeviceError;
 pub use container::{
     Attach, ConfigureError, Container, LogLine, LogOptions, NetworkKind, PortError, PortMapping, RunError, Status,
     VolumeError, VolumeMount, monitor,

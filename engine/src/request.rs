@@ -33,6 +33,8 @@ pub struct BuildRequest {
     pub ssh: Vec<SshSource>,
     /// `--allow`.
     pub allow: Vec<Entitlement>,
+    /// Where device specifications are; the usual directories if empty.
+    pub device_specifications: Vec<PathBuf>,
     /// `--add-host`: name and address.
     pub add_hosts: Vec<(String, String)>,
     /// Network of every `RUN` that does not say otherwise.
@@ -68,6 +70,7 @@ impl BuildRequest {
             secrets: Vec::new(),
             ssh: Vec::new(),
             allow: Vec::new(),
+            device_specifications: Vec::new(),
             add_hosts: Vec::new(),
             network: None,
             host_ca: false,

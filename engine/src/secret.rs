@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_read_from_files_and_bounded() {
+    fn a123_secrets_are_read_from_files_and_bounded() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let secrets = Secrets::new(vec![

@@ -19,6 +19,7 @@ use rbuild_executor::Exit;
 use rbuild_solver::graph::{Component, ExecMountKind, Op};
 use rbuild_solver::{Fingerprint, Task, Worker};
 
+use crate::cdi::{DeviceError, Devices};
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -42,6 +43,7 @@ pub(crate) struct BuildWorker {
     pub(crate) contexts: BTreeMap<String, Arc<Context>>,
     pub(crate) secrets: Secrets,
     pub(crate) agents: Agents,
+    pub(crate) devices: Devices,
     pub(crate) host_ca: Option<HostCa>,
     pub(crate) remotes: Remotes,
 }
@@ -75,6 +77,9 @@ pub enum WorkerError {
     /// An SSH agent that the build needs was not given.
     #[error("SSH agent `{0}` is required, and was not given")]
     MissingAgent(String),
+    /// A device has changed since the build began.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Somebody wrote to the context while it was copied: the copy is not what its cache key says.
     #[error("`{path}`{} changed while it was copied", more(*others))]
     Changed {
@@ -116,6 +121,7 @@ impl WorkerError {
             Self::MissingAgent(id) => Some(format!("give it with `--ssh {id}=SOCKET` or `--ssh {id}=KEYFILE`")),
             Self::Exit { exit, .. } if exit.oom => Some("the step ran out of memory".to_owned()),
             Self::Changed { .. } => Some("build again".to_owned()),
+            Self::Device(error) => error.hint(),
             Self::Files(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             _ => None,

@@ -28,4 +28,6 @@ pub use host::Host;
 pub use init::init;
 pub use plan::{Mountpoint, MountpointKind, Plan, PlanError, RootPlan, Step};
 pub use sandbox::{Input, Output, Sandbox, Stdio, Terminal};
-pub use spec::{Durability, Limits, Network, Privileges, Process, SandboxFile, SandboxMount, SandboxSpec};
+pub use spec::{
+    Durability, Limits, Network, Privileges, Process, SandboxDevice, SandboxFile, SandboxMount, SandboxSpec,
+};

@@ -15,7 +15,9 @@ use rbuild_core::{Mount, MountKind};
 use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
-use crate::spec::{Durability, Limits, Network, Privileges, Process, SandboxFile, SandboxMount, SandboxSpec};
+use crate::spec::{
+    Durability, Limits, Network, Privileges, Process, SandboxDevice, SandboxFile, SandboxMount, SandboxSpec,
+};
 
 /// Docker's fourteen default capabilities, as a bit set.
 pub(crate) const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
@@ -130,6 +132,8 @@ pub enum Step {
     Loopback,
     /// Mounts something at its target, which is created if it is missing.
     Mount(SandboxMount),
+    /// Binds a device of the host, which can be opened there as on the host.
+    Device(SandboxDevice),
     /// Makes `/dev`: a small tmpfs, the host's devices bound into it, links, `pts`, `shm`, `mqueue`.
     Dev {
         /// Size of `/dev/shm`.
@@ -267,6 +271,9 @@ impl SandboxSpec {
             mount.mount.target = clean(&mount.mount.target)?;
             steps.push(Step::Mount(mount));
         }
+        for device in &self.devices {
+            steps.push(Step::Device(SandboxDevice { target: clean(&device.target)?, ..device.clone() }));
+        }
         if !self.files.is_empty() {
             let clean_file = |file: &SandboxFile| Ok(SandboxFile { target: clean(&file.target)?, ..file.clone() });
             steps.push(Step::Files(self.files.iter().map(clean_file).collect::<Result<_, _>>()?));
@@ -360,6 +367,7 @@ fn mountpoints(steps: &[Step]) -> Vec<Mountpoint> {
                 };
                 add(&mount.target, kind);
             }
+            Step::Device(device) => add(&device.target, MountpointKind::File),
             Step::Dev { .. } => add(Path::new("/dev"), MountpointKind::Directory),
             Step::Files(files) => {
                 for file in files {

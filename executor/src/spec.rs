@@ -30,6 +30,8 @@ pub struct SandboxSpec {
     pub mounts: Vec<SandboxMount>,
     /// Small files that exist only in memory and only in this sandbox: secrets, heredocs.
     pub files: Vec<SandboxFile>,
+    /// Devices of the host besides the usual ones. What the host allows its owner and mode say.
+    pub devices: Vec<SandboxDevice>,
     /// What runs.
     pub process: Process,
     /// Which network it sees.
@@ -62,6 +64,7 @@ impl SandboxSpec {
             stubs: None,
             mounts: Vec::new(),
             files: Vec::new(),
+            devices: Vec::new(),
             process,
             network: Network::Host,
             limits: Limits::default(),
@@ -90,6 +93,15 @@ impl From<Mount> for SandboxMount {
     fn from(mount: Mount) -> Self {
         Self { mount, subpath: PathBuf::new() }
     }
+}
+
+/// A device node of the host that can be opened in the sandbox.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SandboxDevice {
+    /// The node on the host.
+    pub source: PathBuf,
+    /// Absolute path in the sandbox.
+    pub target: PathBuf,
 }
 
 /// A file in memory, mounted at `target`.

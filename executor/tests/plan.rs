@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use rbuild_core::{Mount, MountKind, OverlayUpper};
 use rbuild_executor::host::CgroupLayout;
-use rbuild_executor::{Host, Limits, Network, PlanError, Privileges, Process, SandboxFile, SandboxSpec, Step};
+use rbuild_executor::{
+    Host, Limits, Network, PlanError, Privileges, Process, SandboxDevice, SandboxFile, SandboxSpec, Step,
+};
 
 fn root_host() -> Host {
     Host {
@@ -257,4 +259,24 @@ fn contradictory_requests_are_refused() {
         assert_eq!(message, expected);
     }
     assert_eq!(spec().plan(&root_host()).map(drop), Ok::<(), PlanError>(()));
+}
+
+#[test]
+fn a106_devices_are_bound_after_the_callers_mounts() {
+    let device = |target: &str| SandboxDevice { source: "/dev/null".into(), target: target.into() };
+    let mut spec = SandboxSpec { devices: vec![device("/dev/x/./y"), device("/sinks/1")], ..spec() };
+    let plan = spec.plan(&root_host()).unwrap();
+    let lines = lines(&plan.steps);
+    let devices: Vec<_> = lines.lines().filter(|line| line.starts_with("Device")).collect();
+    assert_eq!(
+        devices,
+        [
+            r#"Device(SandboxDevice { source: "/dev/null", target: "/dev/x/y" })"#,
+            r#"Device(SandboxDevice { source: "/dev/null", target: "/sinks/1" })"#
+        ]
+    );
+    let points: Vec<_> = plan.mountpoints().iter().map(|point| point.path.display().to_string()).collect();
+    assert!(points.contains(&"/sinks/1".to_owned()) && !points.contains(&"/dev/x/y".to_owned()), "{points:?}");
+    spec.devices = vec![device("relative")];
+    assert_eq!(spec.plan(&root_host()), Err(PlanError::Path("relative".into())));
 }

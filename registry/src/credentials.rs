@@ -8,6 +8,8 @@
 //! auths.HOST         auth (base64 of user:password), or username and password; identitytoken; registrytoken
 //! ```
 //!
+//! [`proxies`] reads what else of the file matters here.
+//!
 //! Docker Hub's key is `https://index.docker.io/v1/`. Other keys may be written as addresses, too. The file is read
 //! when it is asked, so that a login during a long build is seen. Writing keeps whatever else the file says, gives it
 //! mode 0600 and replaces it in one step.
@@ -22,6 +24,7 @@ use base64::engine::{DecodePaddingMode, general_purpose};
 use serde_json::{Map, Value};
 
 mod helper;
+mod proxies;
 
 const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";

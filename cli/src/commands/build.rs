@@ -82,6 +82,10 @@ pub struct BuildArgs {
     #[arg(long = "allow", value_name = "ENTITLEMENT", value_parser = allow::entitlement)]
     allow: Vec<Entitlement>,
 
+    /// Directory with device specifications for RUN --device [default: /etc/cdi, /var/run/cdi] (repeatable)
+    #[arg(long = "cdi-spec-dir", value_name = "PATH")]
+    cdi_spec_dirs: Vec<PathBuf>,
+
     /// Set a label of the image (repeatable)
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = values::label)]
     labels: Vec<(String, String)>,
@@ -227,7 +231,7 @@ impl BuildArgs {
             note("`--load` changes nothing: every image is in the store of this machine");
         }
         let engine = session.engine()?;
-        let progress = Progress::start("Building", mode);
+        let progress = Progress::start(self.title(), mode);
         let result = engine.build(request, &progress.reporter()).await;
         progress.finish(result.is_ok());
         let outcome = result.map_err(|error| self.explain(error))?;
@@ -241,6 +245,13 @@ impl BuildArgs {
             write_file(path, &format!("{:#}\n", metadata(&outcome)))?;
         }
         if self.quiet { print(&format!("{}\n", outcome.id)) } else { Ok(()) }
+    }
+
+    /// What progress says of all of it; `BUILDKIT_BUILD_NAME` gives it a name.
+    fn title(&self) -> String {
+        let name = self.build_args.iter().rfind(|(name, _)| name == "BUILDKIT_BUILD_NAME");
+        let value = name.and_then(|(name, value)| value.clone().or_else(|| std::env::var(name).ok()));
+        value.filter(|value| !value.is_empty()).map_or_else(|| "Building".to_owned(), |name| format!("Building {name}"))
     }
 
     /// Adds advice if the context may have been meant as a command.
@@ -322,6 +333,7 @@ impl BuildArgs {
         request.secrets = self.secrets.iter().map(|secret| secret.resolve(&is_variable)).collect();
         request.ssh.clone_from(&self.ssh);
         request.allow.clone_from(&self.allow);
+        request.device_specifications.clone_from(&self.cdi_spec_dirs);
         request.add_hosts.clone_from(&self.add_hosts);
         request.network = self.network.map(|network| match network {
             Network::Default => NetworkMode::Default,

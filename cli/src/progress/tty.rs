@@ -18,9 +18,9 @@ const LOG_LINES: usize = 6;
 
 /// How the state is looked at.
 #[derive(Clone, Copy, Debug)]
-pub struct View {
+pub struct View<'a> {
     /// What is being done, such as `Building`.
-    pub verb: &'static str,
+    pub verb: &'a str,
     /// Whether it still goes on.
     pub phase: Phase,
     /// Columns of the screen.
@@ -67,7 +67,7 @@ pub struct Row {
 }
 
 /// The lines for the state at `now`.
-pub fn draw(fold: &Fold, now: Duration, view: View) -> Vec<Row> {
+pub fn draw(fold: &Fold, now: Duration, view: View<'_>) -> Vec<Row> {
     let mut blocks: Vec<Block> = fold.steps().iter().map(|step| Block::of(step, now, view)).collect();
     let room = view.height.saturating_sub(2).max(1);
     if view.phase == Phase::Running {
@@ -88,7 +88,7 @@ struct Block {
 }
 
 impl Block {
-    fn of(step: &Step, now: Duration, View { phase, width, .. }: View) -> Self {
+    fn of(step: &Step, now: Duration, View { phase, width, .. }: View<'_>) -> Self {
         let (prefix, tone) = match &step.ended {
             None => ("", Tone::Running),
             Some((Outcome::Done, _)) => ("", Tone::Ended),
@@ -144,7 +144,7 @@ fn fit(blocks: &mut Vec<Block>, height: usize) {
     }
 }
 
-fn header(fold: &Fold, now: Duration, View { verb, phase, width, .. }: View) -> Row {
+fn header(fold: &Fold, now: Duration, View { verb, phase, width, .. }: View<'_>) -> Row {
     let (ended, all) = fold.progress();
     let state = match phase {
         Phase::Running => "",

@@ -43,3 +43,4 @@ mod registry;
 mod rootless;
 mod run;
 mod ssh;
+mod steps;

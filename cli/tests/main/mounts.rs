@@ -1,7 +1,7 @@
 //! What does a RUN see that its image does not have?
 
 #[test]
-fn cache_mounts_are_kept_between_builds_and_out_of_images() {
+fn a120_cache_mounts_are_kept_between_builds_and_out_of_images() {
     let bench = busybox_bench!();
     bench.file(
         "app/Dockerfile",
@@ -16,7 +16,7 @@ fn cache_mounts_are_kept_between_builds_and_out_of_images() {
 }
 
 #[test]
-fn secrets_are_seen_by_their_step_only() {
+fn a122_secrets_are_seen_by_their_step_only() {
     let bench = busybox_bench!();
     bench.file("token", "s3cr3t-value");
     bench.file(
@@ -38,7 +38,7 @@ fn secrets_are_seen_by_their_step_only() {
 }
 
 #[test]
-fn a_missing_secret_is_empty_unless_required() {
+fn a122_a_missing_secret_is_empty_unless_required() {
     let bench = busybox_bench!();
     bench.file("app/Dockerfile", "FROM busybox\nRUN --mount=type=secret,id=nobody test ! -e /run/secrets/nobody\n");
     bench.build(&["app"]).ok();
@@ -47,7 +47,7 @@ fn a_missing_secret_is_empty_unless_required() {
 }
 
 #[test]
-fn bind_mounts_show_the_context_and_stages() {
+fn a112_a113_bind_mounts_show_the_context_and_stages() {
     let bench = busybox_bench!();
     bench.file("app/data/x", "from the context\n");
     bench.file(
@@ -63,7 +63,7 @@ fn bind_mounts_show_the_context_and_stages() {
 }
 
 #[test]
-fn tmpfs_mounts_leave_nothing() {
+fn a121_tmpfs_mounts_leave_nothing() {
     let bench = busybox_bench!();
     bench.file(
         "app/Dockerfile",

@@ -9,6 +9,7 @@ use rbuild_frontend::{Diagnostic, Source};
 use rbuild_image::Descriptor;
 use rbuild_solver::SolveError;
 
+use crate::cdi::DeviceError;
 use crate::error::{Error, chain};
 use crate::ssh::SshError;
 use crate::worker::WorkerError;
@@ -74,6 +75,9 @@ pub enum BuildError {
     /// `--ssh`.
     #[error(transparent)]
     Ssh(#[from] SshError),
+    /// Specifications of devices.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Everything else.
     #[error(transparent)]
     Other(#[from] Error),

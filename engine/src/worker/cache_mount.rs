@@ -10,7 +10,7 @@ use super::WorkerError;
 use super::tree::SourceRoot;
 use crate::blocking::blocking;
 use crate::error::Error;
-use crate::files::{Root, copy};
+use crate::files::{InnerPath, Node, Root, copy, resolve};
 use crate::files_error::FilesError;
 use crate::remote::MIRROR;
 
@@ -18,6 +18,17 @@ use crate::remote::MIRROR;
 pub(super) struct Seed {
     pub(super) tree: SourceRoot,
     pub(super) path: String,
+}
+
+impl Seed {
+    /// Mode, owner and group of the directory that is copied; files of the host become root's.
+    fn owner(&self) -> std::io::Result<Option<Owner>> {
+        let node = resolve(self.tree.tree(), &InnerPath::new(&self.path), true)?.node.filter(Node::is_directory);
+        Ok(node.map(|node| match self.tree {
+            SourceRoot::Context(_) => (node.mode & 0o7777, 0, 0),
+            SourceRoot::Image(_) => (node.mode & 0o7777, node.uid, node.gid),
+        }))
+    }
 }
 
 /// Mode, owner and group of a new cache mount.
@@ -61,20 +72,22 @@ pub(super) async fn open(
     blocking(move || fill(mount, seed, owner)).await
 }
 
-fn fill(mut mount: CacheMount, seed: Option<Seed>, (mode, uid, gid): Owner) -> Result<CacheMount, WorkerError> {
+fn fill(mut mount: CacheMount, seed: Option<Seed>, owner: Owner) -> Result<CacheMount, WorkerError> {
     let path = mount.path();
     let failed = || Error::file("prepare the cache mount", &path);
-    let seeded = seed.as_ref().is_some_and(|seed| !seed.path.trim_matches('/').is_empty());
+    // A `source` brings its own attributes (FEATURES A118).
+    let own = match seed.as_ref().filter(|seed| !seed.path.trim_matches('/').is_empty()) {
+        Some(seed) => seed.owner().map_err(failed())?,
+        None => None,
+    };
+    let (mode, uid, gid) = own.unwrap_or(owner);
     if let Some(seed) = seed {
         let root = Root::open(&path).map_err(failed())?;
         let sources = BTreeMap::from([(0, seed.tree.tree())]);
         copy::apply(&copy_of(seed.path), &sources, &root, &|_| ()).map_err(FilesError::from)?;
     }
-    // A `source` brings its own attributes (FEATURES A118).
-    if !seeded {
-        chown(&path, Some(uid), Some(gid)).map_err(failed())?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).map_err(failed())?;
-    }
+    chown(&path, Some(uid), Some(gid)).map_err(failed())?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).map_err(failed())?;
     mount.finish_seed()?;
     Ok(mount)
 }

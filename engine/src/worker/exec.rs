@@ -11,7 +11,8 @@ use futures_util::stream::FuturesUnordered;
 use rbuild_cache::{ActiveSnapshot, CacheMount, LayerId, LayerKind};
 use rbuild_core::{Event, Mount, MountKind, OverlayUpper};
 use rbuild_executor::{
-    Durability, Exit, Network, Privileges, Process, Sandbox, SandboxFile, SandboxMount, SandboxSpec, Stdio,
+    Durability, Exit, Network, Privileges, Process, Sandbox, SandboxDevice, SandboxFile, SandboxMount, SandboxSpec,
+    Stdio,
 };
 use rbuild_solver::Task;
 use rbuild_solver::graph::{CacheSharing, ExecMount, ExecMountKind, ExecOp, NetworkMode, SecurityMode};
@@ -19,6 +20,7 @@ use rbuild_solver::graph::{CacheSharing, ExecMount, ExecMountKind, ExecOp, Netwo
 use super::cache_mount::{self, Seed};
 use super::{BuildWorker, WorkerError};
 use crate::blocking::blocking;
+use crate::cdi::Edits;
 use crate::error::Error;
 use crate::output;
 use crate::ssh::AgentSocket;
@@ -157,20 +159,48 @@ impl BuildWorker {
             }
         }
         environment.extend(op.proxy_env.iter().cloned());
+        let groups = self.devices(op, &mut spec, &mut environment)?;
         if let Some(ca) = &self.host_ca {
             let variables: Vec<_> = ca.variables(&environment).collect();
             environment.extend(variables);
             spec.mounts.push(ca.mount().into());
         }
+        // Parents first, whatever the order they were written in; of one place the last, as BuildKit has it.
+        spec.mounts.sort_by(|one, other| one.mount.target.cmp(&other.mount.target));
         spec.process = Process {
             args: op.args.clone(),
             env: environment,
             cwd: PathBuf::from(&op.cwd),
             user: op.user.clone(),
-            groups: Vec::new(),
+            groups,
             terminal: false,
         };
         Ok(Prepared { spec, agents, _caches: caches.into_values().collect() })
+    }
+
+    /// Adds the devices of a step; tells which groups the process needs for them.
+    fn devices(
+        &self,
+        op: &ExecOp,
+        spec: &mut SandboxSpec,
+        environment: &mut Vec<(String, String)>,
+    ) -> Result<Vec<String>, WorkerError> {
+        let mut groups = Vec::new();
+        for wanted in &op.devices {
+            let Edits { env, nodes, binds, groups: more } = self.devices.edits(wanted)?;
+            environment.extend(env);
+            spec.devices
+                .extend(nodes.into_iter().map(|node| SandboxDevice { source: node.source, target: node.target }));
+            spec.mounts.extend(binds.into_iter().map(|bind| {
+                SandboxMount::from(Mount {
+                    target: bind.target,
+                    kind: MountKind::Bind { source: bind.source, recursive: bind.recursive },
+                    read_only: bind.read_only,
+                })
+            }));
+            groups.extend(more.iter().map(u32::to_string));
+        }
+        Ok(groups)
     }
 
     /// Another result as something to mount. Writes to a writable one go to a directory that is thrown away.

@@ -88,6 +88,7 @@ fn carry_out(step: &Step, mounter: &mut mounts::Mounter<'_>) -> Result<(), Failu
         }
         Step::Loopback => net::loopback_up().map_err(|error| Failure::step("bring loopback up", error)),
         Step::Mount(mount) => mounter.mount(mount),
+        Step::Device(device) => mounter.device(device),
         Step::Dev { shm_size, devices, optional, tty_group } => {
             devices::make(mounter, *shm_size, devices, optional, *tty_group)
         }

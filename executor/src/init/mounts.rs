@@ -16,7 +16,7 @@ use super::inside::attach_over_root;
 use crate::error::Failure;
 use crate::mount::{self, MountError, OverlayOptions, bind, new_file_system, open_beneath, set_attributes};
 use crate::resolve::{self, Kind};
-use crate::spec::{SandboxFile, SandboxMount};
+use crate::spec::{SandboxDevice, SandboxFile, SandboxMount};
 
 const STRICT: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
@@ -90,6 +90,14 @@ impl<'a> Mounter<'a> {
                 source: io::ErrorKind::Unsupported.into(),
             }),
         }
+    }
+
+    /// A device is of use only where its mount allows it, so it keeps the flags of the host's.
+    pub(super) fn device(&self, device: &SandboxDevice) -> Result<(), Failure> {
+        let bound = || -> io::Result<OwnedFd> { bind(host_path(&device.source)?.as_fd(), false) };
+        let bound =
+            bound().map_err(|error| Failure::step(format!("bind the device `{}`", device.source.display()), error))?;
+        self.place(bound.as_fd(), &device.target)
     }
 
     /// Attaches `made` at a path, which is created if it is missing.

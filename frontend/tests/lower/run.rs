@@ -336,3 +336,31 @@ fn a147_triggers_hold_heredocs_and_name_stages() {
     -> 5
     "##);
 }
+
+#[test]
+fn a072_a_secret_in_an_argument_is_in_the_history_and_worth_a_warning() {
+    let text = "FROM busybox\nARG API_TOKEN=s3cr3t\nRUN x\n";
+    let found = lowered(text, &options());
+    assert_eq!(created_by(&found)[1..], ["ARG API_TOKEN=s3cr3t", "RUN |1 API_TOKEN=s3cr3t /bin/sh -c x # buildkit"]);
+    let file = parse(&Source::new("Dockerfile", text)).unwrap();
+    let rules: Vec<_> = rbuild_frontend::check(&file).iter().filter_map(|found| found.rule).collect();
+    assert_eq!(rules, [rbuild_frontend::rule::Rule::SecretsUsedInArgOrEnv]);
+}
+
+#[test]
+fn a079_the_epoch_is_a_build_argument_a_default_or_the_environments() {
+    let epoch = |text: &str, options: &LowerOptions| lowered(text, options).source_date_epoch;
+    let plain = "FROM busybox\n";
+    let default = "ARG SOURCE_DATE_EPOCH=3\nFROM busybox\n";
+    let environment = LowerOptions { source_date_epoch: Some(2), ..options() };
+    let both = LowerOptions { source_date_epoch: Some(2), ..with_args(&[("SOURCE_DATE_EPOCH", "1")]) };
+    assert_eq!(epoch(plain, &options()), None);
+    assert_eq!(epoch(plain, &both), Some(1));
+    assert_eq!(epoch(plain, &environment), Some(2));
+    assert_eq!(epoch(default, &options()), Some(3));
+    assert_eq!(epoch(default, &environment), Some(2));
+    assert_eq!(epoch("ARG SOURCE_DATE_EPOCH=\nFROM busybox\n", &options()), None);
+    let told = "FROM busybox\nARG SOURCE_DATE_EPOCH\nRUN x\n";
+    assert_eq!(env(&last(told, &environment)), "SOURCE_DATE_EPOCH=2");
+    assert_eq!(env(&last("FROM busybox\nRUN x\n", &environment)), "");
+}
