@@ -16,6 +16,8 @@
 //! | [`CacheMounts`] | `RUN --mount=type=cache` directories | id |
 //! | [`StatCache`] | what is known about build contexts | path |
 //!
+//! Besides, [`Store::scratch`] makes directories that live as long as a value.
+//!
 //! All calls are plain, blocking functions. Whoever looks something up holds a [`Lease`] until it is done with it.
 //! The crate mounts nothing: it returns [`rbuild_core::Mount`]s.
 
@@ -30,6 +32,7 @@ mod lease;
 mod meta;
 mod prune;
 mod records;
+mod scratch;
 mod stat_cache;
 mod store;
 
@@ -47,5 +50,6 @@ pub use prune::{
     Space, Swept, Usage,
 };
 pub use records::{KeyLock, Record, Records};
+pub use scratch::Scratch;
 pub use stat_cache::StatCache;
 pub use store::{OverlayXattrs, Store, StoreOptions};

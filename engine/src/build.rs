@@ -5,6 +5,7 @@
 
 mod arguments;
 mod contexts;
+mod dockerfile;
 mod explain;
 mod outcome;
 
@@ -21,11 +22,14 @@ use rbuild_image::{Descriptor, ImageConfig};
 use rbuild_solver::{Limits, Solver};
 
 use self::arguments::Arguments;
+use self::contexts::Contexts;
+use self::dockerfile::Dockerfile;
 pub use self::explain::{Checked, StepVerdict};
 pub use self::outcome::{BuildError, BuildOutcome};
 use crate::assemble::{self, LayerFact};
 use crate::blocking::blocking;
 use crate::cdi::Devices;
+use crate::context::{Fetcher, Layout};
 use crate::engine::{Engine, reference};
 use crate::error::{Error, chain};
 use crate::host_ca::HostCa;
@@ -47,7 +51,17 @@ impl Engine {
         let lease = self.store().lease("build").map_err(Error::from)?;
         let names =
             request.tags.iter().map(|tag| Ok(reference(tag)?.to_string())).collect::<Result<Vec<_>, Error>>()?;
-        let prepared = self.prepare(&request).await?;
+        let prepared = match self.prepare(&request, reporter).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                // A transfer that failed leaves something behind.
+                let store = self.store().clone();
+                if let Err(error) = blocking(move || store.reap()).await {
+                    tracing::debug!(%error, "cleaning up failed");
+                }
+                return Err(error);
+            }
+        };
         let result = self.finish(&request, &names, &prepared, reporter).await;
         // Also after a failure: what it discarded may be all that stands between a full disk and the next build.
         drop(lease);
@@ -87,15 +101,19 @@ impl Engine {
     }
 
     /// Everything that can be done before the cache is asked.
-    async fn prepare(&self, request: &BuildRequest) -> Result<Prepared, BuildError> {
-        let source = Arc::new(contexts::dockerfile(request)?);
+    async fn prepare(&self, request: &BuildRequest, reporter: &Reporter) -> Result<Prepared, BuildError> {
+        let secrets = Secrets::new(request.secrets.clone());
+        let fetcher = Fetcher { engine: self, secrets: &secrets };
+        let mut main = contexts::main(fetcher, request, reporter).await?;
+        let Dockerfile { source, place } = dockerfile::read(fetcher, request, &mut main, reporter).await?;
+        let source = Arc::new(source);
         let mistakes = |diagnostics| BuildError::Dockerfile { text: source.clone(), diagnostics };
         let arguments = arguments::arguments(request)?;
         let overrides = arguments::overrides(&arguments);
         let file = rbuild_frontend::parse_with(&source, &overrides).map_err(mistakes)?;
         let mut warnings = rbuild_frontend::check(&file);
-        let contexts = contexts::open(request)?;
-        let (mut lowered, resolved) = self.lower(&file, request, arguments, contexts.named.clone(), &source).await?;
+        let contexts = contexts::all(request, main, &place)?;
+        let (mut lowered, resolved) = self.lower(&file, request, arguments, &contexts, &source).await?;
         warnings.extend(lowered.warnings.iter().cloned());
         if file.directives.check.error && !warnings.is_empty() {
             // `# check=error=true`: the author wants them to be mistakes.
@@ -113,8 +131,8 @@ impl Engine {
             engine: self.clone(),
             images: resolved,
             made: AtomicBool::new(false),
-            contexts: contexts.local,
-            secrets: Secrets::new(request.secrets.clone()),
+            contexts: contexts.files,
+            secrets,
             devices,
             agents: Agents::open(&request.ssh)?,
             host_ca: if request.host_ca { Some(HostCa::find().ok_or(BuildError::NoHostCa)?) } else { None },
@@ -146,7 +164,7 @@ impl Engine {
         file: &rbuild_frontend::Dockerfile,
         request: &BuildRequest,
         arguments: Arguments,
-        named: BTreeMap<String, rbuild_frontend::NamedContext>,
+        contexts: &Contexts,
         source: &Arc<Source>,
     ) -> Result<(Lowered, HashMap<Digest, Vec<LayerId>>), BuildError> {
         let host = Platform::host();
@@ -158,7 +176,7 @@ impl Engine {
         options.build_platform = host;
         options.build_args = arguments;
         options.target.clone_from(&request.target);
-        options.named_contexts = named;
+        options.named_contexts.clone_from(&contexts.named);
         options.cache = match (request.no_cache, request.no_cache_stages.as_slice()) {
             (true, _) => CacheUse::None,
             (false, []) => CacheUse::All,
@@ -175,7 +193,7 @@ impl Engine {
         options.shm_size = request.shm_size;
         options.source_date_epoch = crate::time::source_date_epoch();
         let freshness = if request.pull { Freshness::Registry } else { Freshness::LocalName };
-        let resolver = Resolver { engine: self, freshness, resolved: Mutex::default() };
+        let resolver = Resolver { engine: self, freshness, layouts: &contexts.layouts, resolved: Mutex::default() };
         let lowered = rbuild_frontend::lower(file, &options, &resolver).await.map_err(|error| match error {
             LowerError::Mistakes(diagnostics) => BuildError::Dockerfile { text: source.clone(), diagnostics },
             LowerError::Image { name, platform, span, hint, source: cause } => {
@@ -232,6 +250,8 @@ struct Prepared {
 struct Resolver<'a> {
     engine: &'a Engine,
     freshness: Freshness,
+    /// Images in directories, by what a named context calls them.
+    layouts: &'a BTreeMap<String, Layout>,
     /// What each image consists of: it may be pruned before the build gets to it, its layers not.
     resolved: Mutex<HashMap<Digest, Vec<LayerId>>>,
 }
@@ -240,7 +260,10 @@ impl ResolveImage for Resolver<'_> {
     type Error = Error;
 
     async fn resolve(&self, name: &str, platform: &Platform) -> Result<(Digest, ImageConfig), Error> {
-        let (image, config) = self.engine.obtain(name, platform, self.freshness).await?;
+        let (image, config) = match self.layouts.get(name) {
+            Some(layout) => self.engine.obtain_from_layout(layout, platform).await?,
+            None => self.engine.obtain(name, platform, self.freshness).await?,
+        };
         self.resolved.lock().unwrap_or_else(PoisonError::into_inner).insert(image.id, image.layers);
         Ok((image.id, config))
     }

@@ -1,70 +1,93 @@
-//! Which files of a local directory does a build see?
+//! Which files of a context does a build see?
 //!
-//! A directory is walked at most once a build, and only when some step looks at it.
+//! A context is a directory of the user's, or files that were sent or fetched ([`Fetched`]). It is walked at most once
+//! a build, and only when some step looks at it; a named one on the network is fetched no sooner than that.
 
-use std::path::{Path, PathBuf};
+mod error;
+mod fetch;
+mod fetched;
+mod look;
+mod source;
+
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rbuild_cache::Store;
-use rbuild_core::Digest;
+use rbuild_core::{Digest, Reporter, StepId};
 use rbuild_frontend::IgnoreFile;
 use rbuild_solver::graph::LocalOp;
 use tokio::sync::OnceCell;
 
+pub use self::error::ContextError;
+pub(crate) use self::fetch::Fetcher;
+pub(crate) use self::fetched::{Fetched, STANDARD_INPUT};
+pub(crate) use self::look::{IGNORE_FILE, Look, Malformed, Place};
+pub(crate) use self::source::{Layout, NamedSource};
 use crate::blocking::blocking;
 use crate::error::Error;
 use crate::files::{ContextScan, Selection, Selector, StatCache};
 use crate::files_error::FilesError;
+use crate::request::{ContextSource, RemoteIgnore};
 use crate::worker::WorkerError;
 
-/// A local directory under its ignore rules.
+/// Files under ignore rules.
 #[derive(Debug)]
 pub(crate) struct Context {
-    root: Place,
-    ignore: IgnoreFile,
+    opened: OnceCell<Opened>,
+    /// What is still to be fetched.
+    later: Option<(ContextSource, RemoteIgnore)>,
     scan: OnceCell<Arc<ContextScan>>,
     known: Mutex<Vec<(LocalOp, Digest)>>,
 }
 
+/// A context that is on this machine.
 #[derive(Debug)]
-enum Place {
-    /// The user's.
-    Directory(PathBuf),
-    /// Of a build without files; removed when dropped.
-    Empty(tempfile::TempDir),
+pub(crate) struct Opened {
+    pub(crate) place: Place,
+    pub(crate) ignore: IgnoreFile,
 }
 
 impl Context {
-    /// The files of `root`, an absolute path.
-    pub(crate) fn new(root: PathBuf, ignore: IgnoreFile) -> Self {
-        Self::at(Place::Directory(root), ignore)
+    /// Files that are there.
+    pub(crate) fn new(opened: Opened) -> Self {
+        Self { opened: OnceCell::new_with(Some(opened)), ..Self::closed(None) }
     }
 
-    /// No files.
-    pub(crate) fn empty() -> Result<Self, Error> {
-        let directory = tempfile::tempdir().map_err(Error::file("make a directory in", std::env::temp_dir()))?;
-        Ok(Self::at(Place::Empty(directory), IgnoreFile::default()))
+    /// Files that are fetched when somebody wants them.
+    pub(crate) fn later(source: ContextSource, ignore: RemoteIgnore) -> Self {
+        Self::closed(Some((source, ignore)))
     }
 
-    fn at(root: Place, ignore: IgnoreFile) -> Self {
-        Self { root, ignore, scan: OnceCell::new(), known: Mutex::default() }
+    fn closed(later: Option<(ContextSource, RemoteIgnore)>) -> Self {
+        Self { opened: OnceCell::new(), later, scan: OnceCell::new(), known: Mutex::default() }
     }
 
-    fn path(&self) -> &Path {
-        match &self.root {
-            Place::Directory(path) => path,
-            Place::Empty(directory) => directory.path(),
-        }
+    async fn opened(&self, fetcher: Fetcher<'_>) -> Result<&Opened, Error> {
+        let fetch = || async {
+            let (source, rule) = self.later.as_ref().expect("a context is there or can be fetched");
+            // Nobody is told about this transfer but the log: it may be for a key, outside of any step.
+            let fetched = fetcher.fetch(source, false, (&Reporter::silent(), StepId(u32::MAX))).await?;
+            let place = Place::Fetched(fetched);
+            let ignore = match rule {
+                RemoteIgnore::Apply => place.look()?.ignore_file(Path::new(IGNORE_FILE))?.unwrap_or_default(),
+                RemoteIgnore::Skip => IgnoreFile::default(),
+            };
+            Ok(Opened { place, ignore })
+        };
+        self.opened.get_or_try_init(fetch).await
     }
 
     /// The walk's result.
-    pub(crate) async fn scan(&self, store: &Store) -> Result<Arc<ContextScan>, WorkerError> {
+    pub(crate) async fn scan(&self, fetcher: Fetcher<'_>) -> Result<Arc<ContextScan>, WorkerError> {
         let scan = self.scan.get_or_try_init(|| async {
-            let (store, path, ignore) = (store.clone(), self.path().to_owned(), self.ignore.clone());
+            let opened = self.opened(fetcher).await?;
+            let (store, path, ignore) =
+                (fetcher.engine.store().clone(), opened.place.root().to_owned(), opened.ignore.clone());
+            let is_kept = opened.place.is_kept();
             blocking(move || {
-                let known = store.stat_cache().load(&path)?.map(StatCache::from_bytes).unwrap_or_default();
-                let scan = ContextScan::new(&path, ignore, known).map_err(FilesError::from)?;
-                Ok::<_, WorkerError>(Arc::new(scan))
+                let known = if is_kept { store.stat_cache().load(&path)? } else { None };
+                let scan = ContextScan::new(&path, ignore, known.map(StatCache::from_bytes).unwrap_or_default());
+                Ok::<_, WorkerError>(Arc::new(scan.map_err(FilesError::from)?))
             })
             .await
         });
@@ -72,7 +95,7 @@ impl Context {
     }
 
     /// The digest of what `selection` selects.
-    pub(crate) async fn digest(&self, store: &Store, selection: &LocalOp) -> Result<Digest, WorkerError> {
+    pub(crate) async fn digest(&self, fetcher: Fetcher<'_>, selection: &LocalOp) -> Result<Digest, WorkerError> {
         let known = |known: &Mutex<Vec<(LocalOp, Digest)>>| {
             let known = known.lock().unwrap_or_else(PoisonError::into_inner);
             known.iter().find(|(of, _)| of == selection).map(|(_, digest)| *digest)
@@ -80,7 +103,7 @@ impl Context {
         if let Some(digest) = known(&self.known) {
             return Ok(digest);
         }
-        let scan = self.scan(store).await?;
+        let scan = self.scan(fetcher).await?;
         let selector = Selector::from(selection);
         let found = blocking(move || Selection::of(&*scan, &selector)).await.map_err(FilesError::from)?;
         self.known.lock().unwrap_or_else(PoisonError::into_inner).push((selection.clone(), found.digest));
@@ -89,9 +112,10 @@ impl Context {
 
     /// Remembers what the walk learnt about files, for the next build.
     pub(crate) fn remember(&self, store: &Store) -> Result<(), Error> {
-        match self.scan.get().and_then(|scan| scan.stat_cache()) {
-            Some(bytes) => Ok(store.stat_cache().save(self.path(), &bytes)?),
-            None => Ok(()),
+        let place = self.opened.get().map(|opened| &opened.place).filter(|place| place.is_kept());
+        match (place, self.scan.get().and_then(|scan| scan.stat_cache())) {
+            (Some(place), Some(bytes)) => Ok(store.stat_cache().save(place.root(), &bytes)?),
+            _ => Ok(()),
         }
     }
 }

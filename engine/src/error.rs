@@ -36,6 +36,9 @@ pub enum Error {
     /// A file at a URL, a git repository.
     #[error(transparent)]
     Remote(#[from] crate::remote::RemoteError),
+    /// A build context.
+    #[error(transparent)]
+    Context(#[from] crate::context::ContextError),
     /// A text that is no image reference.
     #[error("`{text}` is not an image reference")]
     Reference {
@@ -155,6 +158,7 @@ impl Error {
             Self::Registry(error) => error.hint(),
             Self::Files(error) => error.hint(),
             Self::Remote(error) => error.hint(),
+            Self::Context(error) => error.hint(),
             Self::NoSuchImage(name) => {
                 Some(format!("`rbuild images` lists what is there; `rbuild pull {name}` fetches it"))
             }

@@ -16,6 +16,7 @@ pub mod files;
 mod files_error;
 mod host_ca;
 mod images;
+mod input;
 mod lock;
 mod login;
 mod maintain;
@@ -37,10 +38,12 @@ pub use container::{
     Attach, ConfigureError, Container, LogLine, LogOptions, NetworkKind, PortError, PortMapping, RunError, Status,
     VolumeError, VolumeMount, monitor,
 };
+pub use context::ContextError;
 pub use engine::{Config, Engine};
 pub use error::Error;
 pub use files_error::FilesError;
 pub use images::{HistoryRow, ImageSummary, Pulled, Pushed, PushedLayer, Removal};
+pub use input::Input;
 pub use maintain::Finding;
 pub use rbuild_cache::{DiskUsage, Usage};
 pub use rbuild_solver::{ComponentChange, Reason, Verdict};

@@ -34,7 +34,7 @@ fn secret(secrets: &Secrets, ids: &[String]) -> Result<Option<(usize, String)>, 
 }
 
 /// A URL for people: without a password.
-fn redacted(url: &str) -> String {
+pub(crate) fn redacted(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest[..end].rsplit_once('@') {

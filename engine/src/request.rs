@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::input::Input;
+
 pub use rbuild_solver::graph::NetworkMode;
 
 /// One `rbuild build`.
@@ -27,6 +29,10 @@ pub struct BuildRequest {
     pub pull: bool,
     /// `--build-context NAME=SOURCE`.
     pub build_contexts: Vec<(String, String)>,
+    /// Whether ignore files count in contexts that are no directories of the user's.
+    pub remote_ignore: RemoteIgnore,
+    /// The directory of such a main context that is used instead of its root.
+    pub context_subdir: Option<String>,
     /// `--secret`.
     pub secrets: Vec<SecretSource>,
     /// `--ssh`.
@@ -67,6 +73,8 @@ impl BuildRequest {
             platform: None,
             pull: false,
             build_contexts: Vec::new(),
+            remote_ignore: RemoteIgnore::default(),
+            context_subdir: None,
             secrets: Vec::new(),
             ssh: Vec::new(),
             allow: Vec::new(),
@@ -83,20 +91,39 @@ impl BuildRequest {
     }
 }
 
-/// The build context.
+/// The build context. [`ContextSource::new`] says which one a word on a command line means.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ContextSource {
-    /// A local directory.
-    Directory(PathBuf),
-    /// No files at all: `rbuild -` with a Dockerfile on standard input.
+    /// A path of this machine: a directory, or a tar archive, compressed or not.
+    Local(PathBuf),
+    /// A tar archive, compressed or not, or else a Dockerfile without files.
+    Stream(Input),
+    /// What is at a URL: a tar archive, compressed or not, or else a Dockerfile.
+    Http(String),
+    /// A git repository, as `URL[#REF[:DIRECTORY]]`.
+    Git(String),
+    /// No files at all.
     Empty,
+}
+
+/// Whether ignore files count in contexts that come as an archive, from a URL or from a repository. Those of local
+/// directories always do.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RemoteIgnore {
+    /// They do.
+    #[default]
+    Apply,
+    /// They do not, as in BuildKit.
+    Skip,
 }
 
 /// The Dockerfile.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DockerfileSource {
-    /// A file, relative to the current directory.
+    /// A file: relative to the current directory if the context is a local directory, else inside the context.
     Path(PathBuf),
+    /// What is at a URL.
+    Http(String),
     /// Text that was read elsewhere, such as standard input.
     Text {
         /// What messages call it.

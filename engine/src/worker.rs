@@ -20,7 +20,7 @@ use rbuild_solver::graph::{Component, ExecMountKind, Op};
 use rbuild_solver::{Fingerprint, Task, Worker};
 
 use crate::cdi::{DeviceError, Devices};
-use crate::context::Context;
+use crate::context::{Context, Fetcher};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::files_error::FilesError;
@@ -153,7 +153,7 @@ impl Worker for BuildWorker {
     async fn fingerprint(&self, op: &Op) -> Result<Fingerprint, WorkerError> {
         let mut components = op.components();
         if let Op::Local(selection) = op {
-            let digest = self.context(&selection.name).digest(self.store(), selection).await?;
+            let digest = self.context(&selection.name).digest(self.fetcher(), selection).await?;
             components.push(Component::new("files", digest.to_string()));
         }
         components.extend(self.remote_components(op).await?);
@@ -194,7 +194,7 @@ impl Worker for BuildWorker {
                 Value::Root(layers.clone())
             }
             Op::Local(selection) => {
-                let digest = self.context(&selection.name).digest(self.store(), selection).await?;
+                let digest = self.context(&selection.name).digest(self.fetcher(), selection).await?;
                 Value::Local { selection: selection.clone(), digest }
             }
             Op::Http(http) => self.download(task, http).await?,
@@ -222,6 +222,10 @@ impl Worker for BuildWorker {
 impl BuildWorker {
     fn store(&self) -> &Store {
         self.engine.store()
+    }
+
+    fn fetcher(&self) -> Fetcher<'_> {
+        Fetcher { engine: &self.engine, secrets: &self.secrets }
     }
 
     fn context(&self, name: &str) -> &Arc<Context> {

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_anchored_and_trimmed_and_cover_what_is_below() {
+    fn a197_a198_patterns_are_anchored_and_trimmed_and_cover_what_is_below() {
         cases! { "\u{feff}# a comment\n*.log\r\n\nsecret.txt\nbuild\n  padded.tmp  \n #no-comment\n";
             "a.log" => "-*.log",
             "keep/b.log" => "",
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn slashes_and_dots_mean_nothing() {
+    fn a197_slashes_and_dots_mean_nothing() {
         cases! { "/lead.txt\ndir/\n./dot.txt\nsub/../other.txt\n/\n.\n";
             "lead.txt" => "-/lead.txt",
             "n/lead.txt" => "",
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn double_stars_cross_directories() {
+    fn a198_double_stars_cross_directories() {
         cases! { "**/*.tmp\ndocs/**\n**/node_modules\nsrc/**/gen\n";
             "a.tmp" => "-**/*.tmp",
             "p/q/b.tmp" => "-**/*.tmp",
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_match_wins() {
+    fn a199_the_last_match_wins() {
         cases! { "*\n!src\nsrc/*.o\n!src/keep.o\n! README*\nREADME.secret\n";
             "other" => "-*",
             "src" => "+!src",
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_inside_an_ignored_directory_can_be_taken_back() {
+    fn a199_a_file_inside_an_ignored_directory_can_be_taken_back() {
         let file = IgnoreFile::parse("vendor\n!vendor/keep/me.txt\n").unwrap();
         let mut found = Vec::new();
         let mut parent = vec![Match::None];
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn every_malformed_pattern_is_reported_at_its_place() {
+    fn a197_every_malformed_pattern_is_reported_at_its_place() {
         let text = "ok\n  a[\n!\n! [x-]\nb\\\n";
         let found: Vec<_> = IgnoreFile::parse(text)
             .unwrap_err()

@@ -24,6 +24,17 @@ pub enum Format {
 }
 
 impl Format {
+    /// What its own program is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "nothing",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
+        }
+    }
+
     /// How many bytes [`detect`](Self::detect) needs to see.
     pub const MAGIC: usize = 6;
 
@@ -39,7 +50,7 @@ impl Format {
     }
 }
 
-/// A reader whose first bytes were looked at.
+/// What decoders read from.
 type Peeked<R> = BufReader<io::Chain<Cursor<Vec<u8>>, R>>;
 
 /// The decompressed form of a reader. Made by [`decompress`].
@@ -122,6 +133,43 @@ pub fn open<R: Read>(reader: R) -> io::Result<Option<Archive<R>>> {
         Ok(_) => Ok(None),
         Err(error) if error.raw_os_error().is_some() => Err(error),
         Err(_) => Ok(None),
+    }
+}
+
+/// What a stream turned out to hold. Made by [`sniff`].
+#[derive(Debug)]
+pub enum Sniffed<R: Read> {
+    /// A tar, to be read with [`crate::LayerReader::literal`]; one without entries, too.
+    Tar(Archive<Peek<R>>),
+    /// Something compressed that is no tar.
+    Compressed(Format),
+    /// Anything else: all of it, from its first byte.
+    Other(Peek<R>),
+}
+
+/// A reader whose first bytes were looked at.
+pub type Peek<R> = io::Chain<Cursor<Vec<u8>>, R>;
+
+/// Tells a tar, compressed or not, from everything else, by the first bytes of `reader`.
+///
+/// # Errors
+/// What the operating system returns for reading.
+pub fn sniff<R: Read>(mut reader: R) -> io::Result<Sniffed<R>> {
+    let start = read_start(&mut reader, 512)?;
+    let format = Format::detect(&start);
+    // An archive's end, and so one that has nothing else.
+    let ends = start == [0; 512];
+    let is_tar = ends || is_tar_header(&start);
+    let whole = Cursor::new(start).chain(reader);
+    match format {
+        Format::Plain if is_tar => {
+            let plain = Decompressed { format, decoder: Decoder::Plain(Cursor::new(Vec::new()).chain(whole)) };
+            Ok(Sniffed::Tar(Archive(Cursor::new(Vec::new()).chain(plain))))
+        }
+        Format::Plain => Ok(Sniffed::Other(whole)),
+        Format::Gzip | Format::Zstd | Format::Bzip2 | Format::Xz => {
+            Ok(open(whole)?.map_or(Sniffed::Compressed(format), Sniffed::Tar))
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use proptest::prelude::*;
-use rbuild_image::archive::{self, Format, decompress};
+use rbuild_image::archive::{self, Format, Sniffed, decompress};
 use rbuild_image::{
     Change, Compression, Entry, EntryKind, Layer, LayerError, LayerReader, LayerWriter, Timestamp, compress_layer,
     sha256,
@@ -207,20 +207,20 @@ fn hostile_and_broken_tars_are_refused() {
     };
     use tar::EntryType as T;
     for (bytes, expected) in [
-        (header("../up", T::Regular, 0, ""), "the layer contains the path `../up`"),
-        (header("a/../../up", T::Directory, 0, ""), "the layer contains the path `a/../../up`"),
-        (header("a/.wh...", T::Regular, 0, ""), "the layer contains the path `a/.wh...`"),
-        (header("./", T::Regular, 0, ""), "the layer contains the path `./`"),
-        (header("a", T::Link, 0, "../b"), "the layer links `a` to `../b`"),
-        (header("a", T::Link, 0, "/"), "the layer links `a` to `/`"),
-        (header("a", T::Symlink, 0, ""), "the layer links `a` to ``"),
+        (header("../up", T::Regular, 0, ""), "the tar contains the path `../up`"),
+        (header("a/../../up", T::Directory, 0, ""), "the tar contains the path `a/../../up`"),
+        (header("a/.wh...", T::Regular, 0, ""), "the tar contains the path `a/.wh...`"),
+        (header("./", T::Regular, 0, ""), "the tar contains the path `./`"),
+        (header("a", T::Link, 0, "../b"), "the tar links `a` to `../b`"),
+        (header("a", T::Link, 0, "/"), "the tar links `a` to `/`"),
+        (header("a", T::Symlink, 0, ""), "the tar links `a` to ``"),
         (header("a", T::GNUSparse, 0, ""), "`a` is a sparse file, which is not supported in a tar"),
         (header("a", T::new(b'M'), 0, ""), "`a` has the tar entry type `M`, which is not supported"),
-        (header("a", T::Regular, 5, ""), "the layer ends in the middle of an entry, at byte 512"),
+        (header("a", T::Regular, 5, ""), "the tar ends in the middle of an entry, at byte 512"),
         (header("a", T::XHeader, 1 << 40, ""), "the tar has an extension header of 1099511627776 bytes"),
-        (header("a", T::GNULongName, 512, ""), "the layer ends in the middle of an entry, at byte 512"),
+        (header("a", T::GNULongName, 512, ""), "the tar ends in the middle of an entry, at byte 512"),
         (vec![1; 512], "there is no tar header at byte 0"),
-        (vec![0; 100], "the layer ends in the middle of an entry, at byte 100"),
+        (vec![0; 100], "the tar ends in the middle of an entry, at byte 100"),
     ] {
         match read(bytes.as_slice()) {
             Ok(changes) => panic!("{expected}: {changes:?}"),
@@ -297,6 +297,39 @@ fn archives_are_recognised_by_content_in_every_compression() {
     }
     for nothing in [&b""[..], b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", &[0; 1024]] {
         assert!(archive::open(nothing).unwrap().is_none());
+    }
+}
+
+#[test]
+fn a192_a_stream_is_a_tar_or_is_handed_back_whole() {
+    let (_, tar) = write(&[file("a", b"x")], Compression::None).unwrap();
+    let (_, packed) = write(&[file("a", b"x")], Compression::Gzip(1)).unwrap();
+    let sniff = |bytes: &[u8]| match archive::sniff(bytes).unwrap() {
+        Sniffed::Tar(mut archive) => {
+            let mut plain = Vec::new();
+            archive.read_to_end(&mut plain).unwrap();
+            format!("tar of {}", plain.len())
+        }
+        Sniffed::Compressed(format) => format!("{format:?}"),
+        Sniffed::Other(mut whole) => {
+            let mut text = Vec::new();
+            whole.read_to_end(&mut text).unwrap();
+            format!("{} bytes, the same: {}", text.len(), text == bytes)
+        }
+    };
+    let long = [b"FROM x\n".as_slice(), &[b'#'; 5000]].concat();
+    for (bytes, expected) in [
+        (&tar[..], format!("tar of {}", tar.len())),
+        (&packed[..], format!("tar of {}", tar.len())),
+        (&[0; 10240], "tar of 10240".to_owned()),
+        (b"\x1f\x8b\x08", "Gzip".to_owned()),
+        (b"BZh9 is no Dockerfile", "Bzip2".to_owned()),
+        (b"", "0 bytes, the same: true".to_owned()),
+        (b"FROM x\n", "7 bytes, the same: true".to_owned()),
+        (&long, "5007 bytes, the same: true".to_owned()),
+        (&tar[..511], "511 bytes, the same: true".to_owned()),
+    ] {
+        assert_eq!(sniff(bytes), expected);
     }
 }
 

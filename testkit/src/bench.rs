@@ -130,6 +130,11 @@ impl<'a> Bench<'a> {
         fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("cannot read `{path}`: {error}"))
     }
 
+    /// Reads a file that need not be text.
+    pub fn read_bytes(&self, path: &str) -> Vec<u8> {
+        fs::read(self.path(path)).unwrap_or_else(|error| panic!("cannot read `{path}`: {error}"))
+    }
+
     /// Copies a directory of the repository's `testdata` onto the bench.
     pub fn copy(&self, from: &Path, to: &str) -> &Self {
         for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("cannot read `{}`: {error}", from.display())) {

@@ -7,11 +7,13 @@ mod secret;
 mod source;
 mod ssh;
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rbuild_engine::{BuildError, BuildOutcome, BuildRequest, Checked, Engine, Entitlement, NetworkMode, SshSource};
+use rbuild_engine::{
+    BuildError, BuildOutcome, BuildRequest, Checked, Engine, Entitlement, Input, NetworkMode, RemoteIgnore, SshSource,
+};
 use serde_json::json;
 
 use self::output::Output;
@@ -25,7 +27,8 @@ use crate::session::{Session, note, print};
 
 #[derive(Args, Clone, Debug)]
 pub struct BuildArgs {
-    /// Directory with the files that COPY and ADD see; `-` reads a Dockerfile from standard input
+    /// The files that COPY and ADD see: a directory, a tar archive, a git repository (URL#REF:DIRECTORY), the URL of
+    /// a tar archive or a Dockerfile, or `-` for either of these on standard input
     #[arg(value_name = "CONTEXT")]
     context: Option<PathBuf>,
 
@@ -33,7 +36,8 @@ pub struct BuildArgs {
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
     tags: Vec<String>,
 
-    /// Dockerfile, relative to the current directory; `-` is standard input [default: CONTEXT/Dockerfile]
+    /// Dockerfile: a path (inside CONTEXT if that is no directory), a URL, or `-` for standard input [default:
+    /// CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "PATH")]
     file: Option<PathBuf>,
 
@@ -66,9 +70,18 @@ pub struct BuildArgs {
     #[arg(short, long)]
     quiet: bool,
 
-    /// Another context or image that the Dockerfile knows by NAME: a directory, or docker-image://IMAGE
+    /// Another context or image that the Dockerfile knows by NAME: docker-image://IMAGE,
+    /// oci-layout://DIRECTORY[:TAG|@DIGEST], or any CONTEXT but `-`
     #[arg(long = "build-context", value_name = "NAME=SOURCE", value_parser = values::named_source)]
     build_contexts: Vec<(String, String)>,
+
+    /// Use this directory of a context that is an archive or a repository
+    #[arg(long, value_name = "DIRECTORY")]
+    context_subdir: Option<String>,
+
+    /// Do not look for .dockerignore in contexts that are no local directories, as BuildKit does not
+    #[arg(long)]
+    no_remote_dockerignore: bool,
 
     /// Show a secret to RUN --mount=type=secret: id=ID[,src=PATH|,env=NAME]
     #[arg(long = "secret", value_name = "SECRET")]
@@ -220,7 +233,7 @@ impl BuildArgs {
                 return Err(Failure::usage("`--quiet` and an `--output` both want standard output"));
             }
         }
-        let request = self.request(&mut io::stdin(), |name| std::env::var_os(name).is_some())?;
+        let request = self.request(&Input::new(io::stdin()), |name| std::env::var_os(name).is_some())?;
         if self.check || self.call == Some(Call::Check) {
             return check(&session.engine()?, &request).await;
         }
@@ -313,7 +326,7 @@ fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
 impl BuildArgs {
     /// What the engine is asked for. Reads `input` if the Dockerfile comes from there; `is_variable` says whether the
     /// environment has a variable.
-    fn request(&self, input: &mut dyn Read, is_variable: impl Fn(&str) -> bool) -> Result<BuildRequest, Failure> {
+    fn request(&self, input: &Input, is_variable: impl Fn(&str) -> bool) -> Result<BuildRequest, Failure> {
         self.unsupported.check()?;
         let Some(context) = &self.context else {
             return Err(Failure::usage("the build context is missing").hint("`rbuild .` builds the current directory"));
@@ -330,6 +343,10 @@ impl BuildArgs {
         request.platform = platform(&self.platform)?;
         request.pull = self.pull;
         request.build_contexts.clone_from(&self.build_contexts);
+        request.context_subdir.clone_from(&self.context_subdir);
+        if self.no_remote_dockerignore {
+            request.remote_ignore = RemoteIgnore::Skip;
+        }
         request.secrets = self.secrets.iter().map(|secret| secret.resolve(&is_variable)).collect();
         request.ssh.clone_from(&self.ssh);
         request.allow.clone_from(&self.allow);
@@ -377,8 +394,8 @@ mod tests {
     fn request(line: &str) -> Result<BuildRequest, String> {
         let parsed = parse(line.split(' ').map(std::ffi::OsString::from).collect())?;
         let Command::Build(arguments) = parsed.command else { panic!("`{line}` is no build") };
-        let mut input = &b"FROM scratch\n"[..];
-        arguments.request(&mut input, |name| name == "TOKEN").map_err(|failure| failure.text(Colour::Plain).unwrap())
+        let input = Input::new(&b"FROM scratch\n"[..]);
+        arguments.request(&input, |name| name == "TOKEN").map_err(|failure| failure.text(Colour::Plain).unwrap())
     }
 
     fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -390,7 +407,7 @@ mod tests {
         for line in
             ["rbuild .", "rbuild build .", "rbuild image build .", "rbuild --provenance=false --sbom=false --rm ."]
         {
-            let expected = BuildRequest::new(ContextSource::Directory(".".into()));
+            let expected = BuildRequest::new(ContextSource::Local(".".into()));
             assert_eq!(format!("{:?}", request(line).unwrap()), format!("{expected:?}"), "{line}");
         }
     }
@@ -404,7 +421,7 @@ mod tests {
              --label c -o type=oci,dest=o.tar -o type=image,name=r/x,push=true --jobs 3 --shm-size 64m src",
         )
         .unwrap();
-        assert_eq!(found.context, ContextSource::Directory("src".into()));
+        assert_eq!(found.context, ContextSource::Local("src".into()));
         assert_eq!(found.dockerfile, Some(DockerfileSource::Path("docker/Dockerfile".into())));
         assert_eq!(found.tags, ["koa-demo", "me/koa:2", "r/x"]);
         assert_eq!(found.build_args, [("A".to_owned(), Some("1=2".to_owned())), ("HOME".to_owned(), None)]);
@@ -426,9 +443,23 @@ mod tests {
     fn dockerfile_may_come_from_standard_input() {
         let text = || Some(DockerfileSource::Text { name: "Dockerfile".to_owned(), text: b"FROM scratch\n".to_vec() });
         let both = request("rbuild -").unwrap();
-        assert_eq!((both.context, both.dockerfile), (ContextSource::Empty, text()));
+        assert!(matches!((both.context, both.dockerfile), (ContextSource::Stream(_), None)));
         let file = request("rbuild -f - .").unwrap();
-        assert_eq!((file.context, file.dockerfile), (ContextSource::Directory(".".into()), text()));
+        assert_eq!((file.context, file.dockerfile), (ContextSource::Local(".".into()), text()));
+    }
+
+    #[test]
+    fn a192_a097_contexts_and_dockerfiles_may_come_from_elsewhere() {
+        let git = request("rbuild -f sub/Dockerfile https://example.com/a.git#main").unwrap();
+        assert_eq!(git.context, ContextSource::Git("https://example.com/a.git#main".to_owned()));
+        assert_eq!(git.dockerfile, Some(DockerfileSource::Path("sub/Dockerfile".into())));
+        let web =
+            request("rbuild -f https://example.com/Dockerfile --context-subdir a/b http://example.com/x.tar").unwrap();
+        assert_eq!(web.context, ContextSource::Http("http://example.com/x.tar".to_owned()));
+        assert_eq!(web.dockerfile, Some(DockerfileSource::Http("https://example.com/Dockerfile".to_owned())));
+        assert_eq!(web.context_subdir.as_deref(), Some("a/b"));
+        assert_eq!(web.remote_ignore, RemoteIgnore::Apply);
+        assert_eq!(request("rbuild --no-remote-dockerignore -").unwrap().remote_ignore, RemoteIgnore::Skip);
     }
 
     #[test]
@@ -438,10 +469,6 @@ mod tests {
             ("rbuild --provenance=true .", "error: not supported: --provenance true\n"),
             ("rbuild --squash .", "error: not supported: --squash\n"),
             ("rbuild -m 1g .", "error: not supported: --memory 1g\n"),
-            (
-                "rbuild https://example.com/a.git",
-                "error: not supported: a context at a URL: `https://example.com/a.git`\n",
-            ),
             ("rbuild -t x", "error: the build context is missing\nhint: `rbuild .` builds the current directory\n"),
             ("rbuild -f - -", "error: context and Dockerfile cannot both come from standard input\n"),
             (

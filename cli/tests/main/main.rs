@@ -22,6 +22,14 @@ macro_rules! busybox_bench {
     }};
 }
 
+/// A bench with an empty store, for images that need no base; ends the test where that cannot be.
+macro_rules! bare_bench {
+    () => {{
+        rbuild_testkit::needs!(rbuild_testkit::Need::Root, rbuild_testkit::Need::Overlay);
+        rbuild_testkit::Bench::new($crate::PROGRAM)
+    }};
+}
+
 mod archives;
 mod arguments;
 mod build;
@@ -29,17 +37,21 @@ mod cache;
 mod conformance;
 mod containers;
 mod context;
+mod contexts;
+mod dockerfiles;
 mod errors;
 mod images;
 mod interrupt;
 mod kills;
 mod limits;
 mod mounts;
+mod named_contexts;
 mod network;
 mod output;
 mod projects;
 mod prune;
 mod registry;
+mod remote_contexts;
 mod rootless;
 mod run;
 mod ssh;

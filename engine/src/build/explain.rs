@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use rbuild_core::Reporter;
 use rbuild_frontend::{Diagnostic, Source};
 use rbuild_solver::{Reason, Verdict};
 
@@ -39,7 +40,7 @@ impl Engine {
     /// As [`Engine::build`], except for failed steps.
     pub async fn check(&self, request: &BuildRequest) -> Result<Checked, BuildError> {
         let _lease = self.store().lease("check").map_err(Error::from)?;
-        let Prepared { source, warnings, .. } = self.prepare(request).await?;
+        let Prepared { source, warnings, .. } = self.prepare(request, &Reporter::silent()).await?;
         Ok(Checked { warnings, source })
     }
 
@@ -50,7 +51,7 @@ impl Engine {
     /// As [`Engine::build`], except for failed steps.
     pub async fn explain(&self, request: &BuildRequest) -> Result<Vec<StepVerdict>, BuildError> {
         let _lease = self.store().lease("explain").map_err(Error::from)?;
-        let Prepared { source, lowered, solver, .. } = self.prepare(request).await?;
+        let Prepared { source, lowered, solver, .. } = self.prepare(request, &Reporter::silent()).await?;
         let graph = &lowered.graph;
         let verdicts = solver.explain(graph, lowered.result).await;
         let verdicts = verdicts.map_err(|error| BuildError::step(&source, error))?;

@@ -45,6 +45,7 @@ use self::owner::{Ids, resolve_owner};
 use self::plan::{PlaceError, Placement, Shape, place};
 use self::transfer::{Rules, Tally, Transfer};
 use self::unpack::Unpacker;
+pub(crate) use self::unpack::unpack_context;
 use self::write::{DirectoryMeta, Meta, Writer, write_all};
 use super::select::{Match, Parents, matches};
 use super::tree::{SourceTree, resolve_source};

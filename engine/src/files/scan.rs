@@ -2,7 +2,8 @@
 //!
 //! One walk under the ignore rules lists everything, in parallel if it is much; excluded directories are not entered unless an exception
 //! reaches into them. Contents are read later, only of what is selected and has changed ([`StatCache`]). What cannot
-//! be read is an error only once something selects it.
+//! be read is an error only once something selects it: an ignored directory with an exception below it, never by a
+//! copy of everything, only by one that names what is below it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -141,6 +142,14 @@ impl ContextScan {
     fn error_at(&self, path: &InnerPath) -> Option<io::Error> {
         self.unreadable.get(path).map(copy_of)
     }
+
+    /// Why it is not known what is at `path`: because of it or of a directory above it.
+    fn error_on_the_way(&self, path: &InnerPath) -> Option<io::Error> {
+        if self.unreadable.is_empty() {
+            return None;
+        }
+        std::iter::successors(Some(path.clone()), InnerPath::parent).find_map(|path| self.error_at(&path))
+    }
 }
 
 fn copy_of(error: &io::Error) -> io::Error {
@@ -154,7 +163,7 @@ impl Tree for ContextScan {
         }
         match self.place(path) {
             Some(place) => Ok(Some(self.entries[place].node.clone())),
-            None => self.error_at(path).map_or(Ok(None), Err),
+            None => self.error_on_the_way(path).map_or(Ok(None), Err),
         }
     }
 
@@ -185,7 +194,11 @@ impl Tree for ContextScan {
             .range(directory.clone()..)
             .take_while(|(path, _)| path == &directory || directory.strip(path.as_bytes()).is_some());
         for (path, error) in unreadable {
-            if path.parent().as_ref() == Some(directory) && self.place(path).is_none() {
+            // What the ignore file leaves out matters only to who names something that it takes back in below.
+            if path.parent().as_ref() == Some(directory)
+                && self.place(path).is_none()
+                && !self.ignore.matched(path.as_relative()).is_excluded()
+            {
                 return Err(copy_of(error));
             }
         }

@@ -5,6 +5,7 @@
 //! tars under any path.
 
 mod archive;
+mod layout;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

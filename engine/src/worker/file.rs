@@ -59,7 +59,7 @@ impl BuildWorker {
         if let Some(layer) = known(self)? {
             return Ok(layer);
         }
-        let scan = self.context(&selection.name).scan(self.store()).await?;
+        let scan = self.context(&selection.name).scan(self.fetcher()).await?;
         let (store, selector) = (self.store().clone(), Selector::from(selection));
         blocking(move || {
             let snapshot = store.layers().prepare(&[])?;

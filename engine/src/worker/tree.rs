@@ -44,7 +44,7 @@ impl BuildWorker {
     pub(super) async fn source(&self, inputs: &[Value], input: usize) -> Result<SourceRoot, WorkerError> {
         match inputs.get(input) {
             Some(Value::Local { selection, .. }) => {
-                Ok(SourceRoot::Context(self.context(&selection.name).scan(self.store()).await?))
+                Ok(SourceRoot::Context(self.context(&selection.name).scan(self.fetcher()).await?))
             }
             _ => Ok(SourceRoot::Image(self.view(&self.layers_of(inputs, input)?).await?)),
         }

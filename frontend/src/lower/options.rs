@@ -74,6 +74,8 @@ pub enum NamedContext {
     Local,
     /// An image; [`ResolveImage::resolve`] gets this text.
     Image(String),
+    /// No files, as `scratch`.
+    Nothing,
 }
 
 /// Which cached results may be used.

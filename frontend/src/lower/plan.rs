@@ -304,6 +304,7 @@ impl<'file> Plan<'file> {
         Some(match context {
             NamedContext::Local => Provider::Local((*key).to_owned()),
             NamedContext::Image(reference) => Provider::Image(reference.clone()),
+            NamedContext::Nothing => Provider::Nothing,
         })
     }
 }

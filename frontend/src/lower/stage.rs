@@ -4,7 +4,7 @@
 
 use rbuild_core::{Platform, Span};
 use rbuild_image::{History, ImageConfig, RuntimeConfig};
-use rbuild_solver::graph::{FileAction, FileOp, ImageOp, LocalOp, Op, Origin, Output};
+use rbuild_solver::graph::{CopyAction, CopySource, FileAction, FileOp, ImageOp, LocalOp, Op, Origin, Output, Unpack};
 
 use super::Lowering;
 use super::environment::Environment;
@@ -225,7 +225,7 @@ impl Lowering<'_> {
             (_, None) => format!("stage-{index}"),
         };
         let layers = stage.steps.iter().filter(|step| makes_layer(&step.instruction)).count();
-        let from_image = usize::from(matches!(stage.provider, Provider::Image(_)));
+        let from_image = usize::from(matches!(stage.provider, Provider::Image(_) | Provider::Local(_)));
         let mut titles = Titles::new(label, layers + from_image);
         let cache = match &self.options.cache {
             CacheUse::All => true,
@@ -261,14 +261,40 @@ impl Lowering<'_> {
                 State::new(root, config, stage.platform.clone(), cache, titles)
             }
             Provider::Nothing | Provider::Local(_) => {
-                let everything =
-                    |name| LocalOp { name, include: Vec::new(), wildcards: false, parents: false, exclude: Vec::new() };
-                let root = self.provide(&stage.provider, &stage.platform, span, everything);
                 let mut config = ImageConfig::scratch(&stage.platform);
                 config.config.working_dir = "/".to_owned();
-                State::new(root, config, stage.platform.clone(), cache, titles)
+                let mut state = State::new(self.scratch(), config, stage.platform.clone(), cache, titles);
+                if let Provider::Local(name) = &stage.provider {
+                    self.start_from_files(&mut state, name, stage.stage.header.span);
+                }
+                state
             }
         }
+    }
+
+    /// Makes a root file system of a directory: what is in it, owned by root.
+    fn start_from_files(&mut self, state: &mut State, name: &str, span: Span) {
+        let name = name.to_owned();
+        let text = format!("FROM {name}");
+        let everything = LocalOp { name, include: Vec::new(), wildcards: false, parents: false, exclude: Vec::new() };
+        let files = self.local(everything, span);
+        let action = CopyAction {
+            sources: vec![CopySource::Path { input: 1, path: String::new(), written: "/".to_owned() }],
+            destination: "/".to_owned(),
+            into_directory: true,
+            owner: None,
+            mode: None,
+            preserve_owner: false,
+            unpack: Unpack::Never,
+            parents: false,
+            exclude: Vec::new(),
+            wildcards: false,
+            mtime: self.globals.epoch,
+        };
+        let origin = Origin { title: state.titles.next(&text, false), spans: vec![span], ignore_cache: !state.cache };
+        let op = Op::File(FileOp { actions: vec![FileAction::Copy(action)] });
+        state.root = self.add(op, &[state.root, files], origin);
+        state.record(text, LayerKind::Files);
     }
 
     fn image(&mut self, name: &str, platform: &Platform, origin: Origin) -> Output {

@@ -228,7 +228,7 @@ fn triggers_run_first_and_only_once() {
 }
 
 #[test]
-fn named_contexts_replace_stages_and_images() {
+fn a094_named_contexts_replace_stages_and_images() {
     let mut options = options();
     for (name, context) in [
         ("docker.io/library/debian:stable", NamedContext::Image("debian:trixie".to_owned())),
@@ -256,11 +256,15 @@ fn named_contexts_replace_stages_and_images() {
     6 <4 5> [one 4/4] RUN --mount=from=assets,source=c,target=/c true
         exec ["/bin/sh", "-c", "true"] env [] in / as ""
         /c Bind { input: 1, source: "/c", writable: false }
-    7 <> [internal] load build context rootfs
+    7 <> [internal] scratch
+        scratch
+    8 <> [internal] load build context rootfs
         local rootfs [] without []
-    8 <7 6> [stage-2 1/1] COPY --from=one /b /b
+    9 <7 8> [stage-2 1/2] FROM rootfs
+        copy ["1: (/)"] -> //
+    10 <9 6> [stage-2 2/2] COPY --from=one /b /b
         copy ["1:b (/b)"] -> /b keep-owner
-    -> 8
+    -> 10
     "##);
 }
 

@@ -38,10 +38,10 @@ enum Whiteouts {
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// The input failed.
-    #[error("cannot read the layer")]
+    #[error("cannot read the tar")]
     Read(#[source] io::Error),
     /// The input ends within an entry.
-    #[error("the layer ends in the middle of an entry, at byte {0}")]
+    #[error("the tar ends in the middle of an entry, at byte {0}")]
     Truncated(u64),
     /// No header where one must be.
     #[error("there is no tar header at byte {0}")]
@@ -61,10 +61,10 @@ pub enum LayerError {
     #[error("the tar has a malformed PAX header before byte {0}")]
     Pax(u64),
     /// A path that leaves the layer, or names nothing.
-    #[error("the layer contains the path `{0}`")]
+    #[error("the tar contains the path `{0}`")]
     Path(PathBuf),
     /// A hard link to a path that leaves the layer, or a symbolic link without a target.
-    #[error("the layer links `{path}` to `{target}`")]
+    #[error("the tar links `{path}` to `{target}`")]
     Target {
         /// The link.
         path: PathBuf,
@@ -328,7 +328,7 @@ impl<R: Read> Read for Input<R> {
             }
         };
         if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the layer ends in the middle of a file"));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the tar ends in the middle of a file"));
         }
         self.remaining -= count as u64;
         self.offset += count as u64;

@@ -13,11 +13,28 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::makedev;
 
 use super::super::root::node_at;
-use super::super::{Attributes, InnerPath, Kind, Timestamp, resolve};
+use super::super::{Attributes, InnerPath, Kind, Root, Timestamp, resolve};
 use super::CopyError;
 use super::owner::Ids;
 use super::transfer::Tally;
 use super::write::{Meta, Place, Writer, set_attributes, write_all};
+
+/// Unpacks a plain tar into an empty directory. Everything belongs to whoever runs this: in a build context it does
+/// not count who owns a file. `name` is for messages.
+pub(crate) fn unpack_context(tar: impl Read, into: &Root, name: &InnerPath) -> Result<(), CopyError> {
+    let owner = Ids::default();
+    let writer = Writer::new(into, Meta { ids: owner, mode: 0o755, mtime: super::now() });
+    let unpacker = Unpacker {
+        writer: &writer,
+        archive: name,
+        into: &InnerPath::root(),
+        owner: Some(owner),
+        tally: &Tally::default(),
+        report: &|_| {},
+    };
+    unpacker.unpack(tar)?;
+    writer.finish()
+}
 
 /// Unpacks a plain tar.
 pub(crate) struct Unpacker<'a> {

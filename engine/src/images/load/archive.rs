@@ -1,4 +1,4 @@
-//! What is in an archive of images?
+//! What is in an archive of images, or in a directory of the same shape?
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -6,8 +6,10 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Component, Path};
 
 use rbuild_image::Descriptor;
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::Error;
+use crate::files::{InnerPath, Root, Tree};
 
 /// The most that an index, a manifest or a configuration in an archive may have.
 const LARGEST_JSON: u64 = 8 << 20;
@@ -16,11 +18,13 @@ fn decompressed(file: impl Read + Send) -> Result<impl Read + Send, Error> {
     rbuild_image::archive::decompress(file).map_err(|source| Error::Stream { action: "read the archive", source })
 }
 
-/// A plain tar in a file without a name, and where each entry's content lies in it.
+/// Files by their paths.
 #[derive(Debug)]
-pub(super) struct Archive {
-    file: File,
-    entries: BTreeMap<String, (u64, u64)>,
+pub(super) enum Archive {
+    /// A plain tar in a file without a name, and where each entry's content lies in it.
+    Tar { file: File, entries: BTreeMap<String, (u64, u64)> },
+    /// A directory that no path leads out of.
+    Directory(Root),
 }
 
 impl Archive {
@@ -59,22 +63,51 @@ impl Archive {
                 entries.insert(name, place);
             }
         }
-        Ok(Self { file, entries })
+        Ok(Self::Tar { file, entries })
+    }
+
+    /// Looks files up in a directory.
+    pub(super) fn directory(path: &Path) -> Result<Self, Error> {
+        Root::open(path).map(Self::Directory).map_err(Error::file("open", path))
     }
 
     /// Whether it has an entry of this name.
     pub(super) fn contains(&self, name: &str) -> bool {
-        self.entries.contains_key(name)
+        match self {
+            Self::Tar { entries, .. } => entries.contains_key(name),
+            Self::Directory(root) => root.node(&InnerPath::new(name)).is_ok_and(|node| node.is_some()),
+        }
     }
 
     /// The content of an entry.
     pub(super) fn open_entry(&self, name: &str) -> Result<io::Take<io::BufReader<File>>, Error> {
-        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("there is no `{name}` in it"));
-        let key = clean(Path::new(name)).unwrap_or_default();
-        let (start, size) = *self.entries.get(&key).ok_or_else(|| Error::malformed("archive", "images", missing()))?;
+        let missing = || {
+            let missing = io::Error::new(io::ErrorKind::NotFound, format!("there is no `{name}` in it"));
+            Error::malformed("archive", "images", missing)
+        };
         let failed = |source| Error::Stream { action: "read the archive", source };
-        let mut file = self.file.try_clone().map_err(failed)?;
-        file.seek(SeekFrom::Start(start)).map_err(failed)?;
+        let (file, size) = match self {
+            Self::Tar { file, entries } => {
+                let key = clean(Path::new(name)).unwrap_or_default();
+                let (start, size) = *entries.get(&key).ok_or_else(missing)?;
+                let mut file = file.try_clone().map_err(failed)?;
+                file.seek(SeekFrom::Start(start)).map_err(failed)?;
+                (file, size)
+            }
+            Self::Directory(root) => {
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+                let opened = root.open_inside(&InnerPath::new(name), flags, Mode::empty());
+                let file = File::from(opened.map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => missing(),
+                    _ => failed(error),
+                })?);
+                let metadata = file.metadata().map_err(failed)?;
+                if !metadata.is_file() {
+                    return Err(missing());
+                }
+                (file, metadata.len())
+            }
+        };
         Ok(io::BufReader::with_capacity(1 << 18, file).take(size))
     }
 
