@@ -5,6 +5,7 @@
 
 mod arguments;
 mod contexts;
+mod date;
 mod dockerfile;
 mod explain;
 mod outcome;
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rbuild_cache::LayerId;
 use rbuild_core::{Digest, Platform, Reporter};
 use rbuild_frontend::{
-    CacheUse, Diagnostic, Entitlements, LowerError, LowerOptions, Lowered, ResolveImage, Severity, Source,
+    CacheUse, DateSource, Diagnostic, Entitlements, LowerError, LowerOptions, Lowered, ResolveImage, Severity, Source,
 };
 use rbuild_image::{Descriptor, ImageConfig};
 use rbuild_solver::{Limits, Solver};
@@ -136,7 +137,7 @@ impl Engine {
             devices,
             agents: Agents::open(&request.ssh)?,
             host_ca: if request.host_ca { Some(HostCa::find().ok_or(BuildError::NoHostCa)?) } else { None },
-            remotes: Remotes::default(),
+            remotes: Remotes::new(reporter.clone()),
         };
         let limits = Limits { jobs: request.jobs.unwrap_or(Limits::default().jobs), ..Limits::default() };
         let solver = Solver::new(worker, StoreRecords::new(self.store().clone()), limits);
@@ -192,13 +193,23 @@ impl Engine {
         };
         options.shm_size = request.shm_size;
         options.source_date_epoch = crate::time::source_date_epoch();
+        if let Some(name) = crate::time::source_date_name() {
+            options.build_args.entry("SOURCE_DATE_EPOCH".to_owned()).or_insert(Some(name));
+        }
         let freshness = if request.pull { Freshness::Registry } else { Freshness::LocalName };
-        let resolver = Resolver { engine: self, freshness, layouts: &contexts.layouts, resolved: Mutex::default() };
+        let secrets = Secrets::new(request.secrets.clone());
+        let layouts = &contexts.layouts;
+        let resolver = Resolver { engine: self, freshness, layouts, secrets, resolved: Mutex::default() };
         let lowered = rbuild_frontend::lower(file, &options, &resolver).await.map_err(|error| match error {
             LowerError::Mistakes(diagnostics) => BuildError::Dockerfile { text: source.clone(), diagnostics },
             LowerError::Image { name, platform, span, hint, source: cause } => {
                 let message = format!("cannot find base image `{name}` for {platform}: {}", chain(&cause));
                 let diagnostic = Diagnostic::error(span, message).hint_if(hint.or_else(|| cause.hint()));
+                BuildError::Dockerfile { text: source.clone(), diagnostics: vec![diagnostic] }
+            }
+            LowerError::Date { name, span, source: cause } => {
+                let message = format!("cannot find the time of `{name}`: {}", chain(&cause));
+                let diagnostic = Diagnostic::error(span, message).hint_if(cause.hint());
                 BuildError::Dockerfile { text: source.clone(), diagnostics: vec![diagnostic] }
             }
         })?;
@@ -252,6 +263,7 @@ struct Resolver<'a> {
     freshness: Freshness,
     /// Images in directories, by what a named context calls them.
     layouts: &'a BTreeMap<String, Layout>,
+    secrets: Secrets,
     /// What each image consists of: it may be pruned before the build gets to it, its layers not.
     resolved: Mutex<HashMap<Digest, Vec<LayerId>>>,
 }
@@ -266,5 +278,9 @@ impl ResolveImage for Resolver<'_> {
         };
         self.resolved.lock().unwrap_or_else(PoisonError::into_inner).insert(image.id, image.layers);
         Ok((image.id, config))
+    }
+
+    async fn date(&self, source: &DateSource) -> Result<Option<i64>, Error> {
+        date::of(self.engine, &self.secrets, source).await
     }
 }

@@ -21,6 +21,8 @@ use self::git::Checkout;
 pub(crate) use self::git::{Commit, MIRROR};
 pub(crate) use self::http::Download;
 
+pub(crate) use rbuild_frontend::remote::redacted;
+
 use crate::secret::{SecretError, Secrets};
 
 /// The first of these secrets that the user gave, as text.
@@ -31,19 +33,6 @@ fn secret(secrets: &Secrets, ids: &[String]) -> Result<Option<(usize, String)>, 
         }
     }
     Ok(None)
-}
-
-/// A URL for people: without a password.
-pub(crate) fn redacted(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rsplit_once('@') {
-        Some((user, host)) if user.contains(':') => {
-            let name = user.split(':').next().unwrap_or_default();
-            format!("{scheme}://{name}:xxxxx@{host}{}", &rest[end..])
-        }
-        _ => url.to_owned(),
-    }
 }
 
 #[cfg(test)]

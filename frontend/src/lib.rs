@@ -26,6 +26,7 @@ mod lower;
 pub mod mount;
 mod parse;
 pub mod port;
+pub mod remote;
 pub mod rule;
 mod source;
 mod statement;
@@ -36,7 +37,9 @@ pub use check::check;
 pub use diagnostic::{Diagnostic, Label, Severity};
 pub use directives::Overrides;
 pub use ignore::{Glob, GlobError, IgnoreFile, Match, Pattern, Stars, clean};
-pub use lower::{CacheUse, Entitlements, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage, lower};
+pub use lower::{
+    CacheUse, DateSource, Entitlements, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage, lower,
+};
 pub use parse::{parse, parse_trigger, parse_with};
 pub use rbuild_core::Span;
 pub use source::{Position, Source};

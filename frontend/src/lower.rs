@@ -19,6 +19,7 @@
 
 mod control;
 mod copy;
+mod date;
 mod environment;
 mod globals;
 mod history;
@@ -30,6 +31,7 @@ mod options;
 mod owner;
 mod permission;
 mod plan;
+mod remote;
 mod run;
 mod signal;
 mod stage;
@@ -37,7 +39,7 @@ mod title;
 
 use std::collections::{HashMap, HashSet};
 
-pub use options::{CacheUse, Entitlements, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage};
+pub use options::{CacheUse, DateSource, Entitlements, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage};
 use rbuild_core::Platform;
 use rbuild_image::ImageConfig;
 use rbuild_solver::graph::{Graph, Output};
@@ -63,7 +65,9 @@ where
     R::Error: std::error::Error + 'static,
 {
     let mut notes = Notes::new(file);
-    let globals = Globals::new(file, options, &mut notes);
+    let mut globals = Globals::new(file, options, &mut notes);
+    let dated = date::resolve(file, options, &mut globals, images, &mut notes).await?;
+    let options = dated.as_ref().unwrap_or(options);
     let mut plan = Plan::new(file, options, &globals, &mut notes);
     let target = plan.target(options);
     let (Some(target), false) = (notes.take(target), notes.is_wrong()) else {

@@ -31,7 +31,7 @@ fuzz_target!(|data: &str| -> Corpus {
             assert!(!found.is_empty(), "neither a graph nor a mistake");
             spans::drawable(&source, &found);
         }
-        Err(LowerError::Image { span, name, .. }) => spans::inside(&source, span, &name),
+        Err(LowerError::Image { span, name, .. } | LowerError::Date { span, name, .. }) => spans::inside(&source, span, &name),
     }
     Corpus::Keep
 });

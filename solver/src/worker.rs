@@ -70,7 +70,7 @@ pub trait Worker: Send + Sync + 'static {
     type Error: std::error::Error + Send + Sync + 'static;
 
     /// Names an op by [`Op::components`] and whatever the outside world adds to it (the tree digest of local files).
-    /// Never executes or downloads anything; called once for each vertex that the targets need, several at once.
+    /// Never executes anything, and downloads only what nothing but its content names; called once for each vertex that the targets need, several at once.
     fn fingerprint(&self, op: &Op) -> impl Future<Output = Result<Fingerprint, Self::Error>> + Send;
 
     /// Names what `op` can see of `output`, its input number `input`, for the content key. Selectors

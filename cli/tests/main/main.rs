@@ -51,6 +51,7 @@ mod output;
 mod projects;
 mod prune;
 mod registry;
+mod remote;
 mod remote_contexts;
 mod rootless;
 mod run;

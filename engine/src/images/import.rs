@@ -67,7 +67,9 @@ async fn configured(changes: &[String]) -> Result<ImageConfig, BuildError> {
     let options = LowerOptions::new(Platform::host());
     let lowered = rbuild_frontend::lower(&file, &options, &NoImages).await.map_err(|error| match error {
         rbuild_frontend::LowerError::Mistakes(diagnostics) => mistakes(diagnostics),
-        rbuild_frontend::LowerError::Image { source, .. } => source.into(),
+        rbuild_frontend::LowerError::Image { source, .. } | rbuild_frontend::LowerError::Date { source, .. } => {
+            source.into()
+        }
     })?;
     if lowered.graph.reachable(&[lowered.result]).len() > 1 {
         let what = "a `--change` that changes files (those that configure the image are)".to_owned();

@@ -3,9 +3,12 @@
 //! The world is asked once in a build: what a fingerprint found out is what execution uses.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
-use rbuild_core::{Reporter, StepId};
+use rbuild_core::{Event, Outcome, Reporter, StepId};
+use rbuild_frontend::remote::redacted;
 use rbuild_solver::Task;
 use rbuild_solver::graph::{Component, GitOp, HttpOp, Op};
 use tokio::sync::OnceCell;
@@ -15,10 +18,36 @@ use crate::remote::{Commit, Download};
 use crate::value::Value;
 
 /// What this build has found out about other machines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Remotes {
+    /// For downloads before the first step.
+    reporter: Reporter,
+    /// How many of those there were.
+    early: AtomicU32,
     downloads: Once<HttpOp, Download>,
     commits: Once<GitOp, Commit>,
+}
+
+impl Remotes {
+    pub(crate) fn new(reporter: Reporter) -> Self {
+        Self { reporter, early: AtomicU32::new(0), downloads: Once::default(), commits: Once::default() }
+    }
+
+    /// A step for a download that no step stands for, told of only if something is really transferred.
+    fn early_step(&self, title: String) -> (Reporter, StepId, Arc<OnceLock<Instant>>) {
+        // From the other end of the numbers than the solver's.
+        let step = StepId(u32::MAX - 1 - self.early.fetch_add(1, Ordering::Relaxed));
+        let (reporter, started) = (self.reporter.clone(), Arc::new(OnceLock::new()));
+        let begun = Arc::clone(&started);
+        let forward = Reporter::new(move |event| {
+            begun.get_or_init(|| {
+                reporter.emit(Event::StepStarted { step, title: title.clone() });
+                Instant::now()
+            });
+            reporter.emit(event);
+        });
+        (forward, step, started)
+    }
 }
 
 type Once<K, V> = Mutex<HashMap<K, Arc<OnceCell<V>>>>;
@@ -33,8 +62,7 @@ impl BuildWorker {
     pub(super) async fn remote_components(&self, op: &Op) -> Result<Vec<Component>, WorkerError> {
         match op {
             Op::Http(http) if http.checksum.is_none() => {
-                // Keys are computed outside of any step.
-                let found = self.downloaded(http, (&Reporter::silent(), StepId(u32::MAX))).await?;
+                let found = self.downloaded_early(http).await?;
                 let time = found.modified.map(|time| time.to_string()).unwrap_or_default();
                 let content = Component::new("content", found.digest.to_string());
                 Ok(vec![content, Component::new("modification time", time)])
@@ -61,6 +89,18 @@ impl BuildWorker {
         let cell = once(&self.remotes.downloads, op);
         let found = cell.get_or_try_init(|| self.engine.download(op, &self.secrets, progress)).await?;
         Ok(found.clone())
+    }
+
+    /// Keys are computed outside of any step.
+    async fn downloaded_early(&self, op: &HttpOp) -> Result<Download, WorkerError> {
+        let title = format!("[internal] download {}", redacted(&op.url));
+        let (reporter, step, started) = self.remotes.early_step(title);
+        let found = self.downloaded(op, (&reporter, step)).await;
+        if let Some(started) = started.get() {
+            let outcome = found.as_ref().map_or_else(|error| Outcome::Failed(error.to_string()), |_| Outcome::Done);
+            self.remotes.reporter.emit(Event::StepFinished { step, outcome, elapsed: started.elapsed() });
+        }
+        found
     }
 
     async fn commit(&self, op: &GitOp) -> Result<Commit, WorkerError> {

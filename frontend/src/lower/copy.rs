@@ -10,23 +10,27 @@ use super::history::LayerKind;
 use super::mode::chmod;
 use super::owner::{chown, is_numeric};
 use super::plan::Provider;
+use super::remote::{Item, RemoteFlags};
 use super::stage::{Site, State};
 use super::title::upper_keyword;
 use crate::Diagnostic;
-use crate::ast::{self, Add, Copy, CopyFlags, Spanned, Word};
+use crate::ast::{self, Add, Copy, CopyFlags, Word};
 use crate::expand::Expander;
 use crate::ignore::{Glob, IgnoreFile, Stars, clean};
+use crate::remote::{redacted, remote};
 use crate::statement::COMMENT;
 
 /// What `COPY` and `ADD` have in common.
-struct Request<'ast> {
-    keyword: &'static str,
+pub(super) struct Request<'ast> {
+    pub(super) keyword: &'static str,
     flags: &'ast CopyFlags,
     sources: &'ast [ast::CopySource],
-    destination: &'ast Word,
+    pub(super) destination: &'ast Word,
     provider: Provider,
     parents: bool,
-    unpack: Unpack,
+    pub(super) unpack: Unpack,
+    /// What is for remote sources.
+    pub(super) remote: Option<RemoteFlags<'ast>>,
 }
 
 /// The flags with a meaning for both, expanded.
@@ -41,8 +45,7 @@ struct Flags {
 
 /// The sources, expanded.
 struct Sources {
-    /// Of the input that `FileOp` counts as 1.
-    items: Vec<CopySource>,
+    items: Vec<Item>,
     /// Every source as it is written in history entries.
     written: Vec<String>,
 }
@@ -61,17 +64,12 @@ impl Lowering<'_> {
             provider,
             parents: copy.parents.is_some_and(|parents| parents.value),
             unpack: Unpack::Never,
+            remote: None,
         };
         self.files(state, site, &request)
     }
 
     pub(super) fn add_files(&mut self, state: &mut State, site: &Site<'_>, add: &Add) -> Result<(), Diagnostic> {
-        if let Some(checksum) = &add.checksum {
-            return Err(Diagnostic::error(checksum.span, "`ADD --checksum` is not supported"));
-        }
-        if let Some(Spanned { span, .. }) = add.keep_git_dir {
-            return Err(Diagnostic::error(span, "`ADD --keep-git-dir` is not supported"));
-        }
         let unpack = add.unpack.is_none_or(|unpack| unpack.value);
         let request = Request {
             keyword: "ADD",
@@ -81,18 +79,19 @@ impl Lowering<'_> {
             provider: Provider::Local("context".to_owned()),
             parents: false,
             unpack: if unpack { Unpack::Archives } else { Unpack::Never },
+            remote: Some(RemoteFlags::of(add)),
         };
         self.files(state, site, &request)
     }
 
     fn files(&mut self, state: &mut State, site: &Site<'_>, request: &Request<'_>) -> Result<(), Diagnostic> {
         let flags = self.flags(state, request)?;
+        let checksum = self.checksum(state, request)?;
         let sources = self.sources(state, request)?;
         let (destination, into_directory) = self.destination(state, request, sources.written.len())?;
         let text = format!("{}{} {} {destination}", request.keyword, flags.text, sources.written.join(" "));
-        let input = self.copied_from(request, &sources, &flags.exclude, site.span);
-        let action = CopyAction {
-            sources: sources.items,
+        let template = CopyAction {
+            sources: Vec::new(),
             destination: state.absolute(&destination),
             into_directory,
             owner: flags.owner,
@@ -104,10 +103,12 @@ impl Lowering<'_> {
             wildcards: true,
             mtime: self.globals.epoch,
         };
+        let local = self.copied_from(request, &sources, &template.exclude, site.span);
+        let link = request.flags.link.is_some_and(|link| link.value) && template.owner.as_ref().is_none_or(is_numeric);
+        let (inputs, actions) = self.actions(request, checksum, sources.items, local, &template, site.span)?;
         let title = self.copy_title(state, &site.instruction.header.text);
         let origin = self.origin(state, site, &title);
-        let link = request.flags.link.is_some_and(|link| link.value) && action.owner.as_ref().is_none_or(is_numeric);
-        state.root = self.copied(state.root, input, action, link, origin);
+        state.root = self.copied(state.root, inputs, actions, link, origin);
         state.record(text, LayerKind::Files);
         Ok(())
     }
@@ -154,14 +155,14 @@ impl Lowering<'_> {
     fn copied(
         &mut self,
         root: Output,
-        input: Option<Output>,
-        action: CopyAction,
+        inputs: Vec<Output>,
+        actions: Vec<CopyAction>,
         link: bool,
         origin: Origin,
     ) -> Output {
         let below = if link { self.scratch() } else { root };
-        let inputs: Vec<_> = [below].into_iter().chain(input).collect();
-        let op = Op::File(FileOp { actions: vec![FileAction::Copy(action)] });
+        let inputs: Vec<_> = [below].into_iter().chain(inputs).collect();
+        let op = Op::File(FileOp { actions: actions.into_iter().map(FileAction::Copy).collect() });
         if !link {
             return self.add(op, &inputs, origin);
         }
@@ -179,8 +180,8 @@ impl Lowering<'_> {
         span: Span,
     ) -> Option<Output> {
         let paths = sources.items.iter().filter_map(|source| match source {
-            CopySource::Path { path, .. } => Some(path.clone()),
-            CopySource::Inline { .. } => None,
+            Item::Local(CopySource::Path { path, .. }) => Some(path.clone()),
+            Item::Local(CopySource::Inline { .. }) | Item::Remote { .. } => None,
         });
         let mut include: Vec<_> = paths.collect();
         if include.is_empty() {
@@ -203,6 +204,7 @@ impl Lowering<'_> {
                 ast::CopySource::Path(word) => {
                     let written = self.expand(state, word)?;
                     sources.items.push(self.path_source(request, word, &written)?);
+                    let written = redacted(&written);
                     sources.written.push(written);
                 }
                 ast::CopySource::Heredoc(heredoc) => {
@@ -210,7 +212,7 @@ impl Lowering<'_> {
                     let body = Expander { escape: self.escape, lookup: &lookup }.body(heredoc)?;
                     self.undefined(state, &body.undefined);
                     let (name, data) = (heredoc.name.clone(), body.value.into_bytes());
-                    sources.items.push(CopySource::Inline { name, data });
+                    sources.items.push(Item::Local(CopySource::Inline { name, data }));
                     sources.written.push(format!("<<{}", heredoc.name));
                 }
             }
@@ -218,13 +220,9 @@ impl Lowering<'_> {
         Ok(sources)
     }
 
-    fn path_source(&self, request: &Request<'_>, word: &Word, written: &str) -> Result<CopySource, Diagnostic> {
-        if let Some(kind) = remote(written) {
-            return Err(match request.keyword {
-                "ADD" => Diagnostic::error(word.span, format!("`ADD` of a {kind} is not supported: `{written}`")),
-                _ => Diagnostic::error(word.span, format!("`COPY` cannot copy a {kind}: `{written}`"))
-                    .hint("`ADD` is for remote sources"),
-            });
+    fn path_source(&self, request: &Request<'_>, word: &Word, written: &str) -> Result<Item, Diagnostic> {
+        if let Some(remote) = remote(written) {
+            return self.remote_source(request.keyword, word, written, remote);
         }
         let stars = if request.parents { Stars::Deep } else { Stars::Shallow };
         let path = if request.parents { pivoted(written) } else { below_root(written) };
@@ -236,10 +234,14 @@ impl Lowering<'_> {
             };
             return Err(Diagnostic::error(word.span, format!("malformed pattern `{written}`: {error}")).hint(hint));
         }
-        Ok(CopySource::Path { input: 1, path, written: written.to_owned() })
+        Ok(Item::Local(CopySource::Path { input: 1, path, written: written.to_owned() }))
     }
 
-    fn optional(&mut self, state: &State, word: Option<&Word>) -> Result<Option<(String, Span)>, Diagnostic> {
+    pub(super) fn optional(
+        &mut self,
+        state: &State,
+        word: Option<&Word>,
+    ) -> Result<Option<(String, Span)>, Diagnostic> {
         let Some(word) = word else { return Ok(None) };
         let text = self.expand(state, word)?;
         Ok((!text.is_empty()).then_some((text, word.span)))
@@ -249,7 +251,8 @@ impl Lowering<'_> {
     fn copy_title(&self, state: &State, text: &str) -> String {
         let title = upper_keyword(text);
         let word = Word { text: title.clone(), span: Span::default() };
-        super::globals::expand(self.escape, &state.env, &word).map_or(title, |expanded| expanded.value)
+        let title = super::globals::expand(self.escape, &state.env, &word).map_or(title, |expanded| expanded.value);
+        title.split(' ').map(redacted).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -259,22 +262,6 @@ fn excludes(words: &[Word]) -> Result<Vec<String>, Diagnostic> {
         Diagnostic::error(word.span, format!("malformed pattern `{}`: {error}", word.text))
     })?;
     Ok(words.iter().map(|word| word.text.clone()).collect())
-}
-
-/// What a source is if it is not a path.
-fn remote(source: &str) -> Option<&'static str> {
-    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| source.starts_with(prefix));
-    let before_fragment = source.split(['#', '?']).next().unwrap_or_default();
-    let is_http = starts(&["http://", "https://"]);
-    // `git@host:path`, the way ssh writes it.
-    let host_and_path = source.strip_prefix("git@").and_then(|rest| rest.split_once(':'));
-    if starts(&["git://", "ssh://"])
-        || host_and_path.is_some_and(|(host, _)| !host.contains('/'))
-        || is_http && before_fragment.ends_with(".git")
-    {
-        return Some("git repository");
-    }
-    is_http.then_some("URL")
 }
 
 /// The path below the root of its input, which `..` cannot leave; empty is the root itself.
@@ -315,23 +302,6 @@ mod tests {
             [("x/y", "x/y"), ("./x", "x"), ("x/./y", "x/./y"), ("/./y/", "./y"), ("../x/./../y/./z", "x/./y/z")]
         {
             assert_eq!(pivoted(path), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn remote_sources_are_recognised() {
-        for (source, expected) in [
-            ("https://example.com/a.tar", Some("URL")),
-            ("http://example.com/a.git.tar", Some("URL")),
-            ("https://example.com/a.git", Some("git repository")),
-            ("https://example.com/a.git#main:sub", Some("git repository")),
-            ("git@example.com:a/b", Some("git repository")),
-            ("git@home/a:b", None),
-            ("ssh://git@example.com/a", Some("git repository")),
-            ("httpd.conf", None),
-            ("a.git", None),
-        ] {
-            assert_eq!(remote(source), expected, "{source}");
         }
     }
 }

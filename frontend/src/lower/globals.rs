@@ -12,7 +12,7 @@ use super::control::CONTROLS;
 use super::environment::Environment;
 use super::notes::Notes;
 use super::options::LowerOptions;
-use crate::ast::{Arg, Declaration, Dockerfile, Kind, Word};
+use crate::ast::{Arg, Declaration, Dockerfile, Kind, Spanned, Word};
 use crate::expand::{Expanded, Expander};
 use crate::rule::Rule;
 use crate::suggest::did_you_mean;
@@ -21,7 +21,7 @@ use crate::{Diagnostic, Span};
 /// Arguments that configure the builder and are never in the environment of a `RUN`.
 pub(super) const NOT_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
-const EPOCH: &str = "SOURCE_DATE_EPOCH";
+pub(super) const EPOCH: &str = "SOURCE_DATE_EPOCH";
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
 /// The scope of `FROM` lines.
@@ -31,6 +31,8 @@ pub(super) struct Globals {
     /// Names that were declared, with or without a value.
     pub(super) declared: HashSet<String>,
     pub(super) epoch: Option<i64>,
+    /// What `SOURCE_DATE_EPOCH` says if it is no number: whose time is to be taken.
+    pub(super) epoch_of: Option<Spanned<String>>,
 }
 
 /// The value of a build argument, if it has one.
@@ -44,7 +46,8 @@ pub(super) fn build_arg<'options>(options: &'options LowerOptions, name: &str) -
 
 impl Globals {
     pub(super) fn new(file: &Dockerfile, options: &LowerOptions, notes: &mut Notes<'_>) -> Self {
-        let mut globals = Self { values: predefined(file, options), declared: HashSet::new(), epoch: None };
+        let mut globals =
+            Self { values: predefined(file, options), declared: HashSet::new(), epoch: None, epoch_of: None };
         let mut epoch_span = Span::default();
         for instruction in &file.global_args {
             let Kind::Arg(Arg { declarations }) = &instruction.kind else { continue };
@@ -58,10 +61,10 @@ impl Globals {
         if let Some(text) =
             epoch.or_else(|| globals.values.value(EPOCH).map(str::to_owned)).filter(|text| !text.is_empty())
         {
-            globals.epoch = notes.take(text.parse().map_err(|_| {
-                Diagnostic::error(epoch_span, format!("`SOURCE_DATE_EPOCH={text}` is not supported"))
-                    .hint("expected a number of seconds since 1970-01-01")
-            }));
+            match text.parse() {
+                Ok(seconds) => globals.epoch = Some(seconds),
+                Err(_) => globals.epoch_of = Some(Spanned { value: text, span: epoch_span }),
+            }
         }
         globals
     }

@@ -5,7 +5,7 @@ use std::future::Future;
 
 use rbuild_core::{Digest, Platform, Span};
 use rbuild_image::ImageConfig;
-use rbuild_solver::graph::{Graph, NetworkMode, Output};
+use rbuild_solver::graph::{GitOp, Graph, HttpOp, NetworkMode, Output};
 
 use crate::Diagnostic;
 
@@ -93,7 +93,7 @@ pub enum CacheUse {
 /// How lowering learns about images. It asks for each name and platform once, for several at a time.
 pub trait ResolveImage: Sync {
     /// Why an image cannot be had.
-    type Error;
+    type Error: Send;
 
     /// The image's ID, that is the digest of its configuration, and the configuration. `name` is as the Dockerfile has
     /// it, variables expanded: not normalised, possibly no reference at all.
@@ -102,6 +102,23 @@ pub trait ResolveImage: Sync {
         name: &str,
         platform: &Platform,
     ) -> impl Future<Output = Result<(Digest, ImageConfig), Self::Error>> + Send;
+
+    /// When something was last changed, in seconds since the epoch: asked for `SOURCE_DATE_EPOCH=NAME` only. `None` if
+    /// it has no time.
+    fn date(&self, _source: &DateSource) -> impl Future<Output = Result<Option<i64>, Self::Error>> + Send {
+        std::future::ready(Ok(None))
+    }
+}
+
+/// Whose time an image can have.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DateSource {
+    /// Of the context of this name; the build's own is called `context`.
+    Context(String),
+    /// `Last-Modified`, or the newest entry of an archive.
+    Http(HttpOp),
+    /// The time of the commit.
+    Git(GitOp),
 }
 
 /// What a Dockerfile comes down to.
@@ -137,6 +154,17 @@ pub enum LowerError<E: std::error::Error + 'static> {
         span: Span,
         /// A stage that may have been meant.
         hint: Option<String>,
+        /// What the resolver said.
+        #[source]
+        source: E,
+    },
+    /// The time of something cannot be had.
+    #[error("cannot find the time of `{name}`")]
+    Date {
+        /// What `SOURCE_DATE_EPOCH` names.
+        name: String,
+        /// Where it does.
+        span: Span,
         /// What the resolver said.
         #[source]
         source: E,

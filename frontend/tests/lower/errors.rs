@@ -41,23 +41,6 @@ fn mistakes_are_reported_with_their_lines() {
         ("FROM busybox\nCOPY --exclude=a[ . /c\n", &["2: malformed pattern `a[`: a `[` is not closed"]),
         ("FROM busybox\nCOPY --chown=a:b:c a /c\n", &["2: invalid owner `a:b:c`"]),
         (
-            "FROM busybox\nARG U=https\nCOPY $U://example.com/x /x\n",
-            &["3: `COPY` cannot copy a URL: `https://example.com/x`"],
-        ),
-        (
-            "FROM busybox\nADD https://example.com/x /x\n",
-            &["2: `ADD` of a URL is not supported: `https://example.com/x`"],
-        ),
-        (
-            "FROM busybox\nADD https://example.com/x.git#v1 /x\n",
-            &["2: `ADD` of a git repository is not supported: `https://example.com/x.git#v1`"],
-        ),
-        ("FROM busybox\nADD --keep-git-dir=true x /x\n", &["2: `ADD --keep-git-dir` is not supported"]),
-        (
-            "FROM busybox\nADD --checksum=sha256:24454f830cdb571e2c4ad15481119c43b3cafd48dd869a9b2945d1036d1dc68d x /x\n",
-            &["2: `ADD --checksum` is not supported"],
-        ),
-        (
             "FROM busybox\nARG T=wormhole\nRUN --mount=type=$T,target=/x true\n",
             &["3: unsupported mount type `wormhole` in `type=$T`"],
         ),
@@ -67,7 +50,6 @@ fn mistakes_are_reported_with_their_lines() {
         ("FROM busybox\nENV $NOPE=1\n", &["2: `ENV` needs a name, `$NOPE` expands to nothing"]),
         ("ARG P\nFROM --platform=$P busybox\n", &["2: `--platform=$P` expands to nothing"]),
         ("ARG P=x\nFROM --platform=$P busybox\n", &["2: `x` is not a platform: expected OS/ARCH or OS/ARCH/VARIANT"]),
-        ("ARG SOURCE_DATE_EPOCH=context\nFROM scratch\n", &["1: `SOURCE_DATE_EPOCH=context` is not supported"]),
         (
             "FROM busybox\nCOPY a b c\nSTOPSIGNAL no\nRUN true\nVOLUME $NOPE\n",
             &[

@@ -11,8 +11,8 @@ use std::sync::Mutex;
 
 use rbuild_core::{Digest, Platform};
 use rbuild_frontend::{
-    CacheUse, Diagnostic, Entitlements, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage, Source, lower,
-    parse,
+    CacheUse, DateSource, Diagnostic, Entitlements, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage,
+    Source, lower, parse,
 };
 use rbuild_image::{History, ImageConfig};
 use rbuild_solver::graph::{CopySource, ExecMountKind, FileAction, Op};
@@ -55,6 +55,16 @@ impl ResolveImage for Registry {
             _ => return Err(Unknown),
         }
         Ok((Digest::sha256([u8::try_from(short.len()).unwrap(); 32]), image))
+    }
+
+    async fn date(&self, source: &DateSource) -> Result<Option<i64>, Unknown> {
+        match source {
+            DateSource::Context(name) if name == "context" => Ok(None),
+            DateSource::Context(_) => Ok(Some(1)),
+            DateSource::Http(http) if http.url.ends_with("gone") => Err(Unknown),
+            DateSource::Http(_) => Ok(Some(2)),
+            DateSource::Git(_) => Ok(Some(3)),
+        }
     }
 }
 
@@ -244,6 +254,7 @@ fn mistakes(text: &str, options: &LowerOptions) -> Vec<String> {
     match try_lower(text, options) {
         Ok(_) => Vec::new(),
         Err(LowerError::Mistakes(mistakes)) => shown(mistakes),
+        Err(LowerError::Date { name, span, .. }) => vec![format!("{}: {name}", source.position(span.start).line)],
         Err(LowerError::Image { name, span, hint, .. }) => {
             vec![format!("{}: {name} {hint:?}", source.position(span.start).line)]
         }
@@ -263,4 +274,5 @@ fn warnings(text: &str, options: &LowerOptions) -> Vec<String> {
 
 mod cases;
 mod errors;
+mod remote;
 mod run;

@@ -76,6 +76,7 @@ fn facts(text: &str, options: &LowerOptions) -> Vec<String> {
     let lowered = match run(lower(&file, options, &Registry::default())) {
         Ok(lowered) => lowered,
         Err(LowerError::Mistakes(found)) => return mistakes(&found),
+        Err(LowerError::Date { name, .. }) => return vec![format!("!no time {name}")],
         Err(LowerError::Image { name, platform, hint, .. }) => {
             return vec![format!(
                 "!no image {name} for {platform}{}",

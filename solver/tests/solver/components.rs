@@ -5,8 +5,8 @@
 use rbuild_core::{Digest, Platform};
 use rbuild_solver::Fingerprint;
 use rbuild_solver::graph::{
-    CacheSharing, CopyAction, CopySource, ExecDevice, ExecMount, ExecMountKind, ExecOp, FileAction, FileOp, ImageOp,
-    LocalOp, Mode, NetworkMode, Op, Owner, Principal, SecurityMode, Unpack,
+    CacheSharing, CopyAction, CopySource, ExecDevice, ExecMount, ExecMountKind, ExecOp, FileAction, FileOp, GitOp,
+    GitTime, HttpOp, ImageOp, LocalOp, Mode, NetworkMode, Op, Owner, Principal, SecurityMode, Unpack,
 };
 
 use crate::fake::exec;
@@ -352,13 +352,74 @@ fn the_selection_of_local_is_its_tree_digest_alone() {
 }
 
 #[test]
+fn fields_of_http() {
+    let base = base_http();
+    let rows: &[Row<HttpOp>] = &[
+        ("url", Neither, |http| http.url = "https://other.example/a".into()),
+        ("name", Both, |http| http.name = "b".into()),
+        ("checksum", Both, |http| http.checksum = Some(Digest::sha256([2; 32]))),
+        ("mtime", Neither, |http| http.mtime = Some(1)),
+    ];
+    check(&base, Op::Http, rows);
+}
+
+#[test]
+fn fields_of_git() {
+    let base = base_git();
+    let rows: &[Row<GitOp>] = &[
+        ("remote", Neither, |git| git.remote = "git@other:a".into()),
+        ("reference", Neither, |git| git.reference = Some("v1".into())),
+        ("checksum", Neither, |git| git.checksum = Some("ab".into())),
+        ("subdir", Both, |git| git.subdir = "b".into()),
+        ("keep_git_dir", Both, |git| git.keep_git_dir = true),
+        ("submodules", Both, |git| git.submodules = false),
+        ("mtime", Both, |git| git.mtime = GitTime::Commit),
+        ("fetch_by_commit", Neither, |git| git.fetch_by_commit = true),
+    ];
+    check(&base, Op::Git, rows);
+    let kept = GitOp { keep_git_dir: true, ..base_git() };
+    let rows: &[Row<GitOp>] = &[
+        ("remote", Both, |git| git.remote = "git@other:a".into()),
+        ("reference", Both, |git| git.reference = Some("v1".into())),
+    ];
+    check(&kept, Op::Git, rows);
+}
+
+fn base_http() -> HttpOp {
+    let checksum = Some(Digest::sha256([1; 32]));
+    HttpOp { url: "https://example.com/a".into(), name: "a".into(), checksum, mtime: None }
+}
+
+fn base_git() -> GitOp {
+    GitOp {
+        remote: "https://example.com/a.git".into(),
+        reference: None,
+        checksum: None,
+        subdir: String::new(),
+        keep_git_dir: false,
+        submodules: true,
+        mtime: GitTime::Checkout,
+        fetch_by_commit: false,
+    }
+}
+
+#[test]
 fn kinds_of_op_never_share_a_key() {
     let platform = Platform { os: "linux".into(), arch: "amd64".into(), variant: None };
     let image = ImageOp { id: Digest::sha256([1; 32]), name: String::new(), platform };
     let local =
         LocalOp { name: String::new(), include: Vec::new(), wildcards: false, parents: false, exclude: Vec::new() };
     let file = FileOp { actions: Vec::new() };
-    let ops = [Op::Scratch, Op::Image(image), Op::Local(local), exec(&[]), Op::File(file), Op::Merge];
+    let ops = [
+        Op::Scratch,
+        Op::Image(image),
+        Op::Local(local),
+        exec(&[]),
+        Op::File(file),
+        Op::Merge,
+        Op::Http(base_http()),
+        Op::Git(base_git()),
+    ];
     let digests: std::collections::HashSet<_> = ops.iter().map(|op| Fingerprint::of(op.components()).digest).collect();
     assert_eq!(digests.len(), ops.len());
 }
