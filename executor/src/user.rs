@@ -100,6 +100,8 @@ fn unknown(kind: &str, name: &str, file: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     const PASSWD: &str =
@@ -107,7 +109,7 @@ mod tests {
     const GROUP: &str = "root:x:0:\nusers:x:100:app\nwheel:x:10:root,app\naudio:x:29:app\nbroken:x:z:app\n";
 
     #[test]
-    fn users_are_found_by_name_and_number() {
+    fn a138_users_are_found_by_name_and_number() {
         for (user, uid, gid, groups, home) in [
             ("", 0, 0, vec![0, 10], "/root"),
             ("root", 0, 0, vec![0, 10], "/root"),
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_errors_that_name_the_file() {
+    fn a138_unknown_names_are_errors_that_name_the_file() {
         for (user, kind, name, file) in [
             ("nobody", "user", "nobody", "/etc/passwd"),
             ("app:nogroup", "group", "nogroup", "/etc/group"),
@@ -138,6 +140,29 @@ mod tests {
         ] {
             assert_eq!(identify_in(PASSWD, GROUP, user, &[]), Err(unknown(kind, name, file)), "{user}");
         }
+    }
+
+    #[test]
+    fn a138_only_files_of_the_image_are_read_and_only_so_much_of_them() {
+        let image = tempfile::tempdir().unwrap();
+        let at = |path: &str| image.path().join(path);
+        let open = || std::fs::File::open(image.path()).unwrap();
+        let read = |path: &str| read(open().as_fd(), path);
+        assert_eq!(read("etc/passwd"), "", "there is none");
+        std::fs::create_dir(at("etc")).unwrap();
+        std::fs::write(at("real"), "inside").unwrap();
+        // The path of an image counts from the image's root: this file is not the host's.
+        std::os::unix::fs::symlink("/real", at("etc/passwd")).unwrap();
+        assert_eq!(read("etc/passwd"), "inside");
+        std::os::unix::fs::symlink("/etc/hostname", at("etc/group")).unwrap();
+        assert_eq!(read("etc/group"), "");
+        std::os::unix::fs::symlink("../../../../../../../../etc/hostname", at("etc/up")).unwrap();
+        assert_eq!(read("etc/up"), "");
+        assert_eq!(read("etc"), "", "a directory");
+        rustix::fs::mknodat(open(), "etc/pipe", FileType::Fifo, Mode::RUSR, 0).unwrap();
+        assert_eq!(read("etc/pipe"), "", "a pipe");
+        std::fs::write(at("etc/long"), "x".repeat((LONGEST + 1) as usize)).unwrap();
+        assert_eq!(read("etc/long").len() as u64, LONGEST);
     }
 
     #[test]

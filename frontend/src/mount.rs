@@ -170,7 +170,8 @@ pub(crate) fn device(word: &Word) -> Result<Device, Diagnostic> {
             ("required", Some(value)) => device.required = values::boolean(&field, value)?,
             ("name", Some(value)) if device.name.is_empty() => device.name.clone_from(&value.text),
             ("name", Some(_)) => {
-                return Err(Diagnostic::error(field.span, format!("the device is already named `{}`", device.name)));
+                return Err(Diagnostic::error(field.span, format!("the device is already named `{}`", device.name))
+                    .hint("for another device write another `--device`"));
             }
             _ if device.name.is_empty() => device.name.clone_from(&field.text),
             (key, _) => {
@@ -180,7 +181,8 @@ pub(crate) fn device(word: &Word) -> Result<Device, Diagnostic> {
         }
     }
     if device.name.is_empty() {
-        return Err(Diagnostic::error(word.span, "`--device` needs the name of a device"));
+        return Err(Diagnostic::error(word.span, "`--device` needs the name of a device")
+            .hint("write `--device=vendor.com/class=name`"));
     }
     Ok(device)
 }
@@ -375,7 +377,7 @@ impl Options {
         for (name, span) in &self.seen {
             if !self.kind.accepts(name) {
                 let message = format!("option `{name}` has no meaning for a mount of type `{}`", self.kind.name());
-                return Err(Diagnostic::error(*span, message));
+                return Err(Diagnostic::error(*span, message).hint(format!("leave `{name}` out")));
             }
         }
         let target = self.target.filter(|target| !target.is_empty());
@@ -408,7 +410,8 @@ impl Options {
                     return Err(Diagnostic::error(self.span, message));
                 }
                 let Some(id) = given.or(source).or_else(default_id) else {
-                    return Err(Diagnostic::error(self.span, "a secret mount needs `id` or `target`"));
+                    return Err(Diagnostic::error(self.span, "a secret mount needs `id` or `target`")
+                        .hint("write `--mount=type=secret,id=NAME`"));
                 };
                 let file = || last_component(&id).map(|name| format!("/run/secrets/{name}"));
                 let target = if self.env.is_some() { target } else { target.or_else(file) };

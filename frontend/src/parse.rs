@@ -94,6 +94,10 @@ struct About {
     stage: bool,
     /// Its keyword is not known.
     unknown: bool,
+    /// It begins as the rest of a command.
+    goes_on: bool,
+    /// It begins like a command rather than like an instruction: not with capital letters.
+    command: bool,
 }
 
 impl About {
@@ -105,6 +109,8 @@ impl About {
             open_ended: open.iter().any(|end| text.ends_with(end)),
             stage: known == Some("FROM"),
             unknown: known.is_none(),
+            goes_on: ["&&", "||", "|", ";", "-"].iter().any(|start| text.starts_with(start)),
+            command: !text.chars().take(2).all(char::is_uppercase),
         }
     }
 }
@@ -153,11 +159,17 @@ impl Stages {
         self.any = true;
         self.uncertain |= about.stage || about.unknown;
         if about.unknown
-            && self.open_ended
             && let Some(error) =
                 found.iter_mut().find(|found| found.severity == Severity::Error && found.hint.is_none())
         {
-            error.hint = Some("to continue the instruction above, end its line with `\\`".to_owned());
+            let hint = match (self.open_ended || about.goes_on, about.command) {
+                (true, _) => "to continue the instruction above, end its line with `\\`".to_owned(),
+                (false, true) => {
+                    "commands are run by `RUN`; a line that another one continues ends with `\\`".to_owned()
+                }
+                (false, false) => format!("the instructions are {}", statement::KEYWORDS.join(", ")),
+            };
+            error.hint = Some(hint);
         }
     }
 

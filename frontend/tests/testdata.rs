@@ -1,4 +1,4 @@
-//! Do the Dockerfiles of `testdata` parse, or say what is wrong with them?
+//! Do the Dockerfiles of `testdata` parse, or say what is wrong with them? What parses and is bad even so, cannot be built.
 //!
 //! `UPDATE_EXPECTED=1` writes what is said to the `.expected` files; read the difference before committing it.
 
@@ -8,7 +8,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rbuild_frontend::{Diagnostic, Label, Severity, Source, check, parse};
+use rbuild_core::{Digest, Platform};
+use rbuild_frontend::{
+    Diagnostic, Label, LowerError, LowerOptions, ResolveImage, Severity, Source, check, lower, parse,
+};
+use rbuild_image::ImageConfig;
 
 fn place(source: &Source, label: &Label) -> String {
     let (start, end) = (source.position(label.span.start), source.position(label.span.end));
@@ -79,11 +83,44 @@ fn good_files_parse() {
 
 #[test]
 fn bad_files_say_what_is_wrong() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let options = LowerOptions::new("linux/amd64".parse().unwrap());
     for path in files("bad") {
         let source = Source::new("Dockerfile", fs::read_to_string(&path).unwrap());
-        match parse(&source) {
-            Ok(_) => panic!("{} parses", path.display()),
-            Err(errors) => compare(&path, &describe(&source, &errors)),
+        let said = match parse(&source) {
+            Err(errors) => describe(&source, &errors),
+            Ok(file) => match runtime.block_on(lower(&file, &options, &Registry)) {
+                Ok(_) => panic!("nothing is wrong with {}", path.display()),
+                Err(LowerError::Mistakes(errors)) => describe(&source, &[check(&file), errors].concat()),
+                Err(LowerError::Image { name, span, hint, .. }) => {
+                    let error = Diagnostic::error(span, format!("no image `{name}`")).hint_if(hint);
+                    describe(&source, &[check(&file), vec![error]].concat())
+                }
+            },
+        };
+        compare(&path, &said);
+    }
+}
+
+/// Has `busybox`, and `broken`, whose triggers are no instructions.
+struct Registry;
+
+#[derive(Debug, thiserror::Error)]
+#[error("no such image")]
+struct Unknown;
+
+impl ResolveImage for Registry {
+    type Error = Unknown;
+
+    async fn resolve(&self, name: &str, platform: &Platform) -> Result<(Digest, ImageConfig), Unknown> {
+        let mut image = ImageConfig::scratch(platform);
+        match name {
+            "busybox" => {}
+            "broken" => {
+                image.config.on_build = ["CPOY a b", "WORKDIR", "FROM x", "RUN a\nRUN b"].map(str::to_owned).to_vec();
+            }
+            _ => return Err(Unknown),
         }
+        Ok((Digest::sha256([1; 32]), image))
     }
 }

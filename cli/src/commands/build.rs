@@ -379,7 +379,8 @@ fn platform(given: &[String]) -> Result<Option<String>, Failure> {
             Ok(platform) => Ok(Some(platform.to_string())),
             Err(error) => Err(Failure::usage(error.to_string())),
         },
-        _ => Err(Failure::usage(format!("not supported: --platform {} (one platform per build)", platforms.join(",")))),
+        _ => Err(Failure::usage(format!("not supported: --platform {} (one platform per build)", platforms.join(",")))
+            .hint("build once for each platform")),
     }
 }
 
@@ -473,7 +474,8 @@ mod tests {
             ("rbuild -f - -", "error: context and Dockerfile cannot both come from standard input\n"),
             (
                 "rbuild --platform linux/amd64,linux/arm64 .",
-                "error: not supported: --platform linux/amd64,linux/arm64 (one platform per build)\n",
+                "error: not supported: --platform linux/amd64,linux/arm64 (one platform per build)\n\
+                 hint: build once for each platform\n",
             ),
             ("rbuild --push .", "error: an image without a name cannot be pushed\nhint: name it with `-t NAME`\n"),
         ] {

@@ -20,6 +20,26 @@ fn words_without_meaning_are_explained() {
 }
 
 #[test]
+fn a095_a_build_is_for_one_platform() {
+    let bench = rbuild_testkit::Bench::new(crate::PROGRAM);
+    bench.file("Dockerfile", "FROM scratch\n");
+    for several in
+        [&["--platform", "linux/amd64,linux/arm64"][..], &["--platform=linux/amd64", "--platform=linux/arm64"]]
+    {
+        let said =
+            ["error: not supported: --platform linux/amd64,linux/arm64 (one platform per build)", "hint: build once"];
+        bench.build(&[several, &["."]].concat()).fails(2).says(&said);
+    }
+}
+
+#[test]
+fn a097_a_build_has_one_dockerfile() {
+    let bench = rbuild_testkit::Bench::new(crate::PROGRAM);
+    bench.file("one", "FROM scratch\n").file("two", "FROM scratch\n");
+    bench.build(&["-f", "one", "-f", "two", "."]).fails(2).says(&["--file", "cannot be used multiple times"]);
+}
+
+#[test]
 fn a_closed_pipe_is_no_error() {
     let bench = busybox_bench!();
     let mut command = std::process::Command::new("sh");

@@ -72,7 +72,7 @@ fn target_ends_the_build_early() {
 }
 
 #[test]
-fn build_arguments_reach_run_and_from() {
+fn a067_build_arguments_reach_run_and_from() {
     let bench = busybox_bench!();
     bench.file(
         "app/Dockerfile",
@@ -85,6 +85,12 @@ fn build_arguments_reach_run_and_from() {
     command.env("NAME", "from outside");
     rbuild_testkit::bench::finish(command, b"").ok();
     assert_eq!(bench.run(&["run", "--rm", "said"]).ok().stdout, "hello, from outside\n");
+    // What the environment does not have is as good as not asked for: the default counts.
+    let mut command =
+        bench.command(&["build", "--build-arg", "BASE=busybox", "--build-arg", "GREETING", "-t", "said", "app"]);
+    command.env_remove("GREETING");
+    rbuild_testkit::bench::finish(command, b"").ok();
+    assert_eq!(bench.run(&["run", "--rm", "said"]).ok().stdout, "hello, nobody\n");
 }
 
 #[test]

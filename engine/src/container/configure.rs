@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn command_and_entrypoint_combine_as_docker_does() {
+    fn a130_command_and_entrypoint_combine_as_docker_does() {
         for (entrypoint, cmd, override_, command, expected) in [
             (None, words("c d"), None, "", "c d"),
             (words("e"), words("c"), None, "", "e c"),
@@ -164,6 +164,37 @@ mod tests {
             assert_eq!(made(&image, &request).unwrap().command.join(" "), expected);
         }
         assert!(matches!(made(&RuntimeConfig::default(), &RunRequest::default()), Err(ConfigureError::NoCommand(_))));
+    }
+
+    /// The table of the Dockerfile reference: what a container runs for each way to write the two.
+    #[test]
+    fn a133_every_form_of_entrypoint_meets_every_form_of_cmd() {
+        let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        let shell = |line: &str| words(&["/bin/sh", "-c", line]);
+        let (entry, cmd) = (&["entry", "p1"][..], &["cmd", "p2"][..]);
+        for (entrypoint, cmd, expected) in [
+            (None, None, None),
+            (None, words(cmd), words(cmd)),
+            (None, shell("cmd p2"), shell("cmd p2")),
+            (shell("entry p1"), None, shell("entry p1")),
+            // The shell takes what follows for `$0` and `$1`.
+            (shell("entry p1"), words(cmd), words(&["/bin/sh", "-c", "entry p1", "cmd", "p2"])),
+            (shell("entry p1"), shell("cmd p2"), words(&["/bin/sh", "-c", "entry p1", "/bin/sh", "-c", "cmd p2"])),
+            (words(entry), None, words(entry)),
+            (words(entry), words(cmd), words(&["entry", "p1", "cmd", "p2"])),
+            (words(entry), shell("cmd p2"), words(&["entry", "p1", "/bin/sh", "-c", "cmd p2"])),
+            // What clears an inherited value is as good as none.
+            (Some(Vec::new()), words(cmd), words(cmd)),
+            (words(entry), Some(Vec::new()), words(entry)),
+            (Some(Vec::new()), Some(Vec::new()), None),
+        ] {
+            let image = RuntimeConfig { entrypoint, cmd, ..RuntimeConfig::default() };
+            match (made(&image, &RunRequest::default()), expected) {
+                (Ok(container), Some(expected)) => assert_eq!(container.command, expected),
+                (Err(ConfigureError::NoCommand(_)), None) => {}
+                (found, expected) => panic!("{image:?}: {found:?} instead of {expected:?}"),
+            }
+        }
     }
 
     #[test]

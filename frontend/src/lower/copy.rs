@@ -260,6 +260,7 @@ fn excludes(words: &[Word]) -> Result<Vec<String>, Diagnostic> {
     IgnoreFile::new(words.iter().map(|word| word.text.as_str())).map_err(|(place, error)| {
         let word = &words[place];
         Diagnostic::error(word.span, format!("malformed pattern `{}`: {error}", word.text))
+            .hint("write `[[]` for a bracket in a file name")
     })?;
     Ok(words.iter().map(|word| word.text.clone()).collect())
 }

@@ -181,7 +181,7 @@ fn triggers<'file>(plan: &Plan<'file>, index: usize, images: &Images, notes: &mu
                     Err(mistakes) => {
                         for mistake in mistakes {
                             let message = format!("trigger `{text}` of the base image: {}", mistake.message);
-                            notes.mistake(Diagnostic::error(stage.base_span(), message));
+                            notes.mistake(Diagnostic::error(stage.base_span(), message).hint_if(mistake.hint));
                         }
                     }
                 }

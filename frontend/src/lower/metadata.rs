@@ -16,6 +16,8 @@ use crate::expand::Expander;
 use crate::port;
 use crate::rule::Rule;
 
+const VALUE: &str = "give the variable a value with `ARG` or `ENV` above this line";
+
 /// Carries out an instruction that has no variables.
 pub(super) fn record(state: &mut State, instruction: &Instruction) {
     let text = match &instruction.kind {
@@ -157,7 +159,7 @@ impl Lowering<'_> {
             let volume = self.expand(state, word)?;
             if volume.is_empty() {
                 let message = format!("`VOLUME` needs a path, `{}` expands to nothing", word.text);
-                return Err(Diagnostic::error(word.span, message));
+                return Err(Diagnostic::error(word.span, message).hint(VALUE));
             }
             volumes.push(volume);
         }
@@ -173,7 +175,7 @@ impl Lowering<'_> {
             let name = self.expand(state, &pair.name)?;
             if name.is_empty() {
                 let message = format!("`{keyword}` needs a name, `{}` expands to nothing", pair.name.text);
-                return Err(Diagnostic::error(pair.name.span, message));
+                return Err(Diagnostic::error(pair.name.span, message).hint(VALUE));
             }
             expanded.push((name, self.expand(state, &pair.value)?));
         }

@@ -24,6 +24,12 @@ use crate::suggest::{did_you_mean, nearest};
 /// Up to how many stages a wrong order is looked into; a search per mistake takes quadratic time.
 const CYCLE_SEARCH: usize = 100;
 
+/// What `--platform` can name without an operating system.
+const ARCHITECTURES: [&str; 14] = [
+    "386", "aarch64", "amd64", "arm", "arm64", "armel", "armhf", "i386", "loong64", "mips64le", "ppc64le", "riscv64",
+    "s390x", "x86_64",
+];
+
 /// For so many mistakes the file is searched for what was meant.
 const MEANT: usize = 20;
 
@@ -146,7 +152,7 @@ impl<'file> Plan<'file> {
             Ok(_) => Ok(Provider::Image(from.text.clone())),
             Err(error) => {
                 Err(Diagnostic::error(from.span, format!("`{}` is no stage and no image: {error}", from.text))
-                    .hint_if(self.suggest(&from.text)))
+                    .hint_if(self.suggest(&from.text).or_else(|| self.list_stages())))
             }
         }
     }
@@ -288,7 +294,9 @@ impl<'file> Plan<'file> {
             Ok(_) => Ok(Provider::Image(text)),
             Err(error) => {
                 let hint = meant().or_else(|| self.suggest(&text));
-                Err(Diagnostic::error(word.span, format!("invalid image name: {error}")).hint_if(hint))
+                Err(Diagnostic::error(word.span, format!("invalid image name: {error}"))
+                    .hint("write it like `name`, `name:tag` or `registry.example/name:tag`")
+                    .hint_if(hint))
             }
         }
     }
@@ -333,6 +341,13 @@ fn platform(
     }
     match text.as_str() {
         "local" => Ok(options.build_platform.clone()),
+        // One part names the other with it, as for containerd: `arm64` is `linux/arm64`.
+        os @ ("linux" | "windows") => {
+            Ok(Platform { os: os.to_owned(), variant: None, ..options.build_platform.clone() })
+        }
+        arch if ARCHITECTURES.contains(&arch) => {
+            format!("linux/{arch}").parse().map_err(|error| Diagnostic::error(word.span, format!("{error}")))
+        }
         text => text
             .parse()
             .map_err(|error| Diagnostic::error(word.span, format!("{error}")).hint("write it like `linux/amd64`")),

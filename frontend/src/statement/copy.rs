@@ -25,7 +25,8 @@ impl Walker<'_> {
         {
             return self.fail(
                 Diagnostic::error(heredoc, "`COPY --from` cannot take a here-document as its source")
-                    .and(from.span, "files are to come from here"),
+                    .and(from.span, "files are to come from here")
+                    .hint("give the here-document a `COPY` of its own, without `--from`"),
             );
         }
         let address = sources.iter().find_map(|source| match source {
@@ -47,7 +48,10 @@ impl Walker<'_> {
         let sound = flags.finish(self.sink);
         let (sources, destination) = self.sources(arguments, "ADD")?;
         if let Some(checksum) = checksum.as_ref().filter(|_| sources.len() > 1) {
-            return self.fail(Diagnostic::error(checksum.span, "`ADD --checksum` takes exactly one source"));
+            return self.fail(
+                Diagnostic::error(checksum.span, "`ADD --checksum` takes exactly one source")
+                    .hint("give each source an `ADD` of its own"),
+            );
         }
         sound.then_some(Add { checksum, keep_git_dir, unpack, flags: common, sources, destination })
     }
@@ -60,7 +64,7 @@ impl Walker<'_> {
             && !u32::from_str_radix(&mode.text, 8).is_ok_and(|mode| mode <= 0o7777)
         {
             let message = format!("invalid `--chmod={}`: an octal mode is between 0 and 07777", mode.text);
-            self.sink.push(Diagnostic::error(mode.span, message));
+            self.sink.push(Diagnostic::error(mode.span, message).hint("write a mode such as `755`"));
             flags.spoil();
         }
         let link = flags.boolean("link", self.sink);
@@ -82,8 +86,14 @@ impl Walker<'_> {
                     "`{name}` requires at least two arguments, but only one was provided: the destination is missing"
                 ),
             };
-            return self
-                .fail(Diagnostic::error(self.span, message).hint(format!("write `{name} source… destination`")));
+            let odd = words.iter().find(|word| word.text.contains(char::is_whitespace)).filter(|_| plain);
+            let hint = match odd {
+                Some(word) => {
+                    format!("only plain blanks separate words; here stands {}", arguments::odd_space(&word.text))
+                }
+                None => format!("write `{name} source… destination`"),
+            };
+            return self.fail(Diagnostic::error(self.span, message).hint(hint));
         }
         if plain {
             arguments::word_list(&words, name, self.sink);

@@ -154,7 +154,8 @@ impl Flags {
             self.sound = false;
             sink.push(
                 Diagnostic::error(*again, format!("duplicate flag specified: `--{name}`"))
-                    .and(spans[0], "it is already set here"),
+                    .and(spans[0], "it is already set here")
+                    .hint("remove one of the two"),
             );
         }
     }

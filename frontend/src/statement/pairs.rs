@@ -3,6 +3,7 @@
 use super::{Arguments, Walker, arguments, describe, shorten};
 use crate::ast::{Arg, Declaration, Header, Pair, PairForm, Pairs, Word};
 use crate::diagnostic::Diagnostic;
+use rbuild_core::Span;
 
 impl Walker<'_> {
     pub(super) fn arg(&mut self, arguments: Arguments, header: &Header) -> Option<Arg> {
@@ -11,6 +12,12 @@ impl Walker<'_> {
         };
         let mut sound = true;
         let mut declarations = Vec::new();
+        // `A= b` declares two.
+        if let Some((span, hint)) = blanks_around_equals(&tokens, "ARG")
+            && tokens.iter().any(|token| token.span == span && token.text.starts_with('='))
+        {
+            return self.fail(Diagnostic::error(span, "names in `ARG` cannot be blank").hint(hint));
+        }
         for token in tokens {
             let (name, default) = match arguments::split(&token) {
                 Some((name, value)) => (name, Some(value)),
@@ -62,6 +69,8 @@ impl Walker<'_> {
     fn equations(&mut self, tokens: Vec<Word>, name: &str) -> Option<Vec<Pair>> {
         let mut sound = true;
         let mut pairs = Vec::new();
+        let mut lacking = false;
+        let blanks = blanks_around_equals(&tokens, name);
         let last = tokens.last().map_or(self.span, |last| last.span);
         for token in tokens {
             match arguments::split(&token) {
@@ -71,19 +80,45 @@ impl Walker<'_> {
                 }
                 Some((key, value)) if !key.text.is_empty() => pairs.push(Pair { name: key, value }),
                 Some(_) => {
-                    self.sink.push(blank_name(&token, name));
+                    let hint = blanks.as_ref().filter(|(span, _)| *span == token.span).map(|(_, hint)| hint.clone());
+                    lacking = hint.is_some();
+                    self.sink.push(blank_name(&token, name).hint_if(hint));
                     sound = false;
+                    continue;
                 }
                 None => {
-                    let message = format!("`{}` has no `=`: `{name}` expects name=value", shorten(&token.text));
-                    self.sink
-                        .push(Diagnostic::error(token.span, message).hint("put quotes around a value with blanks"));
+                    // One mistake, however many words the value has.
+                    let again = std::mem::replace(&mut lacking, true);
+                    if !again {
+                        let message = format!("`{}` has no `=`: `{name}` expects name=value", shorten(&token.text));
+                        let hint = "put quotes around a value with blanks".to_owned();
+                        let hint = blanks.as_ref().map_or(hint, |(_, hint)| hint.clone());
+                        self.sink.push(Diagnostic::error(token.span, message).hint(hint));
+                    }
                     sound = false;
+                    continue;
                 }
             }
+            lacking = false;
         }
         sound.then_some(pairs)
     }
+}
+
+/// Of `name = value`, `name =value` and `name= value`: the token with the `=`, and how it is written.
+fn blanks_around_equals(tokens: &[Word], instruction: &str) -> Option<(Span, String)> {
+    let at = tokens.iter().position(|token| token.text.starts_with('=') || token.text.ends_with('='))?;
+    let (token, text) = (&tokens[at], tokens[at].text.as_str());
+    let before = at.checked_sub(1).map(|before| tokens[before].text.as_str()).filter(|before| !before.contains('='));
+    let after = tokens.get(at + 1).map(|after| after.text.as_str()).filter(|after| !after.contains('='));
+    let (name, value) = match (text.strip_prefix('='), text.strip_suffix('=')) {
+        (Some(""), _) => (before.unwrap_or("NAME"), after.unwrap_or("value")),
+        (Some(value), _) => (before?, value),
+        (None, Some(name)) => (name, after?),
+        (None, None) => return None,
+    };
+    let written = format!("{}={}", shorten(name), shorten(value));
+    Some((token.span, format!("write `{instruction} {written}`, without blanks around the `=`")))
 }
 
 fn blank_name(token: &Word, instruction: &str) -> Diagnostic {

@@ -226,8 +226,11 @@ fn a106_devices_are_asked_for_by_name() {
 #[test]
 fn a107_flags_stand_first_and_mostly_once() {
     for (line, expected) in [
-        ("RUN --network=none --network=none x", "2: duplicate flag specified: `--network`"),
-        ("RUN --security=sandbox --security=sandbox x", "2: duplicate flag specified: `--security`"),
+        ("RUN --network=none --network=none x", "2: duplicate flag specified: `--network` [remove one of the two]"),
+        (
+            "RUN --security=sandbox --security=sandbox x",
+            "2: duplicate flag specified: `--security` [remove one of the two]",
+        ),
         ("RUN --netwrok=none x", "2: unknown flag of `RUN`: `--netwrok` [did you mean `--network`?]"),
         (
             "RUN --mount target=/x x",
@@ -275,14 +278,22 @@ fn what_is_mounted_must_make_sense() {
             "--mount=target=/a/..",
             "2: invalid mount target `/` [mount below the root, or set a `WORKDIR` for relative targets]",
         ),
-        ("A122", "--mount=type=secret,id=a,from=x", "2: option `from` has no meaning for a mount of type `secret`"),
+        (
+            "A122",
+            "--mount=type=secret,id=a,from=x",
+            "2: option `from` has no meaning for a mount of type `secret` [leave `from` out]",
+        ),
         (
             "A122",
             "--mount=type=secret,id=a,sharing=locked",
-            "2: option `sharing` has no meaning for a mount of type `secret`",
+            "2: option `sharing` has no meaning for a mount of type `secret` [leave `sharing` out]",
         ),
         ("A123", "--mount=type=secret,id=a,mode=rw", "2: invalid value `rw` for `mode` [expected an octal mode]"),
-        ("A125", "--mount=type=ssh,env=X", "2: option `env` has no meaning for a mount of type `ssh`"),
+        (
+            "A125",
+            "--mount=type=ssh,env=X",
+            "2: option `env` has no meaning for a mount of type `ssh` [leave `env` out]",
+        ),
         (
             "A127",
             "--mount=target=/x,from=$STAGE",

@@ -85,7 +85,13 @@ fn descriptions() {
         ),
         ("A134 nothing is a value", "ENV A= B=\"\"", &["Env A=", "Env B="]),
         ("A134 needs a name", "ENV =x", &["!2:5-7 names in `ENV` cannot be blank [write `ENV NAME=x`]"]),
-        ("A134 also an expanded one", "ENV $N=x", &["!2:5-7 `ENV` needs a name, `$N` expands to nothing"]),
+        (
+            "A134 also an expanded one",
+            "ENV $N=x",
+            &[
+                "!2:5-7 `ENV` needs a name, `$N` expands to nothing [give the variable a value with `ARG` or `ENV` above this line]",
+            ],
+        ),
         (
             "A135 added to those of the base",
             "FROM scratch AS a\nLABEL x=1 y=2\nFROM a\nLABEL y=3 z=\"4 \\\n5\"",
@@ -164,7 +170,13 @@ fn descriptions() {
             "VOLUME [\"\", \"/b\"]",
             &["!2:10-10 a `VOLUME` cannot be an empty text [write a path: `VOLUME [\"/data\"]`]"],
         ),
-        ("A140 one that becomes empty", "VOLUME $N", &["!2:8-10 `VOLUME` needs a path, `$N` expands to nothing"]),
+        (
+            "A140 one that becomes empty",
+            "VOLUME $N",
+            &[
+                "!2:8-10 `VOLUME` needs a path, `$N` expands to nothing [give the variable a value with `ARG` or `ENV` above this line]",
+            ],
+        ),
         ("A141 a name", "STOPSIGNAL SIGTERM", &["Signal SIGTERM"]),
         ("A141 without SIG, in any case", "STOPSIGNAL quit", &["Signal quit"]),
         ("A141 a number", "STOPSIGNAL 9", &["Signal 9"]),
@@ -180,9 +192,21 @@ fn descriptions() {
             "MAINTAINER me <me@example.org>",
             &["Author me <me@example.org>", "?MaintainerDeprecated 2:1-31"],
         ),
-        ("A149 INCLUDE", "INCLUDE common.Dockerfile", &["!2:1-8 unknown instruction: `INCLUDE`"]),
+        (
+            "A149 INCLUDE",
+            "INCLUDE common.Dockerfile",
+            &[
+                "!2:1-8 unknown instruction: `INCLUDE` [the instructions are ADD, ARG, CMD, COPY, ENTRYPOINT, ENV, EXPOSE, FROM, HEALTHCHECK, LABEL, MAINTAINER, ONBUILD, RUN, SHELL, STOPSIGNAL, USER, VOLUME, WORKDIR]",
+            ],
+        ),
         ("A149 UNSET", "UNSET A", &["!2:1-6 unknown instruction: `UNSET` [did you mean `USER`?]"]),
-        ("A149 CROSS_BUILD", "CROSS_BUILD x", &["!2:1-12 unknown instruction: `CROSS_BUILD`"]),
+        (
+            "A149 CROSS_BUILD",
+            "CROSS_BUILD x",
+            &[
+                "!2:1-12 unknown instruction: `CROSS_BUILD` [the instructions are ADD, ARG, CMD, COPY, ENTRYPOINT, ENV, EXPOSE, FROM, HEALTHCHECK, LABEL, MAINTAINER, ONBUILD, RUN, SHELL, STOPSIGNAL, USER, VOLUME, WORKDIR]",
+            ],
+        ),
     ]);
     let options = {
         let mut options = options();

@@ -112,6 +112,8 @@ fn from() {
             "FROM --platform=linux/arm64 busybox",
             &["image busybox linux/arm64", SH, "?FromPlatformFlagConstDisallowed 1:17-28"],
         ),
+        ("A086 one part of two", "FROM --platform=arm64 busybox", &["image busybox linux/arm64", SH]),
+        ("A086 the builder's own", "FROM --platform=local busybox", &[BUSYBOX, SH]),
         ("A086 a variable", "FROM --platform=$BUILDPLATFORM busybox", &[BUSYBOX, SH, NO_WARNINGS]),
         (
             "A086 says what is so anyway",

@@ -140,7 +140,7 @@ fn a077_a078_arguments_of_the_builder_are_its_own() {
     let options = with_args(&[
         ("BUILDKIT_SANDBOX_HOSTNAME", Some("box")),
         ("BUILDKIT_CACHE_MOUNT_NS", Some("mine")),
-        ("BUILDKIT_INLINE_CACHE", Some("1")),
+        ("BUILDKIT_DOCKERFILE_CHECK", Some("skip=all")),
         ("BUILDKIT_SBOM_SCAN_STAGE", Some("true")),
     ]);
     let text = "ARG BUILDKIT_SBOM_SCAN_CONTEXT=true\nFROM scratch\nARG BUILDKIT_SBOM_SCAN_STAGE BUILDKIT_SBOM_SCAN_CONTEXT\n\

@@ -1,0 +1,2 @@
+# check=error=maybe;skp=all;experimental=InvalidDefinitionDesription
+FROM scratch

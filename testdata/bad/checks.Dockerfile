@@ -1,0 +1,2 @@
+# check=skip rule=all
+FROM scratch

@@ -1,0 +1,4 @@
+ARG A=b # c
+FROM busybox # d
+ENV A=b # c
+COPY a /b # c

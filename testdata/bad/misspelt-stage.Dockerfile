@@ -1,0 +1,3 @@
+FROM busybox AS builder
+FROM busybox
+COPY --from=biulder a a

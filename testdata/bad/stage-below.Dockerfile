@@ -1,0 +1,4 @@
+FROM later
+FROM busybox AS later
+FROM scratch
+COPY --from=0 a a

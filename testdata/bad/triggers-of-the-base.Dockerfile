@@ -1,0 +1,2 @@
+FROM broken
+RUN true
