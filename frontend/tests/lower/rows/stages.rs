@@ -333,7 +333,7 @@ fn a094_named_contexts_come_before_stages_and_images() {
         ),
         (&[("debian::linux/arm64", image("no"))], "FROM debian", &["!no image debian for linux/amd64"]),
         (&[("files", local())], "FROM scratch\nCOPY --from=files a /a", &["context files", "copy a -> /a"]),
-        (&[("files", local())], "FROM files", &["context files"]),
+        (&[("files", local())], "FROM files", &["context files", "copy  -> /"]),
         (
             &[("debian", local())],
             "FROM scratch\nRUN --mount=from=debian,target=/m x",
