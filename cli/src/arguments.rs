@@ -282,6 +282,7 @@ pub mod tests {
 
         Commands:
           build       Build an image from a Dockerfile
+          plan        Show what a build would do, without doing it
           run         Run a command in a new container
           ps          List containers
           logs        Print what a container has written
@@ -411,7 +412,7 @@ pub mod tests {
                   Only say what is doubtful about the Dockerfile; ends with 1 if
                   something is
               --explain
-                  Only say which steps would run, and why
+                  Only say which steps would run, and why, as `rbuild plan` does
           -h, --help
                   Print help (see more with '--help')
 

@@ -9,6 +9,7 @@ pub mod containers;
 pub mod images;
 pub mod inspect;
 pub mod login;
+pub mod plan;
 pub mod prune;
 pub mod ps;
 pub mod run;
@@ -32,6 +33,8 @@ use crate::template::Template;
 pub enum Command {
     /// Build an image from a Dockerfile
     Build(Box<build::BuildArgs>),
+    /// Show what a build would do, without doing it
+    Plan(Box<plan::PlanArgs>),
     /// Run a command in a new container
     Run(Box<run::RunArgs>),
     /// List containers
@@ -111,6 +114,7 @@ impl Command {
     pub fn touches(&self) -> Touches {
         match self {
             Self::Build(_)
+            | Self::Plan(_)
             | Self::Run(_)
             | Self::Create(_)
             | Self::Start(_)
@@ -144,6 +148,7 @@ impl Command {
     pub fn execute(&self, session: &Session) -> Result<(), Failure> {
         match self {
             Self::Build(arguments) => block_on(interruptible(arguments.execute(session))),
+            Self::Plan(arguments) => block_on(interruptible(arguments.execute(session))),
             // It passes signals on once the container runs.
             Self::Run(arguments) => block_on(arguments.execute(session)),
             Self::Ps(arguments) => arguments.execute(session),

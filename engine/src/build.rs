@@ -4,11 +4,12 @@
 //! the image and its names are stored in one transaction.
 
 mod arguments;
+mod check;
 mod contexts;
 mod date;
 mod dockerfile;
-mod explain;
 mod outcome;
+mod plan;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,10 +24,11 @@ use rbuild_image::{Descriptor, ImageConfig};
 use rbuild_solver::{Limits, Solver};
 
 use self::arguments::Arguments;
+pub use self::check::Checked;
 use self::contexts::Contexts;
 use self::dockerfile::Dockerfile;
-pub use self::explain::{Checked, StepVerdict};
 pub use self::outcome::{BuildError, BuildOutcome};
+pub use self::plan::{BuildPlan, Cause, Forecast, PlannedStage, PlannedStep, StepInput, StepKind};
 use crate::assemble::{self, LayerFact};
 use crate::blocking::blocking;
 use crate::cdi::Devices;
@@ -141,7 +143,7 @@ impl Engine {
         };
         let limits = Limits { jobs: request.jobs.unwrap_or(Limits::default().jobs), ..Limits::default() };
         let solver = Solver::new(worker, StoreRecords::new(self.store().clone()), limits);
-        Ok(Prepared { source, warnings, lowered, solver })
+        Ok(Prepared { source, file, warnings, lowered, solver })
     }
 
     /// Remembers what was learnt about files, and deletes what the build discarded and what the store has too much of, now
@@ -252,6 +254,7 @@ impl Engine {
 /// A build that has only to be solved.
 struct Prepared {
     source: Arc<Source>,
+    file: rbuild_frontend::Dockerfile,
     warnings: Vec<Diagnostic>,
     lowered: Lowered,
     solver: Solver<BuildWorker, StoreRecords>,

@@ -32,7 +32,9 @@ mod time;
 mod value;
 mod worker;
 
-pub use build::{BuildError, BuildOutcome, Checked, StepVerdict};
+pub use build::{
+    BuildError, BuildOutcome, BuildPlan, Cause, Checked, Forecast, PlannedStage, PlannedStep, StepInput, StepKind,
+};
 pub use cdi::DeviceError;
 pub use container::{
     Attach, ConfigureError, Container, LogLine, LogOptions, NetworkKind, PortError, PortMapping, RunError, Status,
@@ -46,7 +48,7 @@ pub use images::{HistoryRow, ImageSummary, Pulled, Pushed, PushedLayer, Removal}
 pub use input::Input;
 pub use maintain::Finding;
 pub use rbuild_cache::{DiskUsage, Usage};
-pub use rbuild_solver::{ComponentChange, Reason, Verdict};
+pub use rbuild_solver::ComponentChange;
 pub use remote::RemoteError;
 pub use request::*;
 pub use secret::SecretError;

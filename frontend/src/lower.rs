@@ -94,7 +94,7 @@ where
     for (index, _) in needs.stages.iter().enumerate().filter(|(_, needed)| **needed) {
         lowering.stage(index);
     }
-    lowering.finish(target).map_err(LowerError::Mistakes)
+    lowering.finish(target, needs.stages).map_err(LowerError::Mistakes)
 }
 
 /// The work in progress.
@@ -115,7 +115,7 @@ struct Lowering<'a> {
 }
 
 impl Lowering<'_> {
-    fn finish(self, target: usize) -> Result<Lowered, Vec<Diagnostic>> {
+    fn finish(self, target: usize, needed: Vec<bool>) -> Result<Lowered, Vec<Diagnostic>> {
         let config = self.target_config(target);
         let result = self.built[target].as_ref().expect("the target needs itself").root;
         let wrong = self.notes.is_wrong();
@@ -123,7 +123,8 @@ impl Lowering<'_> {
         if wrong {
             return Err(mistakes);
         }
-        Ok(Lowered { graph: self.graph, result, config, source_date_epoch: self.globals.epoch, warnings })
+        let Self { graph, globals, .. } = self;
+        Ok(Lowered { graph, result, config, source_date_epoch: globals.epoch, target, needed, warnings })
     }
 
     fn target_config(&self, target: usize) -> ImageConfig {

@@ -24,6 +24,8 @@ pub enum Verdict {
     Hit(Digest),
     /// It has to be executed, unless its inputs turn out to have the same content as before.
     Missed(Reason),
+    /// It is the same step as this other vertex, whose verdict counts.
+    Same(VertexId),
 }
 
 /// Why there is no record to use.
@@ -69,9 +71,11 @@ impl<W: Worker, R: Records<W::Output>> Solver<W, R> {
         let names = step::names(graph);
         let mut found: HashMap<VertexId, Vec<W::Output>> = HashMap::new();
         let mut verdicts = Vec::new();
-        for id in keys.order.iter().copied().filter(|id| keys.canonical(*id) == *id) {
-            let verdict = match plan.state(id) {
+        for id in keys.order.iter().copied() {
+            let canonical = keys.canonical(id);
+            let verdict = match plan.state(canonical) {
                 State::Unneeded => continue,
+                _ if canonical != id => Verdict::Same(canonical),
                 State::Hit(stored) => {
                     found.insert(id, stored.outputs.clone());
                     Verdict::Hit(keys.of(id).definition)

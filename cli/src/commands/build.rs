@@ -1,7 +1,6 @@
 //! `rbuild build`: which build does a command line ask for?
 
 mod allow;
-mod explain;
 mod output;
 mod secret;
 mod source;
@@ -18,6 +17,7 @@ use serde_json::json;
 
 use self::output::Output;
 use self::secret::Secret;
+use super::plan;
 use crate::arguments::unsupported::{Flag, Refuses, Unsupported};
 use crate::arguments::values::{self, Assignment};
 use crate::diagnostics::{self, Colour};
@@ -151,7 +151,7 @@ pub struct BuildArgs {
     #[arg(long)]
     check: bool,
 
-    /// Only say which steps would run, and why
+    /// Only say which steps would run, and why, as `rbuild plan` does
     #[arg(long, conflicts_with = "check")]
     explain: bool,
 
@@ -238,7 +238,7 @@ impl BuildArgs {
             return check(&session.engine()?, &request).await;
         }
         if self.explain {
-            return print(&explain::text(&session.engine()?.explain(&request).await?));
+            return plan::show(&session.engine()?, &request, plan::PlanFormat::Text).await.map_err(Failure::from);
         }
         if self.load && !self.quiet {
             note("`--load` changes nothing: every image is in the store of this machine");
@@ -268,7 +268,7 @@ impl BuildArgs {
     }
 
     /// Adds advice if the context may have been meant as a command.
-    fn explain(&self, error: BuildError) -> Failure {
+    pub(super) fn explain(&self, error: BuildError) -> Failure {
         let Some(context) = &self.context else { return error.into() };
         let word = matches!(&error, BuildError::Context { .. } | BuildError::Read { .. })
             && context.components().count() == 1
@@ -326,7 +326,7 @@ fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
 impl BuildArgs {
     /// What the engine is asked for. Reads `input` if the Dockerfile comes from there; `is_variable` says whether the
     /// environment has a variable.
-    fn request(&self, input: &Input, is_variable: impl Fn(&str) -> bool) -> Result<BuildRequest, Failure> {
+    pub(super) fn request(&self, input: &Input, is_variable: impl Fn(&str) -> bool) -> Result<BuildRequest, Failure> {
         self.unsupported.check()?;
         let Some(context) = &self.context else {
             return Err(Failure::usage("the build context is missing").hint("`rbuild .` builds the current directory"));

@@ -48,6 +48,7 @@ mod mounts;
 mod named_contexts;
 mod network;
 mod output;
+mod plan;
 mod projects;
 mod prune;
 mod registry;

@@ -133,6 +133,10 @@ pub struct Lowered {
     pub config: ImageConfig,
     /// `SOURCE_DATE_EPOCH`, from wherever it was set.
     pub source_date_epoch: Option<i64>,
+    /// Which stage is built, counted from 0.
+    pub target: usize,
+    /// Per stage of the file, whether the target needs it.
+    pub needed: Vec<bool>,
     /// Lints that need values: undefined variables, relative working directories and the like.
     pub warnings: Vec<Diagnostic>,
 }

@@ -18,11 +18,13 @@ fn graph(a: &[&str], forced: bool) -> (Graph, Output) {
     (graph, b)
 }
 
+/// Vertices that are the same as another are left out.
 async fn verdicts(bench: &Bench, graph: &Graph, target: Output) -> Vec<(usize, Result<(), Reason>)> {
     let verdicts = bench.solver.explain(graph, target).await.unwrap();
-    let short = verdicts.into_iter().map(|(id, verdict)| match verdict {
-        Verdict::Hit(_) => (id.index(), Ok(())),
-        Verdict::Missed(reason) => (id.index(), Err(reason)),
+    let short = verdicts.into_iter().filter_map(|(id, verdict)| match verdict {
+        Verdict::Hit(_) => Some((id.index(), Ok(()))),
+        Verdict::Missed(reason) => Some((id.index(), Err(reason))),
+        Verdict::Same(_) => None,
     });
     short.collect()
 }
@@ -128,4 +130,15 @@ fn solving_and_explaining_can_move_between_threads() {
     let (targets, reporter) = ([top], rbuild_core::Reporter::silent());
     assert_send(bench.solver.solve(&graph, &targets, &reporter));
     assert_send(bench.solver.explain(&graph, top));
+}
+
+#[tokio::test]
+async fn a_step_that_says_what_another_says_is_the_same() {
+    let bench = Bench::new(4);
+    let mut graph = Graph::new();
+    let first = add_titled(&mut graph, &["twin"], &[], "[a 1/1] RUN twin", false);
+    let second = add_titled(&mut graph, &["twin"], &[], "[b 1/1] RUN twin", false);
+    let top = add_titled(&mut graph, &["top"], &[first, second], "[1/1] RUN top", false);
+    let verdicts = bench.solver.explain(&graph, top).await.unwrap();
+    assert_eq!(verdicts[1], (second.vertex, Verdict::Same(first.vertex)));
 }
