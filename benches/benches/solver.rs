@@ -76,7 +76,7 @@ impl Records<Digest> for Memory {
 fn run(text: String) -> Op {
     Op::Exec(ExecOp {
         args: vec!["/bin/sh".into(), "-c".into(), text],
-        env: ["PATH", "HOME", "LANG", "VERSION"].map(|name| (name.into(), "some value of it".into())).into(),
+        env: ["PATH", "HOME", "LANG", "VERSION"].map(|name| (name, "some value of it")).into_iter().collect(),
         cwd: "/src".into(),
         user: String::new(),
         hostname: String::new(),

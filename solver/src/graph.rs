@@ -6,12 +6,14 @@
 mod component;
 mod fields;
 mod op;
+mod variables;
 
 pub use component::{Component, KeyScope};
 pub use op::*;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 use rbuild_core::Span;
+pub use variables::Variables;
 
 /// A vertex of one [`Graph`].
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -78,7 +78,8 @@ impl BuildWorker {
         inputs: &[Value],
         snapshot: &ActiveSnapshot,
     ) -> Result<Prepared, WorkerError> {
-        let mut environment = op.env.clone();
+        let variables = op.env.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut environment: Vec<(String, String)> = variables.collect();
         let mut spec = SandboxSpec::new(snapshot.root_mount().kind, Process::default());
         spec.stubs = Some(private(snapshot, "stubs")?);
         spec.durability = Durability::Volatile;

@@ -1,12 +1,16 @@
 //! Which variables are there, and in which order?
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-/// Names and values. Setting a variable again leaves it in its place, as image configurations have it.
+use rbuild_solver::graph::Variables;
+
+/// Names and values. Setting a variable again leaves it in its place, as image configurations have it. A clone costs
+/// nothing until one of the two is changed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Environment {
-    pairs: Vec<(String, String)>,
-    places: HashMap<String, usize>,
+    pairs: Variables,
+    places: Arc<HashMap<Arc<str>, usize>>,
 }
 
 impl Environment {
@@ -24,17 +28,19 @@ impl Environment {
         self.pairs.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
-    pub(super) fn set(&mut self, name: &str, value: impl Into<String>) {
+    pub(super) fn set(&mut self, name: &str, value: impl Into<Arc<str>>) {
+        let value = value.into();
         if let Some(place) = self.places.get(name) {
-            self.pairs[*place].1 = value.into();
+            self.pairs.replace(*place, value);
         } else {
-            self.places.insert(name.to_owned(), self.pairs.len());
-            self.pairs.push((name.to_owned(), value.into()));
+            let name = Arc::<str>::from(name);
+            Arc::make_mut(&mut self.places).insert(name.clone(), self.pairs.len());
+            self.pairs.push(name, value);
         }
     }
 
     pub(super) fn value(&self, name: &str) -> Option<&str> {
-        self.places.get(name).map(|place| self.pairs[*place].1.as_str())
+        self.pairs.at(*self.places.get(name)?).map(|(_, value)| value)
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -42,10 +48,10 @@ impl Environment {
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.pairs.iter().map(|(name, _)| name.as_str())
+        self.pairs.iter().map(|(name, _)| name)
     }
 
-    pub(super) fn pairs(&self) -> &[(String, String)] {
+    pub(super) fn pairs(&self) -> &Variables {
         &self.pairs
     }
 }

@@ -46,9 +46,11 @@ impl Lowering<'_> {
             let device = self.device(state, device);
             devices.extend(self.notes.take(device));
         }
-        let mut env = state.env.pairs().to_vec();
+        let mut env = state.env.pairs().clone();
         let agent = mounts.iter().find(|mount| is_agent(mount)).filter(|_| !state.env.has(SSH_VARIABLE));
-        env.extend(agent.map(|mount| (SSH_VARIABLE.to_owned(), mount.target.clone())));
+        if let Some(mount) = agent {
+            env.push(SSH_VARIABLE, mount.target.as_str());
+        }
         let proxies = self.proxies.iter().filter(|(name, _)| !state.env.has(name));
         let op = ExecOp {
             env,
@@ -237,7 +239,7 @@ fn history_text(state: &State, args: &[String]) -> String {
     if !declared.is_empty() {
         text.push_str(&format!(" |{}", declared.len()));
     }
-    for (name, value) in declared {
+    for (name, value) in declared.iter() {
         text.extend([" ", name, "=", state.env.value(name).unwrap_or(value)]);
     }
     for arg in args {

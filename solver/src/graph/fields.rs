@@ -82,7 +82,7 @@ impl Fields {
         for (number, argument) in exec.args.iter().enumerate() {
             self.add(format!("argument {number}"), argument);
         }
-        for (name, value) in &exec.env {
+        for (name, value) in exec.env.iter() {
             self.add(["env ", name].concat(), value);
         }
         self.add("working directory", &exec.cwd);

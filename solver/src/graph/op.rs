@@ -6,6 +6,8 @@
 use rbuild_core::{Digest, Platform};
 use serde::{Deserialize, Serialize};
 
+use super::Variables;
+
 /// One operation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Op {
@@ -120,8 +122,8 @@ pub fn is_commit(text: &str) -> bool {
 pub struct ExecOp {
     /// The command line, shell prefix included.
     pub args: Vec<String>,
-    /// The environment, in order.
-    pub env: Vec<(String, String)>,
+    /// The environment.
+    pub env: Variables,
     /// Absolute working directory; created if it does not exist.
     pub cwd: String,
     /// `user[:group]` by name or number; empty is root.

@@ -7,6 +7,7 @@ use rbuild_solver::Fingerprint;
 use rbuild_solver::graph::{
     CacheSharing, CopyAction, CopySource, ExecDevice, ExecMount, ExecMountKind, ExecOp, FileAction, FileOp, GitOp,
     GitTime, HttpOp, ImageOp, LocalOp, Mode, NetworkMode, Op, Owner, Principal, SecurityMode, Unpack,
+    Variables,
 };
 
 use crate::fake::exec;
@@ -48,9 +49,13 @@ fn check<T: Clone>(base: &T, op: impl Fn(T) -> Op, rows: &[Row<T>]) {
     }
 }
 
+fn variables(pairs: &[(&str, &str)]) -> Variables {
+    pairs.iter().copied().collect()
+}
+
 fn base_exec() -> ExecOp {
     let Op::Exec(mut op) = exec(&["/bin/sh", "-c", "make"]) else { unreachable!() };
-    op.env = vec![("PATH".into(), "/bin".into()), ("VERSION".into(), "1".into())];
+    op.env = variables(&[("PATH", "/bin"), ("VERSION", "1")]);
     op.extra_hosts = vec![("mirror".into(), "10.0.0.1".into())];
     op.proxy_env = vec![("HTTP_PROXY".into(), "http://one".into())];
     op
@@ -65,10 +70,10 @@ fn a073_a100_fields_of_exec() {
             ("argument", Both, |op| op.args[2].push('x')),
             ("one argument more", Both, |op| op.args.push(String::new())),
             ("argument boundary", Both, |op| op.args = vec!["/bin/sh".into(), "-c make".into()]),
-            ("env value", Both, |op| op.env[1].1 = "2".into()),
-            ("env name", Both, |op| op.env[1].0 = "RELEASE".into()),
-            ("env order", Both, |op| op.env.reverse()),
-            ("one variable less", Both, |op| drop(op.env.pop())),
+            ("env value", Both, |op| op.env = variables(&[("PATH", "/bin"), ("VERSION", "2")])),
+            ("env name", Both, |op| op.env = variables(&[("PATH", "/bin"), ("RELEASE", "1")])),
+            ("env order", Both, |op| op.env = variables(&[("VERSION", "1"), ("PATH", "/bin")])),
+            ("one variable less", Both, |op| op.env = variables(&[("PATH", "/bin")])),
             ("working directory", Both, |op| op.cwd = "/src".into()),
             ("user", Both, |op| op.user = "nobody".into()),
             ("host name", Both, |op| op.hostname = "builder".into()),

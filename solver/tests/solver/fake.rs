@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rbuild_core::{Digest, Event, KeyHasher, Outcome, Platform, Reporter, Stream};
-use rbuild_solver::graph::{ExecOp, FileOp, Graph, NetworkMode, Op, Origin, Output, SecurityMode};
+use rbuild_solver::graph::{ExecOp, FileOp, Graph, NetworkMode, Op, Origin, Output, SecurityMode, Variables};
 use rbuild_solver::{Fingerprint, Limits, Provenance, Records, Solver, Stored, Task, Worker};
 use tokio::sync::OwnedMutexGuard;
 
@@ -236,7 +236,7 @@ impl Bench {
 pub(crate) fn exec(args: &[&str]) -> Op {
     Op::Exec(ExecOp {
         args: args.iter().map(|word| (*word).to_owned()).collect(),
-        env: Vec::new(),
+        env: Variables::default(),
         cwd: "/".to_owned(),
         user: String::new(),
         hostname: String::new(),
