@@ -3,10 +3,28 @@
 #
 #   scripts/bench.sh            the whole program, then the parts with criterion
 #   scripts/bench.sh program    only the whole program
+#   scripts/bench.sh reading    only what reading a Dockerfile costs: processor time, memory and instructions. Fails if
+#                               that is more than docs/performance.md promises
 #
 # RBUILD  the program (default: the release program, built first). Root only, for a store that mounts.
 . "$(dirname "$0")/common.sh"
 cd "$top"
+
+# reading: instructions are the same whatever else the machine does, so they and the memory decide; times do not.
+reading() {
+  say "Reading a Dockerfile: processor time, most memory, case"
+  cargo build --locked --release -p rbuild-benches --example read
+  local read=$target/release/examples/read case once more
+  for case in $("$read"); do "$read" "$case" "$([ "$case" = typical_500_lines ] && echo 100 || echo 1)"; done | tee "$target/reading"
+  awk '/ (typical|one_(RUN|heredoc))[A-Za-z_]*_10_MB,/ && $3 > 150 { print "more than 150 MiB: " $5; bad = 1 } END { exit bad }' "$target/reading"
+  command -v valgrind >/dev/null || { echo "valgrind is not installed: no count of instructions"; return; }
+  instructions() { valgrind --tool=callgrind --callgrind-out-file=/dev/null "$@" 2>&1 >/dev/null | sed -n 's/.*Collected : //p'; }
+  once=$(instructions "$read" typical_500_lines 1 quietly) more=$(instructions "$read" typical_500_lines 11 quietly)
+  printf '%d instructions for 500 lines\n' $(((more - once) / 10))
+  [ $(((more - once) / 10)) -le 12000000 ] || die "more than 12 million instructions for 500 lines"
+}
+[ "${1:-}" != reading ] || { reading; exit; }
+
 [ "$(id -u)" = 0 ] || exec sudo -E env "PATH=$PATH" "$0" "$@"
 [ -n "${RBUILD:-}" ] || { scripts/setup.sh demo; RBUILD=$(scripts/release.sh); }
 
@@ -55,4 +73,4 @@ measure "40 RUN true in a chain, fully cached" 10 build chain
 measure "8 independent stages of sleep 1" 1 "$RBUILD" build -q -j 8 -t wide "$work/wide"
 measure "run true in a container" 10 "$RBUILD" run --rm busybox true
 
-[ "${1:-}" = program ] || { say "The parts"; cargo bench --locked -p rbuild-benches; }
+[ "${1:-}" = program ] || { reading; say "The parts"; cargo bench --locked -p rbuild-benches; }

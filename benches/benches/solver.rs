@@ -74,7 +74,7 @@ impl Records<Digest> for Memory {
 }
 
 fn run(text: String) -> Op {
-    Op::Exec(ExecOp {
+    Op::Exec(Box::new(ExecOp {
         args: vec!["/bin/sh".into(), "-c".into(), text],
         env: ["PATH", "HOME", "LANG", "VERSION"].map(|name| (name, "some value of it")).into_iter().collect(),
         cwd: "/src".into(),
@@ -88,7 +88,7 @@ fn run(text: String) -> Op {
         devices: Vec::new(),
         shm_size: None,
         platform: Platform { os: "linux".into(), arch: "amd64".into(), variant: None },
-    })
+    }))
 }
 
 /// A chain of `count` steps; the last of them says `end`.

@@ -12,6 +12,7 @@
 //!                                                          ── kind: Kind::{Add, Arg, Cmd, Copy, …}
 //! ```
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use rbuild_core::Span;
@@ -121,9 +122,18 @@ pub struct Header {
     /// bodies. History entries are made of it.
     pub text: String,
     /// The keyword as written.
-    pub keyword: Word,
+    pub keyword: Keyword,
     /// The comments directly above, without `#` and blanks around.
     pub comments: Vec<Word>,
+}
+
+/// The first word of an instruction. In most files all of them are written in upper case, and take no memory.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Keyword {
+    /// The text.
+    pub text: Cow<'static, str>,
+    /// Where it stands.
+    pub span: Span,
 }
 
 /// One instruction other than `FROM`.
@@ -139,13 +149,13 @@ pub struct Instruction {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// `ADD`
-    Add(Add),
+    Add(Box<Add>),
     /// `ARG`
     Arg(Arg),
     /// `CMD`
     Cmd(Command),
     /// `COPY`
-    Copy(Copy),
+    Copy(Box<Copy>),
     /// `ENTRYPOINT`
     Entrypoint(Command),
     /// `ENV`
@@ -161,7 +171,7 @@ pub enum Kind {
     /// `ONBUILD`
     Onbuild(Onbuild),
     /// `RUN`
-    Run(Run),
+    Run(Box<Run>),
     /// `SHELL`; at least one string.
     Shell(Vec<Word>),
     /// `STOPSIGNAL`
@@ -268,7 +278,7 @@ pub enum CopySource {
     /// A path, pattern or (for `ADD`) URL; expands.
     Path(Word),
     /// A file made of a here-document.
-    Heredoc(Heredoc),
+    Heredoc(Box<Heredoc>),
 }
 
 /// Flags that `COPY` and `ADD` share.
@@ -369,7 +379,7 @@ pub enum Healthcheck {
     /// Turns an inherited check off.
     None,
     /// Runs a command now and then.
-    Command(Probe),
+    Command(Box<Probe>),
 }
 
 /// The check of a `HEALTHCHECK CMD`; what is absent is left to whoever runs the image.

@@ -178,7 +178,9 @@ impl<'text> Lines<'text> {
             0 => Span::new((start + lead) as u32, (start + line.len()) as u32),
             length => map.span(0, length),
         };
-        Joined { text, map, span, comments: std::mem::take(&mut self.comments), empty }
+        let mut comments = std::mem::take(&mut self.comments);
+        comments.shrink_to_fit();
+        Joined { text, map, span, comments, empty }
     }
 
     /// Takes the lines up to the one that is `name`.
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_join_with_nothing_between() {
+    fn a008_a009_lines_join_with_nothing_between() {
         let cases: [(&str, &[&str]); 18] = [
             ("A `x` \\\n`b`\nC `\nD", &["A `x` `b`", "C `", "D"]),
             ("", &[]),
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backtick_can_continue_lines() {
+    fn a008_a_backtick_can_continue_lines() {
         let text = "A c:\\ `\n b\\\nC ``\nD\\ `x";
         let mut lines = Lines::new(text, 0, '`');
         let joined: Vec<_> = std::iter::from_fn(|| lines.next().map(|joined| joined.text[1..].to_owned())).collect();

@@ -49,8 +49,8 @@ use crate::ast::{Dockerfile, Kind};
 use globals::Globals;
 use images::Images;
 use notes::Notes;
-use plan::Plan;
-use stage::State;
+use plan::{Plan, Use};
+use stage::Built;
 
 /// Turns a Dockerfile into a build graph.
 ///
@@ -88,6 +88,8 @@ where
         notes,
         graph: Graph::new(),
         built: plan.stages.iter().map(|_| None).collect(),
+        uses: plan.uses(target, &needs.stages),
+        written: 0,
         image_vertices: HashMap::new(),
         scratch: None,
     };
@@ -109,7 +111,10 @@ struct Lowering<'a> {
     cache_namespace: Option<String>,
     notes: Notes<'a>,
     graph: Graph,
-    built: Vec<Option<State>>,
+    built: Vec<Option<Built>>,
+    uses: Vec<Use>,
+    /// Bytes of history entries so far, kept or not.
+    written: usize,
     image_vertices: HashMap<(String, Platform), Output>,
     scratch: Option<Output>,
 }

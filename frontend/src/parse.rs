@@ -133,6 +133,10 @@ impl Stages {
         self.any = true;
         let instruction = match statement {
             Statement::From(header, from) => {
+                // It has all it will have; growing left room for as much again.
+                if let Some(stage) = self.stages.last_mut() {
+                    stage.instructions.shrink_to_fit();
+                }
                 self.stages.push(Stage { header, from, instructions: Vec::new() });
                 return;
             }

@@ -3,9 +3,11 @@
 //! The grammar's `logical` rule tells keyword, flags and arguments apart; the modules here check what is there against
 //! what the instruction takes, and collect every mistake instead of stopping at the first.
 
+use std::borrow::Cow;
+
 use rbuild_core::Span;
 
-use crate::ast::{Command, Header, Heredoc, Instruction, Kind, Word};
+use crate::ast::{Command, Header, Heredoc, Instruction, Keyword, Kind, Word};
 use crate::diagnostic::Diagnostic;
 use crate::findings::Findings;
 use crate::grammar::{Grammar, Pair, Parser as _, Rule as Syntax};
@@ -147,9 +149,13 @@ struct Walker<'a> {
 }
 
 impl Walker<'_> {
-    fn keyword(&self, pair: &Pair<'_>) -> Word {
-        let keyword = pair.clone().into_inner().next();
-        keyword.map_or_else(|| Word { text: String::new(), span: self.span }, |keyword| self.place.word(&keyword))
+    fn keyword(&self, pair: &Pair<'_>) -> Keyword {
+        let Some(keyword) = pair.clone().into_inner().next() else {
+            return Keyword { text: Cow::Borrowed(""), span: self.span };
+        };
+        let known = KEYWORDS.into_iter().find(|known| *known == keyword.as_str());
+        let text = known.map_or_else(|| Cow::Owned(keyword.as_str().to_owned()), Cow::Borrowed);
+        Keyword { text, span: self.place.span(&keyword) }
     }
 
     /// Notes a mistake; the instruction is lost.
@@ -183,6 +189,7 @@ impl Walker<'_> {
     /// Takes the bodies from the lines below; where the last one ends.
     fn bodies(&mut self, openers: Vec<Opener>, lines: &mut Lines<'_>, source: &str) -> Result<u32, Diagnostic> {
         let mut end = 0;
+        self.heredocs.reserve_exact(openers.len());
         for opener in openers {
             let found = match lines.body(&opener.name, opener.strip_tabs) {
                 Ok(found) => found,
@@ -251,9 +258,9 @@ impl Walker<'_> {
         let trigger = pair.clone().into_inner().find(|inner| inner.as_rule() == Syntax::line);
         let (mut flags, arguments) = self.parts(pair, name);
         let kind = match name {
-            "RUN" => return self.run(&mut flags, arguments).map(Kind::Run),
-            "COPY" => return self.copy(&mut flags, arguments).map(Kind::Copy),
-            "ADD" => return self.add(&mut flags, arguments).map(Kind::Add),
+            "RUN" => return self.run(&mut flags, arguments).map(Box::new).map(Kind::Run),
+            "COPY" => return self.copy(&mut flags, arguments).map(Box::new).map(Kind::Copy),
+            "ADD" => return self.add(&mut flags, arguments).map(Box::new).map(Kind::Add),
             "HEALTHCHECK" => return self.healthcheck(&mut flags, arguments).map(Kind::Healthcheck),
             "ARG" => self.arg(arguments, header).map(Kind::Arg),
             "CMD" => self.command(arguments, name).map(Kind::Cmd),

@@ -1,7 +1,7 @@
 //! Does any text make the parser panic, or point outside of the text?
 
 use proptest::prelude::*;
-use rbuild_frontend::ast::{Command, Kind, Run};
+use rbuild_frontend::ast::{Command, Kind};
 use rbuild_frontend::expand::Expander;
 use rbuild_frontend::{Diagnostic, Source, Span, check, mount, parse, parse_trigger};
 
@@ -121,7 +121,7 @@ proptest! {
                     for instruction in &stage.instructions {
                         let header = &instruction.header;
                         prop_assert!(last < header.span.start && header.span.start < header.span.end, "{text:?}");
-                        prop_assert_eq!(source.slice(header.keyword.span), header.keyword.text.as_str());
+                        prop_assert_eq!(source.slice(header.keyword.span), &header.keyword.text);
                         last = header.span.start;
                     }
                 }
@@ -170,7 +170,8 @@ proptest! {
         let file = parse(&source).unwrap();
         let instruction = &file.stages[0].instructions[0];
         prop_assert_eq!(&instruction.header.text, &format!("RUN a {line}"));
-        let Kind::Run(Run { command: Command::Shell(word), .. }) = &instruction.kind else { panic!() };
+        let Kind::Run(run) = &instruction.kind else { panic!() };
+        let Command::Shell(word) = &run.command else { panic!() };
         let glued: String = source.slice(word.span).split("\\\n# between\n").collect();
         prop_assert_eq!(&glued, &word.text);
     }

@@ -96,6 +96,7 @@ fn bad_files_say_what_is_wrong() {
                     let error = Diagnostic::error(span, format!("no image `{name}`")).hint_if(hint);
                     describe(&source, &[check(&file), vec![error]].concat())
                 }
+                Err(LowerError::Date { name, .. }) => panic!("{} asks when `{name}` was changed", path.display()),
             },
         };
         compare(&path, &said);

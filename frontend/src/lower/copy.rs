@@ -198,7 +198,8 @@ impl Lowering<'_> {
     }
 
     fn sources(&mut self, state: &State, request: &Request<'_>) -> Result<Sources, Diagnostic> {
-        let mut sources = Sources { items: Vec::new(), written: Vec::new() };
+        let count = request.sources.len();
+        let mut sources = Sources { items: Vec::with_capacity(count), written: Vec::with_capacity(count) };
         for source in request.sources {
             match source {
                 ast::CopySource::Path(word) => {

@@ -3,7 +3,6 @@
 //! Stages are followed from the target; images are asked for when the first stage that needs them turns up, all of one
 //! round at a time. An image can bring in triggers, and triggers can need more stages and images: hence rounds.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use futures_util::future::join_all;
@@ -12,7 +11,7 @@ use rbuild_image::ImageConfig;
 
 use super::notes::Notes;
 use super::options::{LowerError, ResolveImage};
-use super::plan::{Plan, Provider, Step, Trigger, froms};
+use super::plan::{Plan, Provider, Step, Text, Trigger, froms};
 use crate::ast::Kind;
 use crate::{Diagnostic, Source, parse_trigger};
 
@@ -168,7 +167,7 @@ fn triggers<'file>(plan: &Plan<'file>, index: usize, images: &Images, notes: &mu
                 Kind::Onbuild(onbuild) => Some(&*onbuild.instruction),
                 _ => None,
             });
-            triggers.map(|trigger| Step { instruction: Cow::Borrowed(trigger), trigger: Trigger::Stage }).collect()
+            triggers.map(|trigger| Step { instruction: Text::File(trigger), trigger: Trigger::Stage }).collect()
         }
         Provider::Image(name) => {
             let texts = images.find(name, &stage.platform).map_or(&[][..], |image| &image.config.config.on_build);
@@ -176,7 +175,8 @@ fn triggers<'file>(plan: &Plan<'file>, index: usize, images: &Images, notes: &mu
             for text in texts {
                 match parse_trigger(&Source::new("trigger", text.as_str())) {
                     Ok(instruction) => {
-                        steps.push(Step { instruction: Cow::Owned(instruction), trigger: Trigger::Image });
+                        let instruction = Text::Image(Box::new(instruction));
+                        steps.push(Step { instruction, trigger: Trigger::Image });
                     }
                     Err(mistakes) => {
                         for mistake in mistakes {

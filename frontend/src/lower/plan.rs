@@ -6,8 +6,8 @@
 //! A name means, in this order: an earlier stage, a `--build-context`, an image. `FROM` compares names as they are
 //! written with the lower-case names of stages; everything else ignores case.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Deref;
 
 use rbuild_core::{Platform, Span};
 use rbuild_image::Reference;
@@ -46,11 +46,41 @@ pub(super) enum Provider {
     Local(String),
 }
 
+/// What a stage is lowered for, the lesser first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Use {
+    /// Files are copied from it, if anything.
+    Files,
+    /// Stages that the target copies from start where it ends.
+    Base,
+    /// It becomes part of the image: it is the target, or the target starts where it ends.
+    Image,
+}
+
 /// One instruction and how it came into its stage.
 #[derive(Clone, Debug)]
 pub(super) struct Step<'file> {
-    pub(super) instruction: Cow<'file, Instruction>,
+    pub(super) instruction: Text<'file>,
     pub(super) trigger: Trigger,
+}
+
+/// Where the instruction of a step stands.
+#[derive(Clone, Debug)]
+pub(super) enum Text<'file> {
+    File(&'file Instruction),
+    /// In the configuration of a base image.
+    Image(Box<Instruction>),
+}
+
+impl Deref for Text<'_> {
+    type Target = Instruction;
+
+    fn deref(&self) -> &Instruction {
+        match self {
+            Self::File(instruction) => instruction,
+            Self::Image(instruction) => instruction,
+        }
+    }
 }
 
 /// Whether an instruction is an `ONBUILD` trigger.
@@ -79,6 +109,14 @@ impl PlannedStage<'_> {
     /// The place and name of the `FROM`'s image.
     pub(super) fn base_span(&self) -> Span {
         self.stage.from.image.span
+    }
+
+    /// The stage it starts from.
+    fn base(&self) -> Option<usize> {
+        match self.provider {
+            Provider::Stage(index) => Some(index),
+            _ => None,
+        }
     }
 }
 
@@ -259,7 +297,7 @@ impl<'file> Plan<'file> {
             _ => None,
         };
         let steps = stage.instructions.iter();
-        let steps = steps.map(|instruction| Step { instruction: Cow::Borrowed(instruction), trigger: Trigger::No });
+        let steps = steps.map(|instruction| Step { instruction: Text::File(instruction), trigger: Trigger::No });
         // As in BuildKit, a stage is for what the stage below it is for, whatever it asks for.
         let platform = below.unwrap_or(wanted);
         PlannedStage { stage, provider, platform, steps: steps.collect(), replaced: false }
@@ -299,6 +337,21 @@ impl<'file> Plan<'file> {
                     .hint_if(hint))
             }
         }
+    }
+
+    /// For each stage, what the target `target` and what it needs will ask of it.
+    pub(super) fn uses(&self, target: usize, needed: &[bool]) -> Vec<Use> {
+        let mut uses = vec![Use::Files; self.stages.len()];
+        let bases = self.stages.iter().zip(needed).filter(|(_, needed)| **needed);
+        for base in bases.filter_map(|(stage, _)| stage.base()) {
+            uses[base] = Use::Base;
+        }
+        let mut above = Some(target);
+        while let Some(stage) = above {
+            uses[stage] = Use::Image;
+            above = self.stages[stage].base();
+        }
+        uses
     }
 
     /// What a named context puts in the place of `name`, for one platform or for all.

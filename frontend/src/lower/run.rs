@@ -4,7 +4,7 @@ use rbuild_solver::graph::{CacheSharing, ExecDevice, ExecMount, ExecMountKind, E
 
 use super::Lowering;
 use super::history::LayerKind;
-use super::plan::Provider;
+use super::plan::{Provider, Use};
 use super::stage::{Site, State};
 use super::title::{summary, upper_keyword};
 use crate::Diagnostic;
@@ -67,13 +67,13 @@ impl Lowering<'_> {
             platform: state.platform.clone(),
             args,
         };
-        let text = history_text(state, &op.args);
+        let text = if state.used == Use::Image { history_text(state, &op.args) } else { String::new() };
         let mut title = upper_keyword(&site.instruction.header.text);
         if let [heredoc] = run.heredocs.as_slice() {
             title = format!("{title} ({})", summary(&heredoc.body));
         }
         let origin = self.origin(state, site, &title);
-        state.root = self.add(Op::Exec(op), &inputs, origin);
+        state.root = self.add(Op::Exec(Box::new(op)), &inputs, origin);
         state.record(text, LayerKind::Files);
         Ok(())
     }

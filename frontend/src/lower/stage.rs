@@ -12,7 +12,7 @@ use super::globals::{NOT_IN_ENVIRONMENT, expand};
 use super::history::{self, LayerKind};
 use super::options::CacheUse;
 use super::owner;
-use super::plan::{Provider, Trigger};
+use super::plan::{Provider, Trigger, Use};
 use super::title::Titles;
 use crate::ast::{Instruction, Kind, Spanned, Word};
 use crate::ignore::clean;
@@ -21,6 +21,18 @@ use crate::suggest::did_you_mean;
 use crate::{Diagnostic, lower::metadata};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Longest text that history entries may become; stops files in which each `RUN` repeats thousands of arguments.
+const LONGEST_HISTORY: usize = 128 << 20;
+
+/// What is kept of a stage.
+#[derive(Clone, Debug)]
+pub(super) struct Built {
+    /// The root file system.
+    pub(super) root: Output,
+    /// Where stages go on that start from this one; nothing if there is none and it is not the target.
+    state: Option<Box<State>>,
+}
 
 /// A stage so far.
 #[derive(Clone, Debug)]
@@ -42,6 +54,10 @@ pub(super) struct State {
     pub(super) own_directory: bool,
     pub(super) cache: bool,
     pub(super) titles: Titles,
+    /// What comes of the stage: only if the image does, there is a history to write.
+    pub(super) used: Use,
+    /// Bytes of history entries.
+    written: usize,
     history: Vec<History>,
     /// The history below `history`.
     below: Below,
@@ -69,7 +85,10 @@ impl State {
 
     /// Adds a history entry.
     pub(super) fn record(&mut self, text: String, layer: LayerKind) {
-        self.history.push(history::entry(text, layer));
+        self.written += text.len();
+        if self.used == Use::Image {
+            self.history.push(history::entry(text, layer));
+        }
     }
 
     /// The command line of a shell form.
@@ -106,7 +125,7 @@ impl Lowering<'_> {
         let plan = self.plan;
         let stage = &plan.stages[index];
         for step in &stage.steps {
-            let instruction = step.instruction.as_ref();
+            let instruction = &*step.instruction;
             let mut span = instruction.header.span;
             if step.trigger == Trigger::Image {
                 span = stage.stage.header.span;
@@ -116,14 +135,28 @@ impl Lowering<'_> {
             let result = self.instruction(&mut state, &site);
             self.notes.take(result);
             self.notes.leave_trigger();
+            if self.written + state.written > LONGEST_HISTORY {
+                let message =
+                    format!("what the instructions up to here expand to is longer than {} MiB", LONGEST_HISTORY >> 20);
+                self.notes.mistake(Diagnostic::error(span, message));
+                break;
+            }
         }
-        self.built[index] = Some(state);
+        self.written += state.written;
+        let root = state.root;
+        let state = (self.uses[index] > Use::Files).then(|| Box::new(state));
+        self.built[index] = Some(Built { root, state });
+    }
+
+    /// Where a stage that others start from, or the target, ended.
+    fn end_of(&self, index: usize) -> &State {
+        let built = self.built[index].as_ref().and_then(|built| built.state.as_ref());
+        built.expect("stages are lowered before what starts from them, and kept for it")
     }
 
     /// The finished configuration of a stage.
     pub(super) fn image_config(&self, index: usize) -> ImageConfig {
-        let built = |index: usize| self.built[index].as_ref().expect("stages are lowered before what needs them");
-        let state = built(index);
+        let state = self.end_of(index);
         let mut image = state.image.clone();
         image.config.env = state.image_env.to_config();
         let mut parts = vec![&state.history];
@@ -132,8 +165,8 @@ impl Lowering<'_> {
             match below {
                 Below::Image(history) => break history.clone(),
                 Below::Stage(index) => {
-                    parts.push(&built(*index).history);
-                    below = &built(*index).below;
+                    parts.push(&self.end_of(*index).history);
+                    below = &self.end_of(*index).below;
                 }
             }
         };
@@ -238,7 +271,6 @@ impl Lowering<'_> {
         let span = stage.base_span();
         match &stage.provider {
             Provider::Stage(base) => {
-                let base_state = self.built[*base].as_ref().expect("stages are lowered before what needs them");
                 let mut state = State {
                     history: Vec::new(),
                     below: Below::Stage(*base),
@@ -246,7 +278,8 @@ impl Lowering<'_> {
                     platform: stage.platform.clone(),
                     cache,
                     titles,
-                    ..base_state.without_history()
+                    used: self.uses[index],
+                    ..self.end_of(*base).without_history()
                 };
                 state.config().on_build.clear();
                 state
@@ -258,12 +291,13 @@ impl Lowering<'_> {
                 let config = self.images.find(name, &stage.platform).map(|image| image.config.clone());
                 let config = config.unwrap_or_else(|| ImageConfig::scratch(&stage.platform));
                 self.check_platform(name, &config, &stage.platform, span);
-                State::new(root, config, stage.platform.clone(), cache, titles)
+                State::new(root, config, stage.platform.clone(), cache, titles, self.uses[index])
             }
             Provider::Nothing | Provider::Local(_) => {
                 let mut config = ImageConfig::scratch(&stage.platform);
                 config.config.working_dir = "/".to_owned();
-                let mut state = State::new(self.scratch(), config, stage.platform.clone(), cache, titles);
+                let root = self.scratch();
+                let mut state = State::new(root, config, stage.platform.clone(), cache, titles, self.uses[index]);
                 if let Provider::Local(name) = &stage.provider {
                     self.start_from_files(&mut state, name, stage.stage.header.span);
                 }
@@ -377,7 +411,7 @@ impl Lowering<'_> {
 }
 
 impl State {
-    fn new(root: Output, mut image: ImageConfig, platform: Platform, cache: bool, titles: Titles) -> Self {
+    fn new(root: Output, mut image: ImageConfig, platform: Platform, cache: bool, titles: Titles, used: Use) -> Self {
         let history = std::mem::take(&mut image.history);
         let mut image_env = Environment::from_config(&std::mem::take(&mut image.config.env));
         if !image_env.has("PATH") && image.os != "windows" {
@@ -404,6 +438,8 @@ impl State {
             own_directory: false,
             cache,
             titles,
+            used,
+            written: 0,
             history: Vec::new(),
             below: Below::Image(history),
         }
@@ -422,6 +458,8 @@ impl State {
             own_directory: self.own_directory,
             cache: self.cache,
             titles: Titles::default(),
+            used: self.used,
+            written: 0,
             history: Vec::new(),
             below: Below::Image(Vec::new()),
         }

@@ -99,10 +99,10 @@ impl Walker<'_> {
             arguments::word_list(&words, name, self.sink);
         }
         let mut heredocs = std::mem::take(&mut self.heredocs).into_iter().peekable();
-        let mut sources = Vec::new();
+        let mut sources = Vec::with_capacity(words.len());
         for word in words {
             match heredocs.next_if(|heredoc| plain && heredoc.span == word.span) {
-                Some(heredoc) => sources.push(CopySource::Heredoc(heredoc)),
+                Some(heredoc) => sources.push(CopySource::Heredoc(Box::new(heredoc))),
                 None => sources.push(CopySource::Path(word)),
             }
         }

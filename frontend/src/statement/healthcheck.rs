@@ -50,7 +50,7 @@ impl Walker<'_> {
             );
         }
         let probe = Probe { interval, timeout, start_period, start_interval, retries, command };
-        sound.then_some(Healthcheck::Command(probe))
+        sound.then_some(Healthcheck::Command(Box::new(probe)))
     }
 
     /// Zero means unset, as for those who run the image.

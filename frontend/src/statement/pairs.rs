@@ -11,7 +11,7 @@ impl Walker<'_> {
             return self.missing("`ARG` requires at least one argument".to_owned(), "ARG");
         };
         let mut sound = true;
-        let mut declarations = Vec::new();
+        let mut declarations = Vec::with_capacity(tokens.len());
         // `A= b` declares two.
         if let Some((span, hint)) = blanks_around_equals(&tokens, "ARG")
             && tokens.iter().any(|token| token.span == span && token.text.starts_with('='))
@@ -68,7 +68,7 @@ impl Walker<'_> {
 
     fn equations(&mut self, tokens: Vec<Word>, name: &str) -> Option<Vec<Pair>> {
         let mut sound = true;
-        let mut pairs = Vec::new();
+        let mut pairs = Vec::with_capacity(tokens.len());
         let mut lacking = false;
         let blanks = blanks_around_equals(&tokens, name);
         let last = tokens.last().map_or(self.span, |last| last.span);

@@ -187,7 +187,7 @@ fn summary(op: &Op) -> String {
             format!("local {} {:?} without {:?}{parents}", local.name, local.include, local.exclude)
         }
         Op::Exec(exec) => {
-            let env: Vec<_> = exec.env.iter().filter(|(name, _)| name != "PATH").collect();
+            let env: Vec<_> = exec.env.iter().filter(|(name, _)| *name != "PATH").collect();
             let mut text = format!("exec {:?} env {env:?} in {} as {:?}", exec.args, exec.cwd, exec.user);
             for mount in &exec.mounts {
                 let kind = match &mount.kind {

@@ -8,7 +8,7 @@ fn last(text: &str, options: &LowerOptions) -> ExecOp {
     let lowered = lowered(text, options);
     let vertex = lowered.graph.vertex(lowered.result.vertex);
     let Op::Exec(exec) = &vertex.op else { panic!("`{text}` does not end with a RUN") };
-    exec.clone()
+    ExecOp::clone(exec)
 }
 
 fn with_args(args: &[(&str, &str)]) -> LowerOptions {
@@ -19,7 +19,7 @@ fn with_args(args: &[(&str, &str)]) -> LowerOptions {
 
 /// The environment but for `PATH`.
 fn env(exec: &ExecOp) -> String {
-    let shown = exec.env.iter().filter(|(name, _)| name != "PATH").map(|(name, value)| format!("{name}={value}"));
+    let shown = exec.env.iter().filter(|(name, _)| *name != "PATH").map(|(name, value)| format!("{name}={value}"));
     shown.collect::<Vec<_>>().join(" ")
 }
 

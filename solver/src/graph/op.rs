@@ -22,7 +22,7 @@ pub enum Op {
     /// The files of a commit of a git repository, as a root. No inputs.
     Git(GitOp),
     /// A process in a sandbox; input 0 is its root file system, the others are mounted. Output 0 is the root after it.
-    Exec(ExecOp),
+    Exec(Box<ExecOp>),
     /// Changes to a root file system by our own code; input 0 is the root file system.
     File(FileOp),
     /// The layers of input 0, then those of input 1, and so on: `COPY --link`.

@@ -54,7 +54,8 @@ fn variables(pairs: &[(&str, &str)]) -> Variables {
 }
 
 fn base_exec() -> ExecOp {
-    let Op::Exec(mut op) = exec(&["/bin/sh", "-c", "make"]) else { unreachable!() };
+    let Op::Exec(op) = exec(&["/bin/sh", "-c", "make"]) else { unreachable!() };
+    let mut op = *op;
     op.env = variables(&[("PATH", "/bin"), ("VERSION", "1")]);
     op.extra_hosts = vec![("mirror".into(), "10.0.0.1".into())];
     op.proxy_env = vec![("HTTP_PROXY".into(), "http://one".into())];
@@ -65,7 +66,7 @@ fn base_exec() -> ExecOp {
 fn a073_a100_fields_of_exec() {
     check(
         &base_exec(),
-        Op::Exec,
+        |op| Op::Exec(Box::new(op)),
         &[
             ("argument", Both, |op| op.args[2].push('x')),
             ("one argument more", Both, |op| op.args.push(String::new())),
@@ -103,7 +104,7 @@ fn a073_a100_fields_of_exec() {
 }
 
 fn with_mount(mount: ExecMount) -> Op {
-    Op::Exec(ExecOp { mounts: vec![mount], ..base_exec() })
+    Op::Exec(Box::new(ExecOp { mounts: vec![mount], ..base_exec() }))
 }
 
 fn mount(kind: ExecMountKind) -> ExecMount {
@@ -432,7 +433,7 @@ fn kinds_of_op_never_share_a_key() {
 #[test]
 fn a_change_is_named_as_a_person_would_name_it() {
     let names = |op: Op| op.components().into_iter().map(|component| component.name.into_owned()).collect::<Vec<_>>();
-    let exec = names(Op::Exec(base_exec()));
+    let exec = names(Op::Exec(Box::new(base_exec())));
     assert!(exec.contains(&"env VERSION".to_owned()) && exec.contains(&"argument 2".to_owned()), "{exec:?}");
     let second = FileAction::MakeDirectory { path: "/a".into(), owner: None, mtime: None };
     let file = names(Op::File(FileOp { actions: vec![FileAction::Copy(base_copy()), second] }));

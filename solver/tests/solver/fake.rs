@@ -234,7 +234,7 @@ impl Bench {
 
 /// The op of a fake script.
 pub(crate) fn exec(args: &[&str]) -> Op {
-    Op::Exec(ExecOp {
+    Op::Exec(Box::new(ExecOp {
         args: args.iter().map(|word| (*word).to_owned()).collect(),
         env: Variables::default(),
         cwd: "/".to_owned(),
@@ -248,7 +248,7 @@ pub(crate) fn exec(args: &[&str]) -> Op {
         devices: Vec::new(),
         shm_size: None,
         platform: Platform { os: "linux".to_owned(), arch: "amd64".to_owned(), variant: None },
-    })
+    }))
 }
 
 /// Adds the vertex of a fake script.

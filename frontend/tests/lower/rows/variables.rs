@@ -114,7 +114,7 @@ fn a073_proxies_are_there_without_a_declaration_and_leave_no_trace() {
         let declared = lowered(&format!("FROM scratch\nARG {name}\nRUN x\n"), &options);
         let (_, last) = declared.graph.vertices().last().unwrap();
         let Op::Exec(exec) = &last.op else { panic!("the last vertex is the RUN") };
-        assert!(exec.env.contains(&(name.clone(), "http://proxy".to_owned())), "{name} is declared");
+        assert!(exec.env.iter().any(|pair| pair == (name.as_str(), "http://proxy")), "{name} is declared");
         assert!(created_by(&declared)[1].contains(&format!("{name}=http://proxy")), "{name} is declared");
     }
 }
