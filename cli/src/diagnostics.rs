@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn diagnostics_show_their_lines() {
+    fn a015_diagnostics_show_their_lines() {
         let text = "FROM debian AS builder\nRUN make\n\nFROM debian\nCOPY --from=biulder /out /out\nCMD start\n";
         let source = Source::new("docker/Dockerfile", text);
         let error = Diagnostic::error(span(&source, "biulder"), "`COPY --from=biulder` names no stage")

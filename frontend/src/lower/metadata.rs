@@ -193,7 +193,6 @@ fn pairs_text(keyword: &str, pairs: &[(String, String)]) -> String {
 
 fn arguments(state: &State, command: &Command) -> Vec<String> {
     match command {
-        Command::Shell(word) if word.text.is_empty() => Vec::new(),
         Command::Shell(word) => state.in_shell(word.text.clone()),
         Command::Exec(words) => words.iter().map(|word| word.text.clone()).collect(),
     }

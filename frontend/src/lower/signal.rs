@@ -3,10 +3,10 @@
 use crate::suggest;
 
 /// Signal names without `SIG`, as Linux has them.
-const NAMES: [&str; 38] = [
+const NAMES: [&str; 36] = [
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
-    "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "UNUSED", "URG",
-    "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX", "EMT",
+    "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
+    "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
 ];
 
 /// Whether `STOPSIGNAL` may name it: a positive number, or a name in any case, with or without `SIG`.
@@ -39,7 +39,9 @@ mod tests {
         for text in ["SIGTERM", "term", "sigusr1", "9", "35", "SIGRTMIN", "RTMIN+3", "SIGRTMAX-14"] {
             assert!(is_signal(text), "{text}");
         }
-        for text in ["", "0", "-1", "SIGFOO", "RTMIN+", "RTMIN+0", "RTMIN+16", "RTMAX-15", "SIG", "SIGSIGTERM", "1x"] {
+        for text in
+            ["", "0", "-1", "SIGFOO", "RTMIN+", "RTMIN+0", "RTMIN+16", "RTMAX-15", "SIG", "SIGSIGTERM", "1x", "SIGEMT"]
+        {
             assert!(!is_signal(text), "{text}");
         }
     }

@@ -60,7 +60,12 @@ fn commands() {
             "FROM busybox\nCMD []\nENTRYPOINT [\"a\"]\nENTRYPOINT []",
             &["image busybox linux/amd64"],
         ),
-        ("A132 so does nothing", "FROM busybox\nCMD\nENTRYPOINT", &["image busybox linux/amd64"]),
+        // As Docker 26.1.5 has it.
+        (
+            "A132 nothing is an empty line for the shell",
+            "CMD\nENTRYPOINT",
+            &["Entrypoint [\"/bin/sh\", \"-c\", \"\"]", "Cmd [\"/bin/sh\", \"-c\", \"\"]"],
+        ),
     ]);
     let escaped = |text: &str| lowered(text, &options()).config.config.args_escaped;
     assert!(
@@ -185,6 +190,11 @@ fn descriptions() {
             "A141 neither",
             "STOPSIGNAL SIGFOO",
             &["!2:12-18 `SIGFOO` is not a signal [write a name such as `SIGTERM`, or a number]"],
+        ),
+        (
+            "A141 none has it",
+            "STOPSIGNAL 0",
+            &["!2:12-13 `0` is not a signal [write a name such as `SIGTERM`, or a number]"],
         ),
         ("A141 misspelt", "STOPSIGNAL SIGTREM", &["!2:12-19 `SIGTREM` is not a signal [did you mean `SIGTERM`?]"]),
         (
