@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rbuild_testkit::{Bench, Output, bench::finish};
+use rbuild_testkit::{Account, Bench, Need, Output, bench::finish, needs};
 use rustix::process::{Pid, Signal, kill_process};
 use tar::{EntryType, Header};
 
@@ -263,6 +263,21 @@ fn a192_a_file_that_is_a_tar_is_a_context() {
     shell.env("RBUILD_ROOT", bench.state()).stdin(Stdio::null());
     finish(shell, b"").ok();
     assert_eq!(bench.read("piped/file"), "text");
+    assert_no_scratch(&bench);
+}
+
+#[test]
+fn a192_an_ordinary_user_can_send_what_others_own() {
+    needs!(Need::Root, Need::Overlay, Need::UserNamespaces, Need::Command("newuidmap"));
+    let account = Account::create().unwrap();
+    let bench = Bench::of(&account, crate::PROGRAM);
+    let sent = tar(&[
+        ("Dockerfile", EntryType::Regular, "FROM scratch\nCOPY in d /\n"),
+        ("in", EntryType::Regular, "in"),
+        ("d/deep", EntryType::Regular, "deep"),
+    ]);
+    build_from(&bench, &["-"], sent).ok();
+    assert_eq!((&*bench.read("out/in"), &*bench.read("out/deep")), ("in", "deep"));
     assert_no_scratch(&bench);
 }
 

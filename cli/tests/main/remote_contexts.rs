@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use rbuild_testkit::git::Repository;
 use rbuild_testkit::web::{Answer, Server};
-use rbuild_testkit::{Bench, Output};
+use rbuild_testkit::{Bench, Need, Output, needs};
 
 use crate::contexts::tar_of;
 
@@ -102,4 +103,61 @@ fn a094_a_named_context_is_fetched_when_a_step_wants_it() {
     bench.file("app/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
     build(&bench, &["--build-context", &named("/missing"), "app"]).ok();
     assert_eq!(server.asked().len(), asked);
+}
+
+/// A repository of two commits, the first of which is `v1`.
+fn repository() -> (Repository, String) {
+    let repository = Repository::new("app");
+    let copy = "FROM scratch\nCOPY . /\n";
+    repository.file("Dockerfile", copy).file("version", "1").file(".dockerignore", "hidden\n").file("hidden", "");
+    let first = repository.commit("first");
+    repository.git(&["tag", "v1"]);
+    repository.file("version", "2").file("sub/Dockerfile", copy).file("sub/below", "below");
+    repository.file("sub/other", "FROM scratch\nCOPY below /\n");
+    repository.commit("second");
+    (repository, first)
+}
+
+#[test]
+fn a192_a194_a_repository_is_a_context() {
+    needs!(Need::Command("git"));
+    let bench = bare_bench!();
+    let (repository, first) = repository();
+    let daemon = repository.serve();
+    let url = |more: &str| format!("{}{more}", daemon.url("app"));
+    for (more, version) in [("", "2"), ("#main", "2"), ("#v1", "1"), (&format!("#{first}"), "1"), ("?ref=v1", "1")] {
+        build(&bench, &[&url(more)]).ok();
+        assert_eq!(bench.read("out/version"), version, "{more}");
+        // A202.
+        assert!(!bench.path("out/hidden").exists() && !bench.path("out/.git").exists());
+    }
+    build(&bench, &["--no-remote-dockerignore", &url("#v1")]).ok();
+    assert_eq!(names(&bench), ".dockerignore Dockerfile hidden version");
+    for more in ["#:sub", "#main:sub", "?subdir=sub"] {
+        build(&bench, &[&url(more)]).ok();
+        assert_eq!(names(&bench), "Dockerfile below other", "{more}");
+    }
+    build(&bench, &["-f", "other", &url("#:sub")]).ok();
+    assert_eq!(names(&bench), "below");
+    build(&bench, &["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", &url("")]).ok();
+    assert!(bench.path("out/.git/HEAD").exists());
+    build(&bench, &[&url("#nowhere")]).fails(1).says(&["nowhere"]);
+    build(&bench, &[&url("#:nowhere")]).fails(1).says(&["nowhere"]);
+    // The protocol of a plain web server.
+    let server = Server::files(repository.parent());
+    build(&bench, &[&server.url("/app.git/.git#v1")]).ok();
+    assert_eq!(bench.read("out/version"), "1");
+}
+
+#[test]
+fn a094_a_repository_is_a_named_context() {
+    needs!(Need::Command("git"));
+    let bench = bare_bench!();
+    let (repository, _) = repository();
+    let daemon = repository.serve();
+    bench.file("app/Dockerfile", "FROM scratch\nCOPY --from=src . /\n");
+    build(&bench, &["--build-context", &format!("src={}#v1", daemon.url("app")), "app"]).ok();
+    assert_eq!(names(&bench), ".dockerignore Dockerfile version");
+    let url = format!("src={}#nowhere", daemon.url("app"));
+    build(&bench, &["--build-context", &url, "app"]).fails(1).says(&["Dockerfile:2", "nowhere"]);
 }

@@ -116,11 +116,14 @@ fn default(request: &BuildRequest, place: &Place) -> Result<Found, BuildError> {
             return Ok((name.to_owned(), bytes, found));
         }
     }
-    let source = std::io::ErrorKind::NotFound.into();
-    Err(BuildError::Read { path: look.name(Path::new(NAMES[0])), source })
+    Err(absent(&look, Path::new(NAMES[0])))
 }
 
 fn must(look: &Look<'_>, path: &Path) -> Result<Vec<u8>, BuildError> {
     let failed = |source| BuildError::Read { path: look.name(path), source };
-    look.read(path).map_err(failed)?.ok_or_else(|| failed(rustix::io::Errno::NOENT.into()))
+    look.read(path).map_err(failed)?.ok_or_else(|| absent(look, path))
+}
+
+fn absent(look: &Look<'_>, path: &Path) -> BuildError {
+    BuildError::Read { path: look.name(path), source: rustix::io::Errno::NOENT.into() }
 }

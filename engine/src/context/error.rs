@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use rbuild_frontend::remote::AddressError;
 use rbuild_image::LayerError;
 
 use crate::files::copy::CopyError;
@@ -91,6 +92,18 @@ pub enum ContextError {
         /// Its first mistake.
         message: String,
     },
+    /// A URL that is none.
+    #[error("`{0}` is not the address of a repository or a file")]
+    NotAUrl(String),
+    /// A URL that says something wrong.
+    #[error("cannot use `{text}` as a build context")]
+    Address {
+        /// The URL, without a password.
+        text: String,
+        /// What is wrong with it.
+        #[source]
+        source: AddressError,
+    },
     /// A `--build-context` that means nothing.
     #[error("not supported: `--build-context {name}={text}`: {why}")]
     Named {
@@ -128,6 +141,7 @@ impl ContextError {
                 Some(format!("it has {}", known.join(", ")))
             }
             Self::Unpack { source, .. } => source.hint(),
+            Self::Address { source, .. } => source.advice().map(str::to_owned),
             _ => None,
         }
     }
