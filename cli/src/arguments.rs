@@ -310,6 +310,7 @@ pub mod tests {
           logout      Forget the credentials for a registry
           prune       Delete what nothing needs
           df          Show what takes how much room
+          du          List images, build results and cache mounts with their sizes
           info        Count what there is
           doctor      Say what this machine offers and lacks
           completion  Print a script that completes command lines
@@ -327,6 +328,9 @@ pub mod tests {
               --insecure-registry <HOST[:PORT]>
                   Registry that may be spoken to without TLS, or with a certificate
                   nobody vouches for (repeatable)
+              --gc <LIMITS>
+                  What the store removes by itself: `off`, or a list such as
+                  max-used=50gb,min-free=20gb,reserved=5gb,unused=720h [env: RBUILD_GC=]
 
         Exit codes:
           0    success
@@ -351,15 +355,16 @@ pub mod tests {
         Usage: rbuild build [OPTIONS] [CONTEXT]
 
         Arguments:
-          [CONTEXT]  Directory with the files that COPY and ADD see; `-` reads a
-                     Dockerfile from standard input
+          [CONTEXT]  The files that COPY and ADD see: a directory, a tar archive, a git
+                     repository (URL#REF:DIRECTORY), the URL of a tar archive or a
+                     Dockerfile, or `-` for either of these on standard input
 
         Options:
           -t, --tag <NAME[:TAG]>
                   Name of the image (repeatable)
           -f, --file <PATH>
-                  Dockerfile, relative to the current directory; `-` is standard input
-                  [default: CONTEXT/Dockerfile]
+                  Dockerfile: a path (inside CONTEXT if that is no directory), a URL, or
+                  `-` for standard input [default: CONTEXT/Dockerfile]
               --build-arg <NAME[=VALUE]>
                   Set a build argument; without a value, from the environment
                   (repeatable)
@@ -378,10 +383,25 @@ pub mod tests {
           -q, --quiet
                   Print nothing but the image's ID
               --build-context <NAME=SOURCE>
-                  Another context or image that the Dockerfile knows by NAME: a
-                  directory, or docker-image://IMAGE
+                  Another context or image that the Dockerfile knows by NAME:
+                  docker-image://IMAGE, oci-layout://DIRECTORY[:TAG|@DIGEST], or any
+                  CONTEXT but `-`
+              --context-subdir <DIRECTORY>
+                  Use this directory of a context that is an archive or a repository
+              --no-remote-dockerignore
+                  Do not look for .dockerignore in contexts that are no local
+                  directories, as BuildKit does not
               --secret <SECRET>
                   Show a secret to RUN --mount=type=secret: id=ID[,src=PATH|,env=NAME]
+              --ssh <AGENT>
+                  Show an SSH agent to RUN --mount=type=ssh: default, ID=SOCKET or
+                  ID=KEY[,KEY…] (repeatable)
+              --allow <ENTITLEMENT>
+                  Let RUN ask for more than the usual: network.host, security.insecure,
+                  device[=NAME] (repeatable)
+              --cdi-spec-dir <PATH>
+                  Directory with device specifications for RUN --device [default:
+                  /etc/cdi, /var/run/cdi] (repeatable)
               --label <NAME=VALUE>
                   Set a label of the image (repeatable)
               --platform <OS/ARCH>
@@ -423,6 +443,9 @@ pub mod tests {
               --insecure-registry <HOST[:PORT]>
                   Registry that may be spoken to without TLS, or with a certificate
                   nobody vouches for (repeatable)
+              --gc <LIMITS>
+                  What the store removes by itself: `off`, or a list such as
+                  max-used=50gb,min-free=20gb,reserved=5gb,unused=720h [env: RBUILD_GC=]
         ");
     }
 }
