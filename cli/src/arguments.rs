@@ -283,6 +283,7 @@ pub mod tests {
         Commands:
           build       Build an image from a Dockerfile
           plan        Show what a build would do, without doing it
+          check       Look for mistakes in a Dockerfile, and repair them
           run         Run a command in a new container
           ps          List containers
           logs        Print what a container has written
@@ -433,6 +434,9 @@ pub mod tests {
                   something is
               --explain
                   Only say which steps would run, and why, as `rbuild plan` does
+              --call <METHOD[,format=json]>
+                  Only answer a question about the Dockerfile: check, outline (what can
+                  be given to it) or targets (its stages)
           -h, --help
                   Print help (see more with '--help')
 

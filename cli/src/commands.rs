@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod build;
+pub mod check;
 pub mod containers;
 pub mod images;
 pub mod inspect;
@@ -35,6 +36,8 @@ pub enum Command {
     Build(Box<build::BuildArgs>),
     /// Show what a build would do, without doing it
     Plan(Box<plan::PlanArgs>),
+    /// Look for mistakes in a Dockerfile, and repair them
+    Check(check::CheckArgs),
     /// Run a command in a new container
     Run(Box<run::RunArgs>),
     /// List containers
@@ -125,7 +128,8 @@ impl Command {
             Self::Rm(_) | Self::Rmi(_) | Self::Push(_) | Self::Save(_) | Self::Prune(_) | Self::Df(_) | Self::Du(_) => {
                 Touches::OldLayers
             }
-            Self::Ps(_)
+            Self::Check(_)
+            | Self::Ps(_)
             | Self::Logs(_)
             | Self::Stop(_)
             | Self::Kill(_)
@@ -149,6 +153,7 @@ impl Command {
         match self {
             Self::Build(arguments) => block_on(interruptible(arguments.execute(session))),
             Self::Plan(arguments) => block_on(interruptible(arguments.execute(session))),
+            Self::Check(arguments) => arguments.execute(),
             // It passes signals on once the container runs.
             Self::Run(arguments) => block_on(arguments.execute(session)),
             Self::Ps(arguments) => arguments.execute(session),

@@ -12,6 +12,7 @@ mod failure;
 mod human;
 mod interrupt;
 mod progress;
+mod report;
 mod session;
 mod table;
 mod template;

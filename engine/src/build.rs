@@ -19,14 +19,15 @@ use rbuild_cache::LayerId;
 use rbuild_core::{Digest, Platform, Reporter};
 use rbuild_frontend::{
     CacheUse, DateSource, Diagnostic, Entitlements, LowerError, LowerOptions, Lowered, ResolveImage, Severity, Source,
+    StageUse,
 };
 use rbuild_image::{Descriptor, ImageConfig};
 use rbuild_solver::{Limits, Solver};
 
 use self::arguments::Arguments;
 pub use self::check::Checked;
+use self::check::{Purpose, Read};
 use self::contexts::Contexts;
-use self::dockerfile::Dockerfile;
 pub use self::outcome::{BuildError, BuildOutcome};
 pub use self::plan::{BuildPlan, Cause, Forecast, PlannedStage, PlannedStep, StepInput, StepKind};
 use crate::assemble::{self, LayerFact};
@@ -54,7 +55,7 @@ impl Engine {
         let lease = self.store().lease("build").map_err(Error::from)?;
         let names =
             request.tags.iter().map(|tag| Ok(reference(tag)?.to_string())).collect::<Result<Vec<_>, Error>>()?;
-        let prepared = match self.prepare(&request, reporter).await {
+        let prepared = match self.prepare(&request, Purpose::Build, reporter).await {
             Ok(prepared) => prepared,
             Err(error) => {
                 // A transfer that failed leaves something behind.
@@ -69,8 +70,13 @@ impl Engine {
         // Also after a failure: what it discarded may be all that stands between a full disk and the next build.
         drop(lease);
         self.clean_up(prepared.solver.worker()).await;
-        let (id, manifest) = result?;
         let Prepared { source, warnings, .. } = prepared;
+        let (id, manifest) = match result {
+            Err(BuildError::Step { text, diagnostic, .. }) => {
+                return Err(BuildError::Step { text, diagnostic, warnings });
+            }
+            result => result?,
+        };
         Ok(BuildOutcome { id, manifest, names, warnings, source })
     }
 
@@ -104,30 +110,29 @@ impl Engine {
     }
 
     /// Everything that can be done before the cache is asked.
-    async fn prepare(&self, request: &BuildRequest, reporter: &Reporter) -> Result<Prepared, BuildError> {
+    async fn prepare(
+        &self,
+        request: &BuildRequest,
+        purpose: Purpose,
+        reporter: &Reporter,
+    ) -> Result<Prepared, BuildError> {
         let secrets = Secrets::new(request.secrets.clone());
         let fetcher = Fetcher { engine: self, secrets: &secrets };
-        let mut main = contexts::main(fetcher, request, reporter).await?;
-        let Dockerfile { source, place } = dockerfile::read(fetcher, request, &mut main, reporter).await?;
-        let source = Arc::new(source);
-        let mistakes = |diagnostics| BuildError::Dockerfile { text: source.clone(), diagnostics };
-        let arguments = arguments::arguments(request)?;
-        let overrides = arguments::overrides(&arguments);
-        let file = rbuild_frontend::parse_with(&source, &overrides).map_err(mistakes)?;
-        let mut warnings = rbuild_frontend::check(&file);
+        let Read { source, file, arguments, main, place } = check::read(fetcher, request, reporter).await?;
         let contexts = contexts::all(request, main, &place)?;
-        let (mut lowered, resolved) = self.lower(&file, request, arguments, &contexts, &source).await?;
-        warnings.extend(lowered.warnings.iter().cloned());
-        if file.directives.check.error && !warnings.is_empty() {
+        let lowered = self.lower(&file, request, arguments, &contexts, &source, purpose).await;
+        let (mut lowered, resolved) = lowered.map_err(|error| check::with_warnings(&file, error))?;
+        let mut warnings = check::warnings(&source, &file, &lowered);
+        if file.directives.check.error && !warnings.is_empty() && purpose == Purpose::Build {
             // `# check=error=true`: the author wants them to be mistakes.
             warnings.iter_mut().for_each(|warning| warning.severity = Severity::Error);
-            return Err(mistakes(warnings));
+            return Err(BuildError::Dockerfile { text: source, diagnostics: warnings });
         }
 
         let devices = Devices::of(&lowered.graph, &request.device_specifications, &request.allow)?;
         let wrong = devices.check(&lowered.graph);
         if !wrong.is_empty() {
-            return Err(mistakes(wrong));
+            return Err(BuildError::Dockerfile { text: source, diagnostics: wrong });
         }
         lowered.graph.set_scope(source.name());
         let worker = BuildWorker {
@@ -169,6 +174,7 @@ impl Engine {
         arguments: Arguments,
         contexts: &Contexts,
         source: &Arc<Source>,
+        purpose: Purpose,
     ) -> Result<(Lowered, HashMap<Digest, Vec<LayerId>>), BuildError> {
         let host = Platform::host();
         let platform = match &request.platform {
@@ -180,6 +186,12 @@ impl Engine {
         options.build_args = arguments;
         options.target.clone_from(&request.target);
         options.named_contexts.clone_from(&contexts.named);
+        if let Some(context) = contexts.files.get(contexts::MAIN) {
+            options.ignored = context.ignore();
+        }
+        if purpose == Purpose::Check && request.target.is_none() {
+            options.stages = StageUse::All;
+        }
         options.cache = match (request.no_cache, request.no_cache_stages.as_slice()) {
             (true, _) => CacheUse::None,
             (false, []) => CacheUse::All,

@@ -62,6 +62,11 @@ impl Context {
         Self { opened: OnceCell::new(), later, scan: OnceCell::new(), known: Mutex::default() }
     }
 
+    /// What of it no build sees, as far as that is known before it is fetched.
+    pub(crate) fn ignore(&self) -> IgnoreFile {
+        self.opened.get().map(|opened| opened.ignore.clone()).unwrap_or_default()
+    }
+
     async fn opened(&self, fetcher: Fetcher<'_>) -> Result<&Opened, Error> {
         let fetch = || async {
             let (source, rule) = self.later.as_ref().expect("a context is there or can be fetched");

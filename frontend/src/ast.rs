@@ -254,6 +254,8 @@ pub struct Heredoc {
     pub strip_tabs: bool,
     /// The lines between opener and terminator, as they stand in the file, line ends included.
     pub body: String,
+    /// The same as bytes, if they are no UTF-8.
+    pub raw: Option<Vec<u8>>,
     /// The opener, such as `<<EOF`.
     pub span: Span,
     /// The body.

@@ -2,16 +2,23 @@
 //!
 //! `# escape=`, `# syntax=` and `# check=` count only before anything else: a blank line, another comment or an
 //! instruction ends the zone. rbuild stands in for Docker's own frontend images; other syntaxes would need their image to
-//! be run, and are refused.
+//! be run, and are refused. Of such a file nothing else can be said; `syntax` is also looked for in the two forms that
+//! other languages have for it, `// syntax=` and `{"syntax": …}`.
+
+use std::sync::LazyLock;
 
 use rbuild_core::Span;
+use regex::Regex;
 
 use crate::ast::{Directives, Word};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::findings::Findings;
 use crate::grammar::{Grammar, Pair, Parser as _, Rule as Syntax};
 use crate::rule::{CheckOptions, Rule, RuleSet};
 use crate::suggest::did_you_mean;
+
+static JSON_SYNTAX: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#"^\s*\{[^{}]*?"syntax"\s*:\s*"([^"\\]*)""#).expect("a constant that tests read"));
 
 /// What stands in for directives of the file, from the build arguments `BUILDKIT_SYNTAX` and `BUILDKIT_DOCKERFILE_CHECK`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -20,6 +27,32 @@ pub struct Overrides {
     pub syntax: Option<String>,
     /// The value of `# check=`.
     pub check: Option<String>,
+}
+
+/// What a file that does not begin with `#` says about its frontend.
+pub(crate) fn other_syntax(text: &str, diagnostics: &mut Findings) {
+    let text_start = text.len() - text.trim_start_matches('\u{FEFF}').len();
+    let body = &text[text_start..];
+    let body_start = if body.starts_with("#!") { body.find('\n').map_or(body.len(), |feed| feed + 1) } else { 0 };
+    let body = &body[body_start..];
+    let start = text_start + body_start;
+    let place = |from: usize, to: usize| Span::new((start + from) as u32, (start + to) as u32);
+    if body.starts_with("//") {
+        let mut at = 0;
+        for line in body.split_inclusive('\n') {
+            let Some(rest) = line.trim_end().strip_prefix("//") else { break };
+            // As long as `#`, once the second slash has become a part of what is cut off.
+            let Some(found) = Found::read(&format!("#{rest}"), start + at + 1) else { break };
+            at += line.len();
+            if found.name == "syntax" {
+                syntax(found.value, diagnostics);
+                break;
+            }
+        }
+    } else if let Some(value) = JSON_SYNTAX.captures(body).and_then(|captures| captures.get(1)) {
+        let word = Word { text: value.as_str().to_owned(), span: place(value.start(), value.end()) };
+        syntax(word, diagnostics);
+    }
 }
 
 /// What the zone says, and where it ends.
@@ -122,6 +155,7 @@ fn syntax(value: Word, diagnostics: &mut Findings) -> Option<Word> {
     if docker(name) || path.is_some_and(|(_, path)| ends_as_docker(path)) {
         return Some(value);
     }
+    diagnostics.set_foreign();
     diagnostics.push(
         Diagnostic::error(value.span, format!("the frontend `{image}` is not supported"))
             .hint("rbuild reads Dockerfiles itself, as `docker/dockerfile` does, and runs no other frontend"),
@@ -134,15 +168,62 @@ fn ends_as_docker(path: &str) -> bool {
     known.iter().any(|known| path.strip_suffix(known).is_some_and(|lead| lead.is_empty() || lead.ends_with('/')))
 }
 
+/// Whether a comment with this text, without its `#`, may speak to the parser or to the checks.
+pub(crate) fn is_directive(text: &str) -> bool {
+    Found::read(&format!("#{text}"), 0).is_some()
+}
+
+/// Whether reading a comment is worth its time: most are about something else.
+fn is_about_checks(comment: &Word) -> bool {
+    comment.text.trim_start().get(.."check".len()).is_some_and(|start| start.eq_ignore_ascii_case("check"))
+}
+
+/// What is wrong with the wishes above a single instruction.
+pub(crate) fn comment_remarks(comment: &Word, found: &mut Findings) {
+    if !is_about_checks(comment) {
+        return;
+    }
+    // The text begins behind the `#`.
+    let start = (comment.span.start as usize).saturating_sub(1);
+    let Some(check) = Found::read(&format!("#{}", comment.text), start).filter(|found| found.name == "check") else {
+        return;
+    };
+    let mut own = Findings::default();
+    checks(&check.value, &mut own);
+    for mut remark in own.finish().unwrap_or_else(|errors| errors) {
+        // Above an instruction a mistake only means that nothing is skipped.
+        (remark.severity, remark.rule) = (Severity::Warning, Some(Rule::UnknownCheckRule));
+        found.push(remark);
+    }
+}
+
 /// The rules above a single instruction: `check=skip=…` as the text of a comment.
 pub(crate) fn comment_checks(comment: &Word) -> Option<CheckOptions> {
+    if !is_about_checks(comment) {
+        return None;
+    }
     let found = Found::read(&format!("#{}", comment.text), 0).filter(|found| found.name == "check")?;
     Some(checks(&found.value, &mut Findings::default()))
 }
 
+/// Where a remark begins behind the options: at the first space that does not stand at a separator.
+fn without_remark(text: &str) -> &str {
+    let is_separator = |letter: char| matches!(letter, ',' | ';' | '=');
+    let mut at = 0;
+    while let Some(space) = text[at..].find(char::is_whitespace).map(|found| at + found) {
+        let behind = text[space..].trim_start();
+        let before = &text[..space];
+        if before.contains('=') && !before.ends_with(is_separator) && !behind.starts_with(is_separator) {
+            return before;
+        }
+        at = text.len() - behind.len();
+    }
+    text
+}
+
 fn checks(value: &Word, diagnostics: &mut Findings) -> CheckOptions {
     let mut options = CheckOptions::default();
-    let Some(pairs) = Grammar::parse(Syntax::checks, &value.text).ok() else {
+    let Some(pairs) = Grammar::parse(Syntax::checks, without_remark(&value.text)).ok() else {
         diagnostics.push(Diagnostic::error(value.span, format!("`{}` is no list of checks", value.text)).hint(FORM));
         return options;
     };
@@ -266,7 +347,43 @@ mod tests {
     }
 
     #[test]
-    fn checks_name_rules() {
+    fn a023_other_forms_of_syntax() {
+        let foreign = "the frontend `foreign/image:1` is not supported";
+        let cases: [(&str, &[&str]); 7] = [
+            ("// syntax=foreign/image:1\nFROM x", &[foreign]),
+            ("#!/usr/bin/x\n// syntax = foreign/image:1 cmdline\n", &[foreign]),
+            ("// check=skip=all\n// syntax=foreign/image:1\n", &[foreign]),
+            ("\u{FEFF}{\"a\": 1, \"syntax\": \"foreign/image:1\"}", &[foreign]),
+            ("// syntax=docker/dockerfile:1\n", &[]),
+            ("// words\n// syntax=foreign/image:1\n", &[]),
+            ("{\"a\": {\"syntax\": \"foreign/image:1\"}}", &[]),
+        ];
+        for (text, expected) in cases {
+            let mut found = Findings::default();
+            other_syntax(text, &mut found);
+            let found = found.finish().unwrap_or_else(|errors| errors);
+            assert_eq!(found.iter().map(|found| found.message.as_str()).collect::<Vec<_>>(), expected, "{text:?}");
+            for found in found {
+                assert_eq!(&text[found.span().range()].split(' ').next(), &Some("foreign/image:1"));
+            }
+        }
+    }
+
+    #[test]
+    fn a024_remarks_follow_options() {
+        let cases = [
+            ("skip=all", "skip=all"),
+            ("skip=all // why", "skip=all"),
+            ("skip=A, B ;error = true because of x=y", "skip=A, B ;error = true"),
+            ("skip=A\u{3000}B", "skip=A"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(without_remark(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a024_checks_name_rules() {
         let mut diagnostics = Findings::default();
         let text = "# check=skip=undefinedvar, StageNameCasing ;error=true;experimental=all\n";
         let (directives, _) = read(text, &Overrides::default(), &mut diagnostics);

@@ -43,8 +43,8 @@ pub struct Expander<'a> {
 pub struct Expanded<T> {
     /// What it became.
     pub value: T,
-    /// Variables without a value that were replaced by nothing, in order. Those with a default (`${x:-y}`), an
-    /// alternative or an own error message are not among them: their author knew.
+    /// Variables without a value, in order. Those with a default (`${x:-y}`) are among them: where nothing declares the
+    /// variable, nobody can ever set it.
     pub undefined: Vec<Spanned<String>>,
 }
 
@@ -251,6 +251,12 @@ enum Escapes {
     Keep,
 }
 
+/// A substitution and the name in it.
+struct Places {
+    whole: Span,
+    name: Span,
+}
+
 struct Walker<'a> {
     lookup: &'a Lookup<'a>,
     word: &'a Word,
@@ -348,15 +354,11 @@ impl Walker<'_> {
             if pair.into_inner().flatten().any(|inner| inner.as_rule() == Rule::too_deep) {
                 return Err(too_deep(span));
             }
-            return Err(Diagnostic::error(span, "syntax error: missing `}`")
-                .label("this brace is never closed")
-                .hint(format!("close it with `}}`, or write `{}$` for a plain dollar sign", self.escape)));
+            return Err(self.open_brace(span));
         }
         let mut inner = pair.into_inner().peekable();
         let Some(name) = inner.next_if(|pair| pair.as_rule() == Rule::name) else {
-            return Err(Diagnostic::error(span, format!("syntax error: bad substitution `{}`", excerpt(whole)))
-                .label("a variable name is missing")
-                .hint(format!("write `${{name}}`, or `{}$` for a plain dollar sign", self.escape)));
+            return Err(self.nameless(span, whole));
         };
         let name_span = self.place(&name);
         let name = name.as_str();
@@ -369,7 +371,7 @@ impl Walker<'_> {
         match rule {
             Rule::conditional | Rule::body_conditional => {
                 let word = self.inner(parts.next(), Escapes::Resolve)?;
-                self.condition(name, span, operator, word)
+                self.condition(name, Places { whole: span, name: name_span }, operator, word)
             }
             Rule::trim | Rule::body_trim => {
                 let glob = self.inner(parts.next(), Escapes::Keep)?;
@@ -379,24 +381,22 @@ impl Walker<'_> {
             Rule::replace | Rule::body_replace => {
                 let glob = self.inner(parts.next(), Escapes::Keep)?;
                 let Some(replacement) = parts.next() else {
-                    return Err(Diagnostic::error(span, format!("syntax error: missing `/` in `{}`", excerpt(whole)))
-                        .hint("a replacement is written `${name/pattern/replacement}`"));
+                    return Err(no_replacement(span, whole));
                 };
                 let replacement = self.inner(Some(replacement), Escapes::Keep)?;
                 let value = self.value(name, name_span);
                 let all = if operator == "//" { pattern::Which::All } else { pattern::Which::First };
                 pattern::replace(&value, &glob, &replacement, all, LONGEST).map_err(|error| error.at(span))
             }
-            _ => {
-                let known = "`:-` `-` `:+` `+` `:?` `?` `#` `##` `%` `%%` `/` `//`";
-                Err(Diagnostic::error(span, format!("unsupported modifier `{operator}` in `{}`", excerpt(whole)))
-                    .hint(format!("after the name may follow one of {known}")))
-            }
+            _ => Err(unsupported(span, operator, whole)),
         }
     }
 
-    fn condition(&mut self, name: &str, span: Span, operator: &str, word: String) -> Result<String, Diagnostic> {
+    fn condition(&mut self, name: &str, places: Places, operator: &str, word: String) -> Result<String, Diagnostic> {
         let value = (self.lookup)(name);
+        if value.is_none() {
+            self.undefined.push(Spanned { value: name.to_owned(), span: places.name });
+        }
         let empty_counts = operator.starts_with(':');
         let present = value.as_ref().is_some_and(|value| !(empty_counts && value.is_empty()));
         match (operator.trim_start_matches(':'), present) {
@@ -405,7 +405,7 @@ impl Walker<'_> {
             ("?", false) => {
                 let state = if value.is_some() { "empty" } else { "unset" };
                 let message = if word.is_empty() { format!("must not be {state}") } else { word };
-                Err(Diagnostic::error(span, format!("`{name}`: {message}")).label(format!("`{name}` is {state}")).hint(
+                Err(Diagnostic::error(places.whole, format!("`{name}`: {message}")).label(format!("`{name}` is {state}")).hint(
                     format!("set it: with `ARG {name}=…`, `ENV {name}=…`, or `--build-arg {name}=…` where an `ARG {name}` declares it"),
                 ))
             }
@@ -427,11 +427,36 @@ impl Walker<'_> {
         self.word.part(span.start() - shift, span.end() - shift)
     }
 
+    fn open_brace(&self, span: Span) -> Diagnostic {
+        Diagnostic::error(span, "syntax error: missing `}`")
+            .label("this brace is never closed")
+            .hint(format!("close it with `}}`, or write `{}$` for a plain dollar sign", self.escape))
+    }
+
+    fn nameless(&self, span: Span, whole: &str) -> Diagnostic {
+        Diagnostic::error(span, format!("syntax error: bad substitution `{}`", excerpt(whole)))
+            .label("a variable name is missing")
+            .hint(format!("write `${{name}}`, or `{}$` for a plain dollar sign", self.escape))
+    }
+
     fn open_quote(&self, span: Span, kind: &str, quote: char) -> Diagnostic {
         Diagnostic::error(span, format!("unterminated {kind} quote"))
             .label(format!("no `{quote}` ends this"))
             .hint(format!("write `{}{quote}` for a plain quote", self.escape))
     }
+}
+
+// Substitutions nest on the stack: their mistakes are written down elsewhere.
+
+fn no_replacement(span: Span, whole: &str) -> Diagnostic {
+    Diagnostic::error(span, format!("syntax error: missing `/` in `{}`", excerpt(whole)))
+        .hint("a replacement is written `${name/pattern/replacement}`")
+}
+
+fn unsupported(span: Span, operator: &str, whole: &str) -> Diagnostic {
+    let known = "`:-` `-` `:+` `+` `:?` `?` `#` `##` `%` `%%` `/` `//`";
+    Diagnostic::error(span, format!("unsupported modifier `{operator}` in `{}`", excerpt(whole)))
+        .hint(format!("after the name may follow one of {known}"))
 }
 
 fn inner_text(pair: Pair<'_>) -> &str {

@@ -21,6 +21,7 @@ pub(crate) struct Findings {
     warnings: usize,
     /// The first error that was not kept.
     dropped: Option<Span>,
+    foreign: bool,
 }
 
 impl Findings {
@@ -40,6 +41,16 @@ impl Findings {
     /// Errors so far, those that were not kept among them.
     pub(crate) fn errors(&self) -> usize {
         self.errors
+    }
+
+    /// Notes that the text is in another language.
+    pub(crate) fn set_foreign(&mut self) {
+        self.foreign = true;
+    }
+
+    /// Whether the text is in another language, of which nothing more can be said.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign
     }
 
     /// Whether reading on finds nothing that would be kept.

@@ -9,6 +9,7 @@
 //!        ── statement    joined line → Instruction, by the rules of grammar/dockerfile.pest
 //!        ── parse        instructions → stages = Dockerfile
 //! Dockerfile ── check    lints that need nothing else
+//!            ── fix      what can be repaired in the text
 //!            ── lower    words are expanded, images resolved; instructions → Graph
 //! ```
 
@@ -17,8 +18,10 @@ mod check;
 mod diagnostic;
 mod directives;
 mod duration;
+mod examine;
 pub mod expand;
 mod findings;
+pub mod fix;
 mod grammar;
 mod ignore;
 mod lines;
@@ -34,11 +37,13 @@ mod suggest;
 
 pub use ast::Dockerfile;
 pub use check::check;
-pub use diagnostic::{Diagnostic, Label, Severity};
+pub use diagnostic::{Diagnostic, Edit, Fix, Label, Severity};
 pub use directives::Overrides;
+pub use examine::{Surroundings, examine, outline};
 pub use ignore::{Glob, GlobError, IgnoreFile, Match, Pattern, Stars, clean};
 pub use lower::{
-    CacheUse, DateSource, Entitlements, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage, lower,
+    Bases, CacheUse, DateSource, Entitlements, LowerError, LowerOptions, Lowered, NamedContext, Outline, OutlineArg,
+    OutlineMount, ResolveImage, StageUse, lower,
 };
 pub use parse::{parse, parse_trigger, parse_with};
 pub use rbuild_core::Span;

@@ -17,17 +17,20 @@
 //!
 //! Vertices depend on nothing but what their instruction says: each `COPY` has a selection of the context of its own.
 
+mod bytes;
 mod control;
 mod copy;
 mod date;
 mod environment;
 mod globals;
 mod history;
+mod ignored;
 mod images;
 mod metadata;
 mod mode;
 mod notes;
 mod options;
+mod outline;
 mod owner;
 mod permission;
 mod plan;
@@ -39,8 +42,11 @@ mod title;
 
 use std::collections::{HashMap, HashSet};
 
-pub use options::{CacheUse, DateSource, Entitlements, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage};
-use rbuild_core::Platform;
+pub use options::{
+    Bases, CacheUse, DateSource, Entitlements, LowerError, LowerOptions, Lowered, NamedContext, ResolveImage, StageUse,
+};
+pub use outline::{Outline, OutlineArg, OutlineMount};
+use rbuild_core::{Platform, Span};
 use rbuild_image::ImageConfig;
 use rbuild_solver::graph::{Graph, Output};
 
@@ -49,6 +55,7 @@ use crate::ast::{Dockerfile, Kind};
 use globals::Globals;
 use images::Images;
 use notes::Notes;
+use outline::Sketch;
 use plan::{Plan, Use};
 use stage::Built;
 
@@ -73,7 +80,11 @@ where
     let (Some(target), false) = (notes.take(target), notes.is_wrong()) else {
         return Err(LowerError::Mistakes(notes.finish().0));
     };
-    let needs = images::needs(&mut plan, target, &options.platform, images, &mut notes).await?;
+    let wanted = match options.stages {
+        StageUse::Needed => vec![target],
+        StageUse::All => (0..plan.stages.len()).collect(),
+    };
+    let needs = images::needs(&mut plan, wanted, &options.platform, images, &mut notes).await?;
     globals::unused(options, &declared(file, &globals), &mut notes);
     control::unsupported(options, &mut notes);
     let mut lowering = Lowering {
@@ -92,11 +103,19 @@ where
         written: 0,
         image_vertices: HashMap::new(),
         scratch: None,
+        refuted: Vec::new(),
+        sketch: Sketch::default(),
+        uncertain: false,
     };
     for (index, _) in needs.stages.iter().enumerate().filter(|(_, needed)| **needed) {
         lowering.stage(index);
     }
-    lowering.finish(target, needs.stages).map_err(LowerError::Mistakes)
+    let sketch = std::mem::take(&mut lowering.sketch);
+    let mut lowered = lowering.finish(target, needs.stages).map_err(LowerError::Mistakes)?;
+    lowered.outline = sketch.finish(file, &globals, &lowered.needed, plan.stages[target].stage);
+    lowered.unneeded = unneeded(file, &lowered.needed);
+    lowered.refuted.sort();
+    Ok(lowered)
 }
 
 /// The work in progress.
@@ -117,6 +136,11 @@ struct Lowering<'a> {
     written: usize,
     image_vertices: HashMap<(String, Platform), Output>,
     scratch: Option<Output>,
+    /// Places of shell forms whose shell the base image chose.
+    refuted: Vec<Span>,
+    sketch: Sketch,
+    /// The instruction at hand depends on something that is not known: whether it is right cannot be told.
+    uncertain: bool,
 }
 
 impl Lowering<'_> {
@@ -128,8 +152,19 @@ impl Lowering<'_> {
         if wrong {
             return Err(mistakes);
         }
-        let Self { graph, globals, .. } = self;
-        Ok(Lowered { graph, result, config, source_date_epoch: globals.epoch, target, needed, warnings })
+        let Self { graph, globals, refuted, .. } = self;
+        Ok(Lowered {
+            graph,
+            result,
+            config,
+            source_date_epoch: globals.epoch,
+            target,
+            needed,
+            warnings,
+            unneeded: Vec::new(),
+            refuted,
+            outline: Outline::default(),
+        })
     }
 
     fn target_config(&self, target: usize) -> ImageConfig {
@@ -147,6 +182,13 @@ impl Lowering<'_> {
         }
         config
     }
+}
+
+/// From each stage that is not built to the next one.
+fn unneeded(file: &Dockerfile, needed: &[bool]) -> Vec<Span> {
+    let start = |index: usize| file.stages.get(index).map_or(u32::MAX, |stage| stage.header.span.start);
+    let unneeded = (0..file.stages.len()).filter(|index| !needed[*index]);
+    unneeded.map(|index| Span::new(start(index), start(index + 1))).collect()
 }
 
 /// All names that some `ARG` of the file declares.

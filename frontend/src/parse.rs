@@ -6,6 +6,7 @@
 use rbuild_core::Span;
 
 use crate::ast::{Dockerfile, Header, Instruction, Kind, Stage};
+use crate::check::check_each;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::directives::{self, Overrides};
 use crate::findings::Findings;
@@ -32,6 +33,13 @@ pub fn parse_with(source: &Source, overrides: &Overrides) -> Result<Dockerfile, 
     }
     let mut found = Findings::default();
     let (directives, start) = directives::read(text, overrides, &mut found);
+    if overrides.syntax.is_none() {
+        directives::other_syntax(text, &mut found);
+    }
+    if found.is_foreign() {
+        // A file in another language would be one long list of mistakes.
+        return Err(found.finish().unwrap_or_else(|errors| errors));
+    }
     let mut lines = Lines::new(text, start, directives.escape);
     let mut stages = Stages::default();
     while !found.is_full()
@@ -39,15 +47,31 @@ pub fn parse_with(source: &Source, overrides: &Overrides) -> Result<Dockerfile, 
     {
         let about = About::of(&joined, directives.escape);
         let mark = found.mark();
-        match statement::read(joined, &mut lines, text, &mut found) {
+        match statement::read(joined, &mut lines, source, &mut found) {
             Some(statement) => stages.add(statement, &mut found),
             None => stages.lost(&about, found.since(mark)),
         }
         stages.open_ended = about.open_ended;
     }
     stages.finish(text, &mut found);
-    let warnings = found.finish()?;
-    Ok(Dockerfile { directives, global_args: stages.global_args, stages: stages.stages, warnings })
+    let mut file =
+        Dockerfile { directives, global_args: stages.global_args, stages: stages.stages, warnings: Vec::new() };
+    encoding::check(source, &file, &mut found);
+    match found.finish() {
+        Ok(warnings) => {
+            file.warnings = warnings;
+            Ok(file)
+        }
+        Err(found) => {
+            // What is doubtful is worth knowing even of a file that is wrong.
+            let (errors, warnings) = found.into_iter().partition(|found| found.severity == Severity::Error);
+            file.warnings = warnings;
+            let mut all = check_each(&file);
+            all.extend::<Vec<_>>(errors);
+            all.sort_by_key(|found| found.span().start);
+            Err(all)
+        }
+    }
 }
 
 /// Reads the trigger a base image left for those who build on it, as [`Onbuild`](crate::ast::Onbuild) has it.
@@ -65,7 +89,7 @@ pub fn parse_trigger(source: &Source) -> Result<Instruction, Vec<Diagnostic>> {
         && let Some(joined) = lines.next()
     {
         count += 1;
-        only = statement::read(joined, &mut lines, text, &mut found);
+        only = statement::read(joined, &mut lines, source, &mut found);
     }
     if count != 1 {
         found.push(Diagnostic::error(whole, "an `ONBUILD` trigger must be a single instruction"));
@@ -195,5 +219,6 @@ impl Stages {
     }
 }
 
+mod encoding;
 #[cfg(test)]
 mod tests;

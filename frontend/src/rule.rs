@@ -88,9 +88,81 @@ rules! {
     UnusedBuildArg,
     /// A `BUILDKIT_…` build argument asks for something rbuild does not do.
     UnsupportedBuildArg,
+    /// `ARG` after an `ENV` of the same name: `RUN` sees the argument, the image keeps the variable.
+    ArgOverridesEnv,
+    /// Bytes that are no UTF-8.
+    InvalidUtf8,
+    /// A NUL byte, which no command line and no variable can hold.
+    NulByte,
+}
+
+/// What rules need to know before they can be sure.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reach {
+    /// Nothing: they are about the text.
+    File,
+    /// Whether the stage is built at all; they are about what its instructions do.
+    Stage,
 }
 
 impl Rule {
+    /// Whether BuildKit has the rule too, and so documents it.
+    pub const fn is_of_buildkit(self) -> bool {
+        !matches!(
+            self,
+            Self::InvalidJsonForm
+                | Self::CarriageReturnInHeredoc
+                | Self::TrailingComment
+                | Self::AmbiguousSpace
+                | Self::UnknownCheckRule
+                | Self::UnusedBuildArg
+                | Self::UnsupportedBuildArg
+                | Self::ArgOverridesEnv
+                | Self::InvalidUtf8
+                | Self::NulByte
+        )
+    }
+
+    /// Docker's page about the rule.
+    pub fn url(self) -> Option<String> {
+        // The one rule of BuildKit that has no page.
+        (self.is_of_buildkit() && self != Self::InvalidBaseImagePlatform)
+            .then(|| format!("https://docs.docker.com/go/dockerfile/rule/{}/", self.slug()))
+    }
+
+    /// The name as addresses have it: `json-args-recommended`.
+    pub fn slug(self) -> String {
+        let letters: Vec<char> = self.name().chars().collect();
+        let mut slug = String::new();
+        for (at, letter) in letters.iter().enumerate() {
+            let after_lower = at > 0 && !letters[at - 1].is_ascii_uppercase();
+            let before_lower = letters.get(at + 1).is_some_and(char::is_ascii_lowercase);
+            if at > 0 && letter.is_ascii_uppercase() && (after_lower || before_lower) {
+                slug.push('-');
+            }
+            slug.push(letter.to_ascii_lowercase());
+        }
+        slug
+    }
+
+    /// What its findings depend on. As in BuildKit, a build hears of what instructions do only for stages it needs.
+    pub const fn reach(self) -> Reach {
+        match self {
+            Self::JSONArgsRecommended
+            | Self::WorkdirRelativePath
+            | Self::UndefinedVar
+            | Self::MultipleInstructionsDisallowed
+            | Self::LegacyKeyValueFormat
+            | Self::InvalidBaseImagePlatform
+            | Self::SecretsUsedInArgOrEnv
+            | Self::CopyIgnoredFile
+            | Self::ExposeProtoCasing
+            | Self::ExposeInvalidFormat
+            | Self::ArgOverridesEnv => Reach::Stage,
+            _ => Reach::File,
+        }
+    }
+
     /// Whether the rule runs only when `# check=experimental=…` asks for it.
     pub const fn is_experimental(self) -> bool {
         matches!(self, Self::InvalidDefinitionDescription)
@@ -156,8 +228,43 @@ pub struct CheckOptions {
 }
 
 impl CheckOptions {
-    /// Whether findings of the rule are wanted.
+    /// Whether these options leave a rule alone that others want.
+    pub(crate) fn wants_besides(&self, rule: Rule) -> bool {
+        !self.skip.contains(rule) || rule.is_experimental() && self.skip == RuleSet::All
+    }
+
+    /// Whether findings of the rule are wanted. `skip=all` is not about experimental rules, which were asked for.
     pub fn wants(&self, rule: Rule) -> bool {
-        !self.skip.contains(rule) && (!rule.is_experimental() || self.experimental.contains(rule))
+        self.wants_besides(rule) && (!rule.is_experimental() || self.experimental.contains(rule))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a226_rules_have_the_addresses_of_their_pages() {
+        let slugs = [
+            (Rule::JSONArgsRecommended, "json-args-recommended"),
+            (Rule::StageNameCasing, "stage-name-casing"),
+            (Rule::SecretsUsedInArgOrEnv, "secrets-used-in-arg-or-env"),
+            (Rule::FromPlatformFlagConstDisallowed, "from-platform-flag-const-disallowed"),
+            (Rule::InvalidUtf8, "invalid-utf8"),
+        ];
+        for (rule, slug) in slugs {
+            assert_eq!(rule.slug(), slug);
+        }
+        assert_eq!(Rule::NulByte.url(), None);
+        assert_eq!(Rule::ALL.iter().filter(|rule| rule.is_of_buildkit()).count(), 22);
+    }
+
+    #[test]
+    fn a223_skipping_everything_leaves_experimental_rules() {
+        let rule = Rule::InvalidDefinitionDescription;
+        let options = |skip, experimental| CheckOptions { skip, experimental, error: false };
+        assert!(options(RuleSet::All, RuleSet::All).wants(rule));
+        assert!(!options(RuleSet::Some(vec![rule]), RuleSet::All).wants(rule));
+        assert!(!options(RuleSet::None, RuleSet::None).wants(rule));
     }
 }

@@ -2,10 +2,15 @@
 //!
 //! Everything else speaks of byte offsets ([`Span`]); only a reader of diagnostics wants lines and columns, so the
 //! table of line starts is made on demand and looked up by bisection.
+//!
+//! Files are bytes. What is no UTF-8 in them reads as U+FFFD, one for each byte; the bytes themselves are remembered, so
+//! that contents of files and repaired texts have them again.
 
 use std::sync::OnceLock;
 
 use rbuild_core::Span;
+
+use crate::diagnostic::Edit;
 
 /// One text with the name diagnostics call it by.
 #[derive(Clone, Debug)]
@@ -13,7 +18,12 @@ pub struct Source {
     name: String,
     text: String,
     lines: OnceLock<Vec<u32>>,
+    /// Bytes that are no UTF-8, by the offset of the character in their place, ascending.
+    odd: Vec<(u32, u8)>,
 }
+
+/// What stands in the text for a byte that is no UTF-8.
+const STAND_IN: char = char::REPLACEMENT_CHARACTER;
 
 /// A place as people count it: both numbers start at 1, columns are Unicode scalar values.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -27,7 +37,24 @@ pub struct Position {
 impl Source {
     /// `name` is a path, or words like `trigger of busybox` for text that is in no file.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { name: name.into(), text: text.into(), lines: OnceLock::new() }
+        Self { name: name.into(), text: text.into(), lines: OnceLock::new(), odd: Vec::new() }
+    }
+
+    /// A text that may hold bytes of any kind.
+    pub fn from_bytes(name: impl Into<String>, bytes: Vec<u8>) -> Self {
+        let bytes = match String::from_utf8(bytes) {
+            Ok(text) => return Self::new(name, text),
+            Err(error) => error.into_bytes(),
+        };
+        let mut source = Self::new(name, String::with_capacity(bytes.len()));
+        for chunk in bytes.utf8_chunks() {
+            source.text.push_str(chunk.valid());
+            for byte in chunk.invalid() {
+                source.odd.push((u32::try_from(source.text.len()).unwrap_or(u32::MAX), *byte));
+                source.text.push(STAND_IN);
+            }
+        }
+        source
     }
 
     /// What diagnostics print before the line number.
@@ -43,6 +70,62 @@ impl Source {
     /// The text under a span; empty if the span is not one of this source.
     pub fn slice(&self, span: Span) -> &str {
         self.text.get(span.range()).unwrap_or("")
+    }
+
+    /// The bytes under a span, as they were given.
+    pub fn bytes(&self, span: Span) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut at = span.start;
+        for (place, byte) in self.odd(span) {
+            bytes.extend(self.slice(Span::new(at, *place)).bytes());
+            bytes.push(*byte);
+            at = place + STAND_IN.len_utf8() as u32;
+        }
+        bytes.extend(self.slice(Span::new(at, span.end)).bytes());
+        bytes
+    }
+
+    /// All of the bytes, as they were given.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.bytes(self.whole())
+    }
+
+    /// The places of bytes that are no UTF-8, neighbours together.
+    pub fn odd_places(&self) -> impl Iterator<Item = Span> + '_ {
+        let width = STAND_IN.len_utf8() as u32;
+        let runs = self.odd.chunk_by(move |(one, _), (next, _)| one + width == *next);
+        runs.filter_map(move |run| Some(Span::new(run.first()?.0, run.last()?.0 + width)))
+    }
+
+    /// Whether there are bytes under a span that are no UTF-8.
+    pub fn is_odd(&self, span: Span) -> bool {
+        !self.odd(span).is_empty()
+    }
+
+    /// The text with some pieces replaced. The edits are in order and do not overlap; others are left out.
+    #[must_use]
+    pub fn edited(&self, edits: &[Edit]) -> Self {
+        let mut bytes = Vec::with_capacity(self.text.len());
+        let mut at = 0;
+        for edit in edits.iter().filter(|edit| self.text.get(edit.span.range()).is_some()) {
+            if edit.span.start >= at {
+                bytes.extend(self.bytes(Span::new(at, edit.span.start)));
+                bytes.extend(edit.text.bytes());
+                at = edit.span.end;
+            }
+        }
+        bytes.extend(self.bytes(Span::new(at, self.whole().end)));
+        Self::from_bytes(self.name.clone(), bytes)
+    }
+
+    /// From the first byte to the last.
+    pub fn whole(&self) -> Span {
+        Span::new(0, u32::try_from(self.text.len()).unwrap_or(u32::MAX))
+    }
+
+    fn odd(&self, span: Span) -> &[(u32, u8)] {
+        let place = |offset: u32| self.odd.partition_point(|(at, _)| *at < offset);
+        self.odd.get(place(span.start)..place(span.end)).unwrap_or_default()
     }
 
     /// Line and column of a byte offset; offsets past the end mean the end.
@@ -95,5 +178,18 @@ mod tests {
         assert_eq!(source.line(0), None);
         assert_eq!(source.lines(Span::new(0, 8)), (1, 1));
         assert_eq!(source.lines(Span::new(0, 9)), (1, 2));
+    }
+
+    #[test]
+    fn a001_bytes_that_are_no_utf8_are_kept() {
+        let bytes = b"FROM x\nLABEL a=\xff\xc3\xa9\xe9 b\n".to_vec();
+        let source = Source::from_bytes("Dockerfile", bytes.clone());
+        assert_eq!(source.text(), "FROM x\nLABEL a=\u{FFFD}\u{e9}\u{FFFD} b\n");
+        assert_eq!(source.to_bytes(), bytes);
+        let places: Vec<_> = source.odd_places().map(|span| source.bytes(span)).collect();
+        assert_eq!(places, [b"\xff", b"\xe9"]);
+        let edits = [(0, 4, "from"), (13, 14, "b"), (200, 300, "no")];
+        let edits = edits.map(|(start, end, text)| Edit { span: Span::new(start, end), text: text.to_owned() });
+        assert_eq!(source.edited(&edits).to_bytes(), b"from x\nLABEL b=\xff\xc3\xa9\xe9 b\n");
     }
 }

@@ -8,11 +8,13 @@ use std::borrow::Cow;
 use rbuild_core::Span;
 
 use crate::ast::{Command, Header, Heredoc, Instruction, Keyword, Kind, Word};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Edit, Fix};
 use crate::findings::Findings;
+use crate::fix;
 use crate::grammar::{Grammar, Pair, Parser as _, Rule as Syntax};
 use crate::lines::{Joined, Lines, Map};
 use crate::rule::Rule;
+use crate::source::Source;
 use crate::suggest::nearest;
 
 mod arguments;
@@ -25,6 +27,7 @@ mod lists;
 mod onbuild;
 mod pairs;
 mod run;
+mod spaces;
 mod syntax;
 
 use arguments::Arguments;
@@ -68,14 +71,15 @@ pub(crate) enum Statement {
 }
 
 /// Reads an instruction and takes the bodies of its here-documents from the lines below.
-pub(crate) fn read(joined: Joined, lines: &mut Lines<'_>, source: &str, sink: &mut Findings) -> Option<Statement> {
+pub(crate) fn read(joined: Joined, lines: &mut Lines<'_>, source: &Source, sink: &mut Findings) -> Option<Statement> {
     let Joined { text, map, span, comments, empty } = joined;
     let prefix = lines.escape().len_utf8();
     if let Some(line) = empty.first() {
         sink.push(
             Diagnostic::warning(Rule::NoEmptyContinuation, *line, "empty line inside a continued instruction")
                 .and(span, "of this instruction")
-                .hint("remove the line, or put a `#` on it"),
+                .hint("remove the line, or put a `#` on it")
+                .fix_if(Some(without_lines(&empty, source.text()))),
         );
     }
     let place = Place { map: &map, base: 0, prefix };
@@ -104,7 +108,41 @@ pub(crate) fn read(joined: Joined, lines: &mut Lines<'_>, source: &str, sink: &m
         keyword: walker.keyword(&pair),
         comments,
     };
-    walker.statement(pair, header)
+    let (place, mark) = (header.span, walker.sink.mark());
+    let statement = walker.statement(pair, header);
+    for found in sink.since(mark).iter_mut().filter(|found| found.rule == Some(Rule::TrailingComment)) {
+        found.fix = fix::mend_comment(source, place, found.span()).map(Box::new);
+    }
+    statement
+}
+
+/// The instruction that stands alone in a text, if that is one without mistakes.
+pub(crate) fn alone(text: &str, escape: char) -> Option<Instruction> {
+    let source = Source::new("", text);
+    let mut found = Findings::default();
+    let mut lines = Lines::new(text, 0, escape);
+    let statement = read(lines.next()?, &mut lines, &source, &mut found)?;
+    match statement {
+        Statement::Other(instruction) if found.errors() == 0 && lines.next().is_none() => Some(instruction),
+        _ => None,
+    }
+}
+
+/// Takes whole lines out, each with its line end.
+fn without_lines(lines: &[Span], text: &str) -> Fix {
+    let whole = |line: &Span| {
+        let end = text.get(line.range().end..).and_then(|rest| rest.find('\n'));
+        Span::new(line.start, end.map_or(text.len() as u32, |end| line.end + end as u32 + 1))
+    };
+    // Lines that follow each other go together, so that edits do not touch.
+    let mut spans: Vec<Span> = Vec::new();
+    for span in lines.iter().map(whole) {
+        match spans.last_mut() {
+            Some(last) if last.end == span.start => last.end = span.end,
+            _ => spans.push(span),
+        }
+    }
+    Fix { edits: spans.into_iter().map(|span| Edit { span, text: String::new() }).collect() }
 }
 
 /// The instruction in a joined text, `Some(None)` for an empty one.
@@ -187,7 +225,7 @@ impl Walker<'_> {
     }
 
     /// Takes the bodies from the lines below; where the last one ends.
-    fn bodies(&mut self, openers: Vec<Opener>, lines: &mut Lines<'_>, source: &str) -> Result<u32, Diagnostic> {
+    fn bodies(&mut self, openers: Vec<Opener>, lines: &mut Lines<'_>, source: &Source) -> Result<u32, Diagnostic> {
         let mut end = 0;
         self.heredocs.reserve_exact(openers.len());
         for opener in openers {
@@ -291,6 +329,8 @@ impl Walker<'_> {
                 "only a plain blank or a tab ends `{known}`; here stands {}",
                 arguments::odd_space(&keyword.text)
             ));
+            let word = Word { text: keyword.text.as_ref().into(), span: keyword.span };
+            error = error.fix_if(fix::mend_first_space(&word));
         } else if let Some(near) = nearest(&keyword.text, KEYWORDS) {
             error = error.hint(format!("did you mean `{near}`?"));
         } else if keyword.text.starts_with("//") || keyword.text.starts_with("/*") {
@@ -304,6 +344,7 @@ impl Walker<'_> {
             Arguments::Array(words) => Some(Command::Exec(words)),
             Arguments::Line(line) => {
                 arguments::looks_like_json(&line, name, self.sink);
+                spaces::in_command(&line, name, self.sink);
                 Some(Command::Shell(line))
             }
             Arguments::Broken => None,
@@ -341,6 +382,7 @@ impl Walker<'_> {
             Arguments::Line(line) => {
                 if name != "MAINTAINER" {
                     arguments::trailing_comment(&line, name, self.sink);
+                    spaces::in_value(&line, name, self.sink);
                 }
                 Some(line)
             }

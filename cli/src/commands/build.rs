@@ -1,6 +1,7 @@
 //! `rbuild build`: which build does a command line ask for?
 
 mod allow;
+mod call;
 mod output;
 mod secret;
 mod source;
@@ -10,11 +11,10 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rbuild_engine::{
-    BuildError, BuildOutcome, BuildRequest, Checked, Engine, Entitlement, Input, NetworkMode, RemoteIgnore, SshSource,
-};
+use rbuild_engine::{BuildError, BuildOutcome, BuildRequest, Entitlement, Input, NetworkMode, RemoteIgnore, SshSource};
 use serde_json::json;
 
+use self::call::{Call, Method};
 use self::output::Output;
 use self::secret::Secret;
 use super::plan;
@@ -155,7 +155,8 @@ pub struct BuildArgs {
     #[arg(long, conflicts_with = "check")]
     explain: bool,
 
-    #[arg(long, hide = true, value_name = "METHOD")]
+    /// Only answer a question about the Dockerfile: check, outline (what can be given to it) or targets (its stages)
+    #[arg(long, value_name = "METHOD[,format=json]")]
     call: Option<Call>,
 
     /// There are no intermediate containers to remove, and no daemon to compress the context for.
@@ -168,14 +169,6 @@ pub struct BuildArgs {
 
     #[command(flatten)]
     unsupported: Unsupported<Refused>,
-}
-
-/// `--call`: what is done with the Dockerfile.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
-enum Call {
-    Build,
-    #[value(alias = "lint")]
-    Check,
 }
 
 /// `--network` of `build`.
@@ -234,8 +227,14 @@ impl BuildArgs {
             }
         }
         let request = self.request(&Input::new(io::stdin()), |name| std::env::var_os(name).is_some())?;
-        if self.check || self.call == Some(Call::Check) {
-            return check(&session.engine()?, &request).await;
+        match self.call.or(self.check.then_some(Call::CHECK)) {
+            Some(call) if call.method == Method::Check => {
+                return call::check(&session.engine()?, &request, call).await;
+            }
+            Some(call) if call.method != Method::Build => {
+                return call::describe(&session.engine()?, &request, call).await;
+            }
+            _ => {}
         }
         if self.explain {
             return plan::show(&session.engine()?, &request, plan::PlanFormat::Text).await.map_err(Failure::from);
@@ -283,16 +282,6 @@ impl BuildArgs {
     }
 }
 
-/// `--check`. Warnings are what was asked for, and so are data.
-async fn check(engine: &Engine, request: &BuildRequest) -> Result<(), Failure> {
-    let Checked { warnings, source } = engine.check(request).await?;
-    if warnings.is_empty() {
-        return print("no warnings found\n");
-    }
-    print(&diagnostics::render(&source, &warnings, Colour::of(&io::stdout())))?;
-    Err(Failure::Code(1))
-}
-
 /// Tells what came of it, and what could be better.
 fn report(outcome: &BuildOutcome, mode: ProgressMode) {
     let colour = Colour::of(&io::stderr());
@@ -315,6 +304,11 @@ fn metadata(outcome: &BuildOutcome) -> serde_json::Value {
     }
     if !outcome.names.is_empty() {
         metadata.insert("image.name".to_owned(), json!(outcome.names.join(",")));
+    }
+    // As with buildx, only where it was asked for.
+    if std::env::var("BUILDX_METADATA_WARNINGS").is_ok_and(|wanted| matches!(wanted.as_str(), "1" | "true")) {
+        let warnings = crate::report::build_warnings(&outcome.source, &outcome.warnings);
+        metadata.insert("buildx.build.warnings".to_owned(), warnings);
     }
     metadata.into()
 }

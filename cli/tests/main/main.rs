@@ -34,6 +34,7 @@ mod archives;
 mod arguments;
 mod build;
 mod cache;
+mod checks;
 mod conformance;
 mod containers;
 mod context;

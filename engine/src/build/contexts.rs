@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::request::{BuildRequest, ContextSource, RemoteIgnore};
 
 /// The name that lowering gives to the build's own context.
-const MAIN: &str = "context";
+pub(super) const MAIN: &str = "context";
 
 /// The argument that decides whether a repository as context keeps its `.git`.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";

@@ -61,12 +61,7 @@ pub(super) async fn read(
         (Some(DockerfileSource::Path(path)), None) => named(&main.place, path)?,
         (None, None) => default(request, &main.place)?,
     };
-    // Bytes that are no UTF-8 are no mistake; the marks in their place are for a lint to find.
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-    };
-    Ok(Dockerfile { source: Source::new(name, text), place })
+    Ok(Dockerfile { source: Source::from_bytes(name, bytes), place })
 }
 
 /// A context that is a Dockerfile allows no other; one at a URL can still be the only file for another's steps.

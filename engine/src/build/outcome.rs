@@ -47,6 +47,8 @@ pub enum BuildError {
         text: Arc<Source>,
         /// What happened, at the step's instruction.
         diagnostic: Diagnostic,
+        /// What was doubtful before.
+        warnings: Vec<Diagnostic>,
     },
     /// The Dockerfile cannot be read.
     #[error("cannot read the Dockerfile `{}`", path.display())]
@@ -102,7 +104,7 @@ impl BuildError {
         };
         let span = spans.iter().fold(*first, |all, span| all.to(*span));
         let diagnostic = Diagnostic::error(span, message).hint_if(cause.hint());
-        Self::Step { text: source.clone(), diagnostic }
+        Self::Step { text: source.clone(), diagnostic, warnings: Vec::new() }
     }
 
     /// What the user can do about it; mistakes carry their own advice.

@@ -15,6 +15,7 @@ use rbuild_frontend::{Diagnostic, Dockerfile, Source};
 use rbuild_solver::graph::{Graph, Op, Output, Vertex, VertexId};
 use rbuild_solver::{ComponentChange, Reason, Verdict};
 
+use super::check::Purpose;
 use super::{BuildError, Prepared};
 use crate::blocking::blocking;
 use crate::engine::Engine;
@@ -145,7 +146,8 @@ impl Engine {
     /// As [`Engine::build`], except for failed steps.
     pub async fn plan(&self, request: &BuildRequest) -> Result<BuildPlan, BuildError> {
         let _lease = self.store().lease("plan").map_err(Error::from)?;
-        let Prepared { source, file, warnings, lowered, solver } = self.prepare(request, &Reporter::silent()).await?;
+        let Prepared { source, file, warnings, lowered, solver } =
+            self.prepare(request, Purpose::Build, &Reporter::silent()).await?;
         let graph = &lowered.graph;
         let verdicts = solver.explain(graph, lowered.result).await;
         let verdicts: HashMap<VertexId, Verdict> =

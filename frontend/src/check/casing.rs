@@ -1,7 +1,7 @@
 //! Are keywords and names cased as they should be?
 
-use crate::ast::{Dockerfile, Header};
-use crate::diagnostic::Diagnostic;
+use crate::ast::{Dockerfile, Header, Word};
+use crate::diagnostic::{Diagnostic, Fix};
 use crate::findings::Findings;
 use crate::rule::Rule;
 
@@ -24,6 +24,11 @@ fn casing(word: &str) -> Casing {
 
 pub(super) fn check(file: &Dockerfile, found: &mut Findings) {
     keywords(file, found);
+    names(file, found);
+}
+
+/// Names of stages and the `AS` in front of them.
+pub(super) fn names(file: &Dockerfile, found: &mut Findings) {
     for name in file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
         if name.word.text != name.name {
             let message = format!("stage name `{}` should be lowercase", name.word.text);
@@ -40,12 +45,19 @@ pub(super) fn check(file: &Dockerfile, found: &mut Findings) {
             && casing(&name.keyword.text) != casing(keyword)
         {
             let message = format!("casing of `{}` and `{keyword}` does not match", name.keyword.text);
+            let text = if casing(keyword) == Casing::Lower { "as" } else { "AS" };
             found.push(
                 Diagnostic::warning(Rule::FromAsCasing, name.keyword.span, message)
-                    .hint(if casing(keyword) == Casing::Lower { "write `as`" } else { "write `AS`" }),
+                    .hint(format!("write `{text}`"))
+                    .fix_if(Some(Fix::replace(name.keyword.span, text)).filter(|_| is_plain(&name.keyword))),
             );
         }
     }
+}
+
+/// Whether the word stands in the source as it is, with no continuation in it.
+fn is_plain(word: &Word) -> bool {
+    word.span.range().len() == word.text.len()
 }
 
 /// The majority decides; at a tie, upper case.
@@ -56,13 +68,17 @@ fn keywords(file: &Dockerfile, found: &mut Findings) {
         })
     };
     let count = |wanted| all().filter(|header: &&Header| casing(&header.keyword.text) == wanted).count();
-    let (wanted, name) = if count(Casing::Lower) > count(Casing::Upper) {
-        (Casing::Lower, "lowercase")
-    } else {
-        (Casing::Upper, "uppercase")
-    };
+    let lower = count(Casing::Lower) > count(Casing::Upper);
+    let (wanted, name) = if lower { (Casing::Lower, "lowercase") } else { (Casing::Upper, "uppercase") };
     for keyword in all().map(|header| &header.keyword).filter(|keyword| casing(&keyword.text) != wanted) {
         let message = format!("`{}` should match the case of most instructions ({name})", keyword.text);
-        found.push(Diagnostic::warning(Rule::ConsistentInstructionCasing, keyword.span, message));
+        let text = if lower { keyword.text.to_ascii_lowercase() } else { keyword.text.to_ascii_uppercase() };
+        found.push(
+            Diagnostic::warning(Rule::ConsistentInstructionCasing, keyword.span, message)
+                .hint(format!("write `{text}`"))
+                .fix_if(
+                    Some(Fix::replace(keyword.span, text)).filter(|_| keyword.span.range().len() == keyword.text.len()),
+                ),
+        );
     }
 }

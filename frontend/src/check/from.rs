@@ -1,5 +1,6 @@
 //! Do stages have good names and sensible bases?
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::str::FromStr as _;
 
@@ -38,13 +39,19 @@ pub(super) fn check(file: &Dockerfile, parents: &[Option<usize>], found: &mut Fi
             undefined(file, word, &defaults, found);
         }
         if let Some(platform) = &stage.from.platform {
-            self::platform(stage, platform, found);
+            self::platform(file, stage, platform, &defaults, found);
         }
         if parent.is_none() {
             default_base(file, &stage.from.image, &defaults, found);
         }
+    }
+    descriptions(file, found);
+}
+
+pub(super) fn descriptions(file: &Dockerfile, found: &mut Findings) {
+    for stage in &file.stages {
         if let Some(name) = &stage.from.name {
-            description(stage, &name.name, found);
+            super::instructions::description(&stage.header.comments, &[&name.name], "FROM", found);
         }
     }
 }
@@ -110,12 +117,27 @@ fn undefined(file: &Dockerfile, word: &Word, declared: &HashMap<String, Option<S
     }
 }
 
-fn platform(stage: &Stage, platform: &Word, found: &mut Findings) {
-    if matches!(platform.text.as_str(), "$TARGETPLATFORM" | "${TARGETPLATFORM}") {
+fn platform(
+    file: &Dockerfile,
+    stage: &Stage,
+    platform: &Word,
+    declared: &HashMap<String, Option<String>>,
+    found: &mut Findings,
+) {
+    let used = RefCell::new(Vec::new());
+    let lookup = |name: &str| {
+        used.borrow_mut().push(name.to_owned());
+        // No platform has such a name, so that only the variable itself can lead to it.
+        let known = declared.contains_key(name) || PLATFORM_ARGS.contains(&name);
+        known.then(|| format!("\0{name}"))
+    };
+    let Ok(expanded) = (Expander { escape: file.directives.escape, lookup: &lookup }).word(platform) else { return };
+    let used = used.into_inner();
+    if used.iter().all(|name| name == "TARGETPLATFORM") && expanded.value == "\0TARGETPLATFORM" {
         let message = format!("`--platform={}` is what `FROM` does anyway", platform.text);
         found.push(Diagnostic::warning(Rule::RedundantTargetPlatform, platform.span, message).hint("leave it out"));
-    } else if !platform.text.contains('$')
-        && let Ok(constant) = Platform::from_str(&platform.text)
+    } else if used.is_empty()
+        && let Ok(constant) = Platform::from_str(&expanded.value)
     {
         // A stage called `build-arm64` is meant for one platform.
         let name = stage.from.name.as_ref().map_or("", |name| &name.name);
@@ -149,8 +171,4 @@ fn default_base(file: &Dockerfile, image: &Word, defaults: &HashMap<String, Opti
             arguments.into_iter().fold(warning, |warning, declaration| warning.and(declaration.span, "has no default")),
         );
     }
-}
-
-fn description(stage: &Stage, name: &str, found: &mut Findings) {
-    super::instructions::description(&stage.header.comments, &[name], "FROM", found);
 }

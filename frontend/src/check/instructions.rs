@@ -1,7 +1,8 @@
 //! Do instructions do what their author thinks?
 
-use crate::ast::{Command, CopySource, Dockerfile, Header, Instruction, Kind, PairForm, Stage, Word};
+use crate::ast::{Arg, Command, CopySource, Dockerfile, Header, Instruction, Kind, PairForm, Stage, Word};
 use crate::diagnostic::Diagnostic;
+use crate::directives::comment_checks;
 use crate::findings::Findings;
 use crate::port;
 use crate::rule::Rule;
@@ -15,10 +16,7 @@ const HARMLESS: [&str; 3] = ["public", "file", "version"];
 
 pub(super) fn check(file: &Dockerfile, parents: &[Option<usize>], found: &mut Findings) {
     let shells = super::inherited(file, parents, |instruction| matches!(instruction.kind, Kind::Shell(_)));
-    let directories = super::inherited(file, parents, |instruction| match &instruction.kind {
-        Kind::Workdir(path) => maybe_absolute(path),
-        _ => false,
-    });
+    let directories = super::inherited(file, parents, |instruction| matches!(instruction.kind, Kind::Workdir(_)));
     for (index, stage) in file.stages.iter().enumerate() {
         only_last(stage, found);
         let (mut shell, mut directory) = (shells[index], directories[index]);
@@ -28,25 +26,43 @@ pub(super) fn check(file: &Dockerfile, parents: &[Option<usize>], found: &mut Fi
                 Kind::Shell(_) => shell = true,
                 Kind::Cmd(Command::Shell(line)) | Kind::Entrypoint(Command::Shell(line)) if !shell => {
                     // Of what is almost an array the parser has warned.
-                    if !line.text.is_empty() && !line.text.starts_with('[') {
+                    if !line.text.starts_with('[') {
                         found.push(json_recommended(header, line));
                     }
                 }
-                Kind::Workdir(path) if !directory && !maybe_absolute(path) => {
+                // The first one decides: with it right, all are.
+                Kind::Workdir(path) if !std::mem::replace(&mut directory, true) && !maybe_absolute(path) => {
                     let message = format!("relative `WORKDIR {}` depends on the base image", path.text);
                     found.push(
                         Diagnostic::warning(Rule::WorkdirRelativePath, path.span, message)
                             .hint("set an absolute `WORKDIR` first"),
                     );
                 }
-                Kind::Workdir(_) => directory = true,
                 _ => one(instruction, found),
             }
         }
     }
+    globals(file, found);
+}
+
+/// What single instructions show of themselves.
+pub(super) fn check_each(file: &Dockerfile, found: &mut Findings) {
+    file.stages.iter().flat_map(|stage| &stage.instructions).for_each(|instruction| one(instruction, found));
+    globals(file, found);
+}
+
+/// Global arguments are in no image, so their names are not looked at.
+fn globals(file: &Dockerfile, found: &mut Findings) {
     for instruction in &file.global_args {
-        one(instruction, found);
+        if let Kind::Arg(arg) = &instruction.kind {
+            described(&instruction.header, arg, found);
+        }
     }
+}
+
+fn described(header: &Header, arg: &Arg, found: &mut Findings) {
+    let names: Vec<_> = arg.declarations.iter().map(|declaration| declaration.name.text.as_str()).collect();
+    description(&header.comments, &names, "ARG", found);
 }
 
 /// A variable may hold an absolute path.
@@ -57,12 +73,11 @@ fn maybe_absolute(path: &Word) -> bool {
 fn json_recommended(header: &Header, line: &Word) -> Diagnostic {
     let name = header.keyword.text.to_ascii_uppercase();
     let message = format!("JSON arguments recommended for `{name}`: a shell does not pass signals on");
-    let words: Vec<_> = line.text.split_whitespace().map(|word| format!("{word:?}")).collect();
-    let plain = !line.text.contains(['$', '"', '\'', '&', '|', ';', '<', '>', '`', '(', '*', '\\', '[']);
-    let hint = if plain {
-        format!("write `{name} [{}]`", words.join(", "))
-    } else {
-        format!("write `{name} [\"program\", \"argument\"]`, or set `SHELL` to say that a shell is wanted")
+    // An empty command takes the inherited one away.
+    let hint = match crate::fix::exec_form(&line.text) {
+        _ if line.text.is_empty() => format!("write `{name} []`"),
+        Some(array) => format!("write `{name} {array}`"),
+        None => format!("write `{name} [\"program\", \"argument\"]`, or set `SHELL` to say that a shell is wanted"),
     };
     Diagnostic::warning(Rule::JSONArgsRecommended, line.span, message).hint(hint)
 }
@@ -112,11 +127,10 @@ fn one(instruction: &Instruction, found: &mut Findings) {
             }
         }
         Kind::Arg(arg) => {
-            let names: Vec<_> = arg.declarations.iter().map(|declaration| declaration.name.text.as_str()).collect();
             for declaration in &arg.declarations {
                 secret(&declaration.name, "ARG", found);
             }
-            description(&header.comments, &names, "ARG", found);
+            described(header, arg, found);
         }
         Kind::Expose(words) => words.iter().for_each(|word| expose(word, found)),
         Kind::Copy(copy) => carriage_returns(&copy.sources, found),
@@ -180,7 +194,8 @@ fn carriage_return(body: &str, span: rbuild_core::Span, found: &mut Findings) {
 
 /// The last comment above should begin with a name that is defined.
 pub(super) fn description(comments: &[Word], names: &[&str], instruction: &str, found: &mut Findings) {
-    let Some(last) = comments.last() else { return };
+    // Comments for the checks describe nothing.
+    let Some(last) = comments.iter().rfind(|comment| comment_checks(comment).is_none()) else { return };
     if names.is_empty() || names.contains(&last.text.split(' ').next().unwrap_or("")) {
         return;
     }

@@ -148,6 +148,7 @@ fn other_escape_characters() {
 #[test]
 fn bodies_keep_their_quotes() {
     let heredoc = |body: &str, expand, strip_tabs| Heredoc {
+        raw: None,
         name: "EOF".to_owned(),
         descriptor: None,
         expand,
@@ -179,7 +180,7 @@ fn undefined_variables_are_reported_with_their_place() {
     let at = |name: &str, start, end| (name.to_owned(), start, end);
     assert_eq!(undefined("$A ${EMPTY}"), []);
     assert_eq!(undefined("$X \"${Y}\" ${Z#a}"), [at("X", 0, 2), at("Y", 6, 7), at("Z", 12, 13)]);
-    assert_eq!(undefined("${X:-d}${X+d}${X:-$Y}"), [at("Y", 18, 20)]);
+    assert_eq!(undefined("${X:-d}${EMPTY+d}${X:-$Y}"), [at("X", 2, 3), at("Y", 22, 24), at("X", 19, 20)]);
     assert_eq!(undefined("'$X' \\$X"), []);
 }
 

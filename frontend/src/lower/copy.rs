@@ -15,7 +15,6 @@ use super::stage::{Site, State};
 use super::title::upper_keyword;
 use crate::Diagnostic;
 use crate::ast::{self, Add, Copy, CopyFlags, Word};
-use crate::expand::Expander;
 use crate::ignore::{Glob, IgnoreFile, Stars, clean};
 use crate::remote::{redacted, remote};
 use crate::statement::COMMENT;
@@ -204,15 +203,15 @@ impl Lowering<'_> {
             match source {
                 ast::CopySource::Path(word) => {
                     let written = self.expand(state, word)?;
+                    if request.provider == Provider::Local("context".to_owned()) {
+                        self.ignored(request.keyword, word, &written);
+                    }
                     sources.items.push(self.path_source(request, word, &written)?);
                     let written = redacted(&written);
                     sources.written.push(written);
                 }
                 ast::CopySource::Heredoc(heredoc) => {
-                    let lookup = |name: &str| state.env.value(name).map(str::to_owned);
-                    let body = Expander { escape: self.escape, lookup: &lookup }.body(heredoc)?;
-                    self.undefined(state, &body.undefined);
-                    let (name, data) = (heredoc.name.clone(), body.value.into_bytes());
+                    let (name, data) = (heredoc.name.clone(), self.body(state, heredoc)?);
                     sources.items.push(Item::Local(CopySource::Inline { name, data }));
                     sources.written.push(format!("<<{}", heredoc.name));
                 }

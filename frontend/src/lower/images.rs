@@ -80,10 +80,10 @@ pub(super) struct Needs {
     pub(super) stages: Vec<bool>,
 }
 
-/// Follows the target's needs, resolves images, and puts triggers in front of the instructions of their stages.
+/// Follows the needs of the pending stages, resolves images, and puts triggers in front of the instructions of their stages.
 pub(super) async fn needs<R: ResolveImage>(
     plan: &mut Plan<'_>,
-    target: usize,
+    pending: Vec<usize>,
     target_platform: &Platform,
     resolver: &R,
     notes: &mut Notes<'_>,
@@ -91,7 +91,7 @@ pub(super) async fn needs<R: ResolveImage>(
 where
     R::Error: std::error::Error + 'static,
 {
-    let mut walk = Walk { needs: vec![false; plan.stages.len()], pending: vec![target], wanted: Vec::new() };
+    let mut walk = Walk { needs: vec![false; plan.stages.len()], pending, wanted: Vec::new() };
     let mut images = Images::default();
     loop {
         let new = walk.follow(plan, target_platform);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rbuild_core::Span;
 use rbuild_image::Healthcheck;
 use rbuild_image::config::Empty;
 
@@ -9,7 +10,7 @@ use super::Lowering;
 use super::globals::{NOT_IN_ENVIRONMENT, build_arg};
 use super::history::{self, LayerKind};
 use super::signal;
-use super::stage::State;
+use super::stage::{Site, State};
 use crate::Diagnostic;
 use crate::ast::{self, Arg, Command, Instruction, Kind, Pairs, Spanned, Word};
 use crate::expand::Expander;
@@ -65,17 +66,22 @@ pub(super) fn record(state: &mut State, instruction: &Instruction) {
 
 impl Lowering<'_> {
     /// Later declarations of a line see earlier ones.
-    pub(super) fn arg(&mut self, state: &mut State, arg: &Arg) -> Result<(), Diagnostic> {
+    pub(super) fn arg(&mut self, state: &mut State, site: &Site<'_>, arg: &Arg) -> Result<(), Diagnostic> {
         let mut texts = vec!["ARG".to_owned()];
         for declaration in &arg.declarations {
             let name = self.expand(state, &declaration.name)?;
             let given = build_arg(self.options, &name).map(std::borrow::Cow::into_owned);
+            let own = given.is_some() || declaration.default.is_some() || !self.globals.has(&name);
             let value = match (given, &declaration.default) {
                 (Some(given), _) => Some(given),
                 (None, Some(default)) => Some(self.expand(state, default)?),
                 (None, None) => self.globals.values.value(&name).map(str::to_owned),
             };
             let value = value.as_deref();
+            self.sketch.arg(declaration, &name, value, own);
+            if value.is_some() && state.image_env.has(&name) && !site.is_trigger {
+                state.hidden.insert(name.clone(), hides(&name, declaration.span));
+            }
             if let Some(value) = value.filter(|_| !NOT_IN_ENVIRONMENT.contains(&name.as_str())) {
                 state.env.set(&name, value);
             }
@@ -90,6 +96,7 @@ impl Lowering<'_> {
         let pairs = self.pairs(state, pairs, "ENV")?;
         state.record(pairs_text("ENV", &pairs), LayerKind::None);
         for (name, value) in pairs {
+            state.hidden.remove(&name);
             state.image_env.set(&name, value.as_str());
             state.env.set(&name, value);
         }
@@ -107,7 +114,8 @@ impl Lowering<'_> {
         let mut all = Vec::new();
         for word in words {
             let lookup = |name: &str| state.env.value(name).map(str::to_owned);
-            let expanded = Expander { escape: self.escape, lookup: &lookup }.words(word)?;
+            let expanded = Expander { escape: self.escape, lookup: &lookup }.words(word);
+            let expanded = self.judged(expanded)?;
             self.undefined(state, &expanded.undefined);
             for text in expanded.value {
                 all.extend(self.ports(word, &text)?);
@@ -181,6 +189,12 @@ impl Lowering<'_> {
         }
         Ok(expanded)
     }
+}
+
+fn hides(name: &str, span: Span) -> Diagnostic {
+    let message = format!("`ARG {name}` hides `ENV {name}` from `RUN`, but the image keeps the value of `ENV`");
+    Diagnostic::warning(Rule::ArgOverridesEnv, span, message)
+        .hint(format!("`ENV {name}=${name}` below it takes the argument over; else give it another name"))
 }
 
 fn pairs_text(keyword: &str, pairs: &[(String, String)]) -> String {

@@ -4,6 +4,7 @@ use rbuild_core::Span;
 
 use crate::Diagnostic;
 use crate::ast::{Dockerfile, Instruction};
+use crate::rule::Rule;
 
 const SUGGESTIONS: usize = 50;
 
@@ -53,6 +54,17 @@ impl<'file> Notes<'file> {
         if warning.rule.is_none_or(|rule| self.file.wants(rule, warning.span())) {
             self.warnings.push(warning);
         }
+    }
+
+    /// A place in the warnings, for [`Notes::only_undefined`].
+    pub(super) fn mark(&self) -> usize {
+        self.warnings.len()
+    }
+
+    /// Of the warnings since a mark keeps those about variables: the others depend on them.
+    pub(super) fn only_undefined(&mut self, mark: usize) {
+        let since = self.warnings.split_off(mark);
+        self.warnings.extend(since.into_iter().filter(|warning| warning.rule == Some(Rule::UndefinedVar)));
     }
 
     /// Whether so much was found that suggestions, which compare with every known name, are no longer worth their time.

@@ -7,7 +7,9 @@ use rbuild_core::{Digest, Platform, Span};
 use rbuild_image::ImageConfig;
 use rbuild_solver::graph::{GitOp, Graph, HttpOp, NetworkMode, Output};
 
-use crate::Diagnostic;
+use super::outline::Outline;
+use crate::rule::{Reach, Rule};
+use crate::{Diagnostic, IgnoreFile};
 
 /// The answers of the command line.
 #[derive(Clone, Debug)]
@@ -36,6 +38,12 @@ pub struct LowerOptions {
     pub shm_size: Option<u64>,
     /// `SOURCE_DATE_EPOCH` of the client's environment; a build argument of that name wins.
     pub source_date_epoch: Option<i64>,
+    /// What is left out of the build context, to warn of copies of it.
+    pub ignored: IgnoreFile,
+    /// Which stages are lowered.
+    pub stages: StageUse,
+    /// Whether the images are the real ones.
+    pub bases: Bases,
 }
 
 impl LowerOptions {
@@ -54,6 +62,9 @@ impl LowerOptions {
             entitlements: Entitlements::default(),
             shm_size: None,
             source_date_epoch: None,
+            ignored: IgnoreFile::default(),
+            stages: StageUse::Needed,
+            bases: Bases::Known,
         }
     }
 }
@@ -76,6 +87,24 @@ pub enum NamedContext {
     Image(String),
     /// No files, as `scratch`.
     Nothing,
+}
+
+/// Which stages are lowered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StageUse {
+    /// Those that the target needs.
+    Needed,
+    /// All, to find what is wrong with them.
+    All,
+}
+
+/// What [`ResolveImage`] knows about images.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Bases {
+    /// Their configurations.
+    Known,
+    /// Nothing: what depends on them is neither a mistake nor worth a warning.
+    Unknown,
 }
 
 /// Which cached results may be used.
@@ -139,6 +168,28 @@ pub struct Lowered {
     pub needed: Vec<bool>,
     /// Lints that need values: undefined variables, relative working directories and the like.
     pub warnings: Vec<Diagnostic>,
+    /// What the target can be given.
+    pub outline: Outline,
+    /// The stages that were not lowered, each with its instructions.
+    pub(crate) unneeded: Vec<Span>,
+    /// Places of shell forms that are as they should be, because the base image chose the shell.
+    pub(crate) refuted: Vec<Span>,
+}
+
+impl Lowered {
+    /// Takes out of the findings of [`check`](crate::check()) what images and target show to be beside the point.
+    pub fn correct(&self, found: &mut Vec<Diagnostic>) {
+        found.retain(|diagnostic| {
+            let start = diagnostic.span().start;
+            let rule = diagnostic.rule;
+            let is_built = || {
+                let near = self.unneeded.partition_point(|stage| stage.start <= start).checked_sub(1);
+                near.is_none_or(|near| self.unneeded[near].end <= start)
+            };
+            (rule.is_none_or(|rule| rule.reach() == Reach::File) || is_built())
+                && !(rule == Some(Rule::JSONArgsRecommended) && self.refuted.binary_search(&diagnostic.span()).is_ok())
+        });
+    }
 }
 
 /// Why there is no graph.

@@ -14,7 +14,7 @@ use rbuild_image::Reference;
 
 use super::globals::Globals;
 use super::notes::Notes;
-use super::options::{LowerOptions, NamedContext};
+use super::options::{Bases, LowerOptions, NamedContext};
 use crate::Diagnostic;
 use crate::ast::{Arg, Dockerfile, Instruction, Kind, Pairs, Spanned, Stage, Word};
 use crate::expand::Expanded;
@@ -290,7 +290,7 @@ impl<'file> Plan<'file> {
         if let Some(provider) = replacement {
             return PlannedStage { stage, provider, platform: wanted, steps: Vec::new(), replaced: true };
         }
-        let base = self.base(file, globals, stage, &wanted, notes.mistakes());
+        let base = self.base(file, options, globals, stage, &wanted, notes.mistakes());
         let provider = notes.take(base).unwrap_or(Provider::Nothing);
         let below = match provider {
             Provider::Stage(index) => Some(self.stages[index].platform.clone()),
@@ -306,6 +306,7 @@ impl<'file> Plan<'file> {
     fn base(
         &self,
         file: &Dockerfile,
+        options: &LowerOptions,
         globals: &Globals,
         stage: &Stage,
         platform: &Platform,
@@ -313,6 +314,11 @@ impl<'file> Plan<'file> {
     ) -> Result<Provider, Diagnostic> {
         let word = &stage.from.image;
         let Expanded { value: text, undefined } = globals.expand(file.directives.escape, word)?;
+        // A build argument may be all that is missing.
+        let is_unknown = options.bases == Bases::Unknown && word.text.contains('$');
+        if is_unknown && text.is_empty() {
+            return Ok(Provider::Image(word.text.clone()));
+        }
         let meant = || meant(file, globals, &undefined, mistakes);
         if text.is_empty() {
             return Err(Diagnostic::error(word.span, format!("`{}` names no image: it expands to nothing", word.text))
@@ -330,6 +336,7 @@ impl<'file> Plan<'file> {
         }
         match text.parse::<Reference>() {
             Ok(_) => Ok(Provider::Image(text)),
+            Err(_) if is_unknown => Ok(Provider::Image(text)),
             Err(error) => {
                 let hint = meant().or_else(|| self.suggest(&text));
                 Err(Diagnostic::error(word.span, format!("invalid image name: {error}"))
@@ -387,6 +394,9 @@ fn platform(
     mistakes: usize,
 ) -> Result<Platform, Diagnostic> {
     let Expanded { value: text, undefined } = globals.expand(file.directives.escape, word)?;
+    if options.bases == Bases::Unknown && word.text.contains('$') {
+        return Ok(text.parse().unwrap_or_else(|_| options.platform.clone()));
+    }
     if text.is_empty() {
         return Err(Diagnostic::error(word.span, format!("`--platform={}` expands to nothing", word.text))
             .hint("give the argument a default; predefined are `$BUILDPLATFORM` and `$TARGETPLATFORM`")

@@ -3,6 +3,7 @@
 use rbuild_solver::graph::{CacheSharing, ExecDevice, ExecMount, ExecMountKind, ExecOp, LocalOp, Op, Output};
 
 use super::Lowering;
+use super::bytes;
 use super::history::LayerKind;
 use super::plan::{Provider, Use};
 use super::stage::{Site, State};
@@ -87,6 +88,7 @@ impl Lowering<'_> {
         agents: usize,
     ) -> Result<ExecMount, Diagnostic> {
         let mount = mount::parse(word, &mut |value| self.expand(state, value))?;
+        self.sketch.mount(&mount, site.span);
         let (target, kind) = match mount {
             RunMount::Bind(bind) => {
                 let source = rooted(&bind.source);
@@ -219,7 +221,7 @@ fn line(state: &State, run: &Run) -> Line {
     // The name is for people; it must not lead out of the directory.
     let name = heredoc.name.rsplit('/').next().filter(|name| !matches!(*name, "" | "." | "..")).unwrap_or("script");
     let target = format!("{SCRIPTS}/{name}");
-    let kind = ExecMountKind::Inline { data: body.into_bytes(), mode: SCRIPT_MODE };
+    let kind = ExecMountKind::Inline { data: bytes::script(heredoc), mode: SCRIPT_MODE };
     Line { args: state.in_shell(target.clone()), script: Some(ExecMount { target, kind }) }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Its instructions are lowered in order over a [`State`], which a stage built on it starts from.
 
+use std::collections::BTreeMap;
+
 use rbuild_core::{Platform, Span};
 use rbuild_image::{History, ImageConfig, RuntimeConfig};
 use rbuild_solver::graph::{CopyAction, CopySource, FileAction, FileOp, ImageOp, LocalOp, Op, Origin, Output, Unpack};
@@ -10,11 +12,11 @@ use super::Lowering;
 use super::environment::Environment;
 use super::globals::{NOT_IN_ENVIRONMENT, expand};
 use super::history::{self, LayerKind};
-use super::options::CacheUse;
+use super::options::{Bases, CacheUse};
 use super::owner;
 use super::plan::{Provider, Trigger, Use};
 use super::title::Titles;
-use crate::ast::{Instruction, Kind, Spanned, Word};
+use crate::ast::{Command, Instruction, Kind, Spanned, Word};
 use crate::ignore::clean;
 use crate::rule::Rule;
 use crate::suggest::did_you_mean;
@@ -52,6 +54,10 @@ pub(super) struct State {
     pub(super) own_command: bool,
     /// Whether some `WORKDIR` of the file set the directory.
     pub(super) own_directory: bool,
+    /// Whether all variables are known: those of the base image, too.
+    pub(super) known: bool,
+    /// `ARG`s that hide an `ENV` from `RUN`, by name, as long as no `ENV` takes them over.
+    pub(super) hidden: BTreeMap<String, Diagnostic>,
     pub(super) cache: bool,
     pub(super) titles: Titles,
     /// What comes of the stage: only if the image does, there is a history to write.
@@ -132,8 +138,14 @@ impl Lowering<'_> {
                 self.notes.enter_trigger(stage.base_span(), instruction);
             }
             let site = Site { stage: index, instruction, is_trigger: step.trigger != Trigger::No, span };
+            let mark = self.notes.mark();
+            self.uncertain = false;
             let result = self.instruction(&mut state, &site);
-            self.notes.take(result);
+            if self.uncertain {
+                self.notes.only_undefined(mark);
+            } else {
+                self.notes.take(result);
+            }
             self.notes.leave_trigger();
             if self.written + state.written > LONGEST_HISTORY {
                 let message =
@@ -142,6 +154,7 @@ impl Lowering<'_> {
                 break;
             }
         }
+        std::mem::take(&mut state.hidden).into_values().for_each(|warning| self.notes.warn(warning));
         self.written += state.written;
         let root = state.root;
         let state = (self.uses[index] > Use::Files).then(|| Box::new(state));
@@ -226,12 +239,20 @@ impl Lowering<'_> {
 
     /// Expands a word where the stage is now; variables without a value are worth a warning.
     pub(super) fn expand(&mut self, state: &State, word: &Word) -> Result<String, Diagnostic> {
-        let expanded = expand(self.escape, &state.env, word)?;
+        let expanded = self.judged(expand(self.escape, &state.env, word))?;
         self.undefined(state, &expanded.undefined);
         Ok(expanded.value)
     }
 
+    /// Without the values of build arguments and images no expansion is a mistake: of those whose form is wrong the
+    /// parser has told.
+    pub(super) fn judged<T>(&mut self, result: Result<T, Diagnostic>) -> Result<T, Diagnostic> {
+        self.uncertain |= result.is_err() && self.options.bases == Bases::Unknown;
+        result
+    }
+
     pub(super) fn undefined(&mut self, state: &State, variables: &[Spanned<String>]) {
+        self.uncertain |= !variables.is_empty() && self.options.bases == Bases::Unknown;
         for Spanned { value: name, span } in variables {
             if state.args.has(name) || NOT_IN_ENVIRONMENT.contains(&name.as_str()) {
                 continue;
@@ -243,7 +264,10 @@ impl Lowering<'_> {
             } else {
                 did_you_mean(name, state.env.names())
             };
-            let message = format!("`${name}` is not defined here, it becomes nothing");
+            if hint.is_none() && !state.known {
+                continue;
+            }
+            let message = format!("`${name}` is not defined here: no `ARG` or `ENV` above gives it a value");
             self.notes.warn(Diagnostic::warning(Rule::UndefinedVar, *span, message).hint_if(hint));
         }
     }
@@ -291,7 +315,9 @@ impl Lowering<'_> {
                 let config = self.images.find(name, &stage.platform).map(|image| image.config.clone());
                 let config = config.unwrap_or_else(|| ImageConfig::scratch(&stage.platform));
                 self.check_platform(name, &config, &stage.platform, span);
-                State::new(root, config, stage.platform.clone(), cache, titles, self.uses[index])
+                let mut state = State::new(root, config, stage.platform.clone(), cache, titles, self.uses[index]);
+                state.known = self.options.bases == Bases::Known;
+                state
             }
             Provider::Nothing | Provider::Local(_) => {
                 let mut config = ImageConfig::scratch(&stage.platform);
@@ -363,7 +389,7 @@ impl Lowering<'_> {
             Kind::Copy(copy) => self.copy_files(state, site, copy),
             Kind::Run(run) => self.run(state, site, run),
             Kind::Workdir(path) => self.workdir(state, site, path),
-            Kind::Arg(arg) => self.arg(state, arg),
+            Kind::Arg(arg) => self.arg(state, site, arg),
             Kind::Env(pairs) => self.env(state, pairs),
             Kind::Label(pairs) => self.label(state, pairs),
             Kind::Expose(words) => self.expose(state, words),
@@ -376,9 +402,19 @@ impl Lowering<'_> {
             | Kind::Maintainer(_)
             | Kind::Onbuild(_)
             | Kind::Shell(_) => {
+                self.refute(state, &site.instruction.kind);
                 metadata::record(state, site.instruction);
                 Ok(())
             }
+        }
+    }
+
+    /// A shell that the base image chose is meant.
+    fn refute(&mut self, state: &State, kind: &Kind) {
+        if let Kind::Cmd(Command::Shell(line)) | Kind::Entrypoint(Command::Shell(line)) = kind
+            && state.image.config.shell.as_ref().is_some_and(|shell| !shell.is_empty())
+        {
+            self.refuted.push(line.span);
         }
     }
 
@@ -436,6 +472,8 @@ impl State {
             platform,
             own_command: false,
             own_directory: false,
+            known: true,
+            hidden: BTreeMap::new(),
             cache,
             titles,
             used,
@@ -456,6 +494,8 @@ impl State {
             platform: self.platform.clone(),
             own_command: self.own_command,
             own_directory: self.own_directory,
+            known: self.known,
+            hidden: BTreeMap::new(),
             cache: self.cache,
             titles: Titles::default(),
             used: self.used,

@@ -12,6 +12,8 @@ use crate::findings::Findings;
 use crate::grammar::{Pair, Rule as Syntax};
 use crate::rule::Rule;
 
+pub(super) use super::spaces::odd_space;
+
 pub(crate) const COMMENT: &str = "put the comment on a line of its own: within a line `#` begins no comment";
 
 /// Arguments in the form the grammar found them in.
@@ -115,17 +117,6 @@ pub(super) fn split(token: &Word) -> Option<(Word, Word)> {
     Some((part(0, at), part(at + 1, token.text.len())))
 }
 
-/// Names the first space that is not a blank.
-pub(super) fn odd_space(text: &str) -> String {
-    let odd = text.chars().find(|letter| letter.is_whitespace() && !letter.is_ascii());
-    match odd {
-        Some('\u{3000}') => "a full-width space (U+3000)".to_owned(),
-        Some('\u{A0}') => "a no-break space (U+00A0)".to_owned(),
-        Some(other) => format!("the space U+{:04X}", u32::from(other)),
-        None => "another kind of space".to_owned(),
-    }
-}
-
 /// Warns of what is part of a word list, but was hardly meant to be.
 pub(super) fn word_list(words: &[Word], name: &str, sink: &mut Findings) {
     if let (Some(first), Some(last)) = (words.first(), words.last()) {
@@ -139,15 +130,7 @@ pub(super) fn word_list(words: &[Word], name: &str, sink: &mut Findings) {
             comment_warning(comment.span.to(last.span), name, sink);
         }
     }
-    for word in words {
-        if word.text.contains(|letter: char| letter.is_whitespace()) {
-            let message = format!("`{}` is one word of `{name}`", super::shorten(&word.text));
-            sink.push(
-                Diagnostic::warning(Rule::AmbiguousSpace, word.span, message)
-                    .hint(format!("only plain blanks separate words; here stands {}", odd_space(&word.text))),
-            );
-        }
-    }
+    words.iter().for_each(|word| super::spaces::in_word(word, name, sink));
 }
 
 /// Warns of a `# comment` that is part of a value.
@@ -175,6 +158,7 @@ pub(super) fn looks_like_json(line: &Word, name: &str, sink: &mut Findings) {
     let other_sense = matches!(name, "RUN" | "COPY" | "ADD");
     let likely = text.starts_with("[\"")
         || text.starts_with("['")
+        || text.starts_with("[\u{201C}")
         || text.starts_with('[') && (!other_sense || text.contains("\",") || text.contains("',"));
     if !likely {
         return;
@@ -187,5 +171,7 @@ pub(super) fn looks_like_json(line: &Word, name: &str, sink: &mut Findings) {
     } else {
         "an array is written `[\"a\", \"b\"]`, with commas between the strings and `\\\\` for a backslash"
     };
-    sink.push(Diagnostic::warning(Rule::InvalidJsonForm, line.span, message).hint(hint));
+    sink.push(
+        Diagnostic::warning(Rule::InvalidJsonForm, line.span, message).hint(hint).fix_if(crate::fix::mend_array(line)),
+    );
 }

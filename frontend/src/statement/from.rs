@@ -3,6 +3,8 @@
 use super::{Arguments, Flags, Walker, arguments, describe};
 use crate::ast::{From, Header, StageName, Word};
 use crate::diagnostic::Diagnostic;
+use crate::fix;
+use crate::rule::Rule;
 
 impl Walker<'_> {
     pub(super) fn from(&mut self, header: &Header, flags: &mut Flags, arguments: Arguments) -> Option<From> {
@@ -12,6 +14,8 @@ impl Walker<'_> {
             Arguments::Words(words) => words,
             _ => Vec::new(),
         };
+        let comment = words.iter().find(|word| word.text.starts_with('#')).map(|word| word.span);
+        let comment = comment.zip(words.last()).map(|(comment, last)| comment.to(last.span));
         let mut words = words.into_iter();
         let (Some(image), keyword, name, more) = (words.next(), words.next(), words.next(), words.next()) else {
             return self.fail(
@@ -22,7 +26,8 @@ impl Walker<'_> {
         let odd = image.text.contains(|letter: char| letter.is_whitespace());
         if odd {
             let hint = format!("only plain blanks separate words; here stands {}", arguments::odd_space(&image.text));
-            return self.fail(Diagnostic::error(image.span, "`FROM` names an image with a space in it").hint(hint));
+            let error = Diagnostic::error(image.span, "`FROM` names an image with a space in it").hint(hint);
+            return self.fail(error.fix_if(fix::mend_spaces(&image)));
         }
         let name = match (keyword, name, more) {
             (None, ..) => None,
@@ -30,12 +35,10 @@ impl Walker<'_> {
                 Some(self.stage_name(header, keyword, name)?)
             }
             (Some(second), third, fourth) => {
-                let comment = [Some(&second), third.as_ref(), fourth.as_ref()]
-                    .into_iter()
-                    .flatten()
-                    .any(|word| word.text.starts_with('#'));
-                let hint = if comment {
-                    arguments::COMMENT.to_owned()
+                let hint = if let Some(comment) = comment {
+                    let message = "`FROM` requires either one or three arguments";
+                    let error = Diagnostic::error(comment, message).about(Rule::TrailingComment);
+                    return self.fail(error.hint(arguments::COMMENT));
                 } else if second.text.eq_ignore_ascii_case("as") {
                     format!("one name follows `{}`: `FROM {} {} name`", second.text, image.text, second.text)
                 } else {

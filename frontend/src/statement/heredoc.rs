@@ -7,6 +7,7 @@ use crate::ast::Heredoc;
 use crate::diagnostic::Diagnostic;
 use crate::grammar::{Grammar, Pair, Parser as _, Rule as Syntax};
 use crate::lines::Body;
+use crate::source::Source;
 
 /// `<<NAME` and its variants.
 #[derive(Debug)]
@@ -21,13 +22,14 @@ pub(super) struct Opener {
 }
 
 impl Opener {
-    pub(super) fn with_body(self, found: Body, source: &str) -> Heredoc {
+    pub(super) fn with_body(self, found: Body, source: &Source) -> Heredoc {
         Heredoc {
             name: self.name,
             descriptor: self.descriptor,
             expand: self.expand,
             strip_tabs: self.strip_tabs,
-            body: source.get(found.body.range()).unwrap_or("").to_owned(),
+            body: source.slice(found.body).to_owned(),
+            raw: source.is_odd(found.body).then(|| source.bytes(found.body)),
             span: self.span,
             body_span: found.body,
             terminator_span: found.terminator,

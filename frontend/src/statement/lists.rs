@@ -3,6 +3,8 @@
 use super::{Arguments, Walker, arguments};
 use crate::ast::Word;
 use crate::diagnostic::Diagnostic;
+use crate::fix;
+use crate::rule::Rule;
 
 impl Walker<'_> {
     pub(super) fn shell(&mut self, arguments: Arguments) -> Option<Vec<Word>> {
@@ -19,7 +21,8 @@ impl Walker<'_> {
                 }
                 self.fail(
                     Diagnostic::error(line.span, "`SHELL` requires its arguments as a JSON array")
-                        .hint(format!("write `SHELL [\"{}\"]`", words.join("\", \""))),
+                        .hint(format!("write `SHELL [\"{}\"]`", words.join("\", \"")))
+                        .fix_if(fix::mend_array(&line)),
                 )
             }
             Arguments::Broken => None,
@@ -39,11 +42,11 @@ impl Walker<'_> {
                 && let Err(error) = crate::port::parse(&word.text)
             {
                 let odd = word.text.contains(|letter: char| letter.is_whitespace());
-                self.sink.push(Diagnostic::error(word.span, error.to_string()).hint_if(error.hint()).hint_if(
-                    odd.then(|| {
-                        format!("ports are separated by plain blanks; here stands {}", arguments::odd_space(&word.text))
-                    }),
-                ));
+                let odd = odd.then(|| {
+                    format!("ports are separated by plain blanks; here stands {}", arguments::odd_space(&word.text))
+                });
+                let found = Diagnostic::error(word.span, error.to_string()).hint_if(error.hint()).hint_if(odd);
+                self.sink.push(found.fix_if(fix::mend_spaces(word)));
                 sound = false;
             }
         }
@@ -51,6 +54,7 @@ impl Walker<'_> {
             let span = words[at].span.to(words[words.len() - 1].span);
             return self.fail(
                 Diagnostic::error(span, "invalid port in `EXPOSE`: a comment cannot follow on the same line")
+                    .about(Rule::TrailingComment)
                     .hint(arguments::COMMENT),
             );
         }

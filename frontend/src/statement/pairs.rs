@@ -3,6 +3,8 @@
 use super::{Arguments, Walker, arguments, describe, shorten};
 use crate::ast::{Arg, Declaration, Header, Pair, PairForm, Pairs, Word};
 use crate::diagnostic::Diagnostic;
+use crate::fix;
+use crate::rule::Rule;
 use rbuild_core::Span;
 
 impl Walker<'_> {
@@ -18,6 +20,7 @@ impl Walker<'_> {
         {
             return self.fail(Diagnostic::error(span, "names in `ARG` cannot be blank").hint(hint));
         }
+        let last = tokens.last().map_or(self.span, |last| last.span);
         for token in tokens {
             let (name, default) = match arguments::split(&token) {
                 Some((name, value)) => (name, Some(value)),
@@ -27,8 +30,8 @@ impl Walker<'_> {
                 self.sink.push(blank_name(&token, "ARG"));
                 sound = false;
             } else if name.text.starts_with('#') {
-                self.sink.push(Diagnostic::error(token.span, "`#` begins no name in `ARG`").hint(arguments::COMMENT));
-                return None;
+                let error = Diagnostic::error(token.span.to(last), "`#` begins no name in `ARG`");
+                return self.fail(error.about(Rule::TrailingComment).hint(arguments::COMMENT));
             }
             let description = describe(&header.comments, &name.text);
             declarations.push(Declaration { name, default, description, span: token.span });
@@ -54,7 +57,8 @@ impl Walker<'_> {
                 };
                 self.fail(
                     Diagnostic::error(word.span, format!("`{name}` must have two arguments: a name and a value"))
-                        .hint(hint),
+                        .hint(hint)
+                        .fix_if(fix::mend_first_space(&word)),
                 )
             }
             Arguments::Tokens(tokens) => {
@@ -76,7 +80,7 @@ impl Walker<'_> {
             match arguments::split(&token) {
                 _ if token.text.starts_with('#') => {
                     let error = Diagnostic::error(token.span.to(last), format!("`#` begins no name in `{name}`"));
-                    return self.fail(error.hint(arguments::COMMENT));
+                    return self.fail(error.about(Rule::TrailingComment).hint(arguments::COMMENT));
                 }
                 Some((key, value)) if !key.text.is_empty() => pairs.push(Pair { name: key, value }),
                 Some(_) => {

@@ -99,7 +99,7 @@ fn a_mistake_in_a_trigger_is_shown_at_the_from_that_brings_it_in() {
     let found = mistakes("FROM busybox AS tools\n\nFROM triggers\n", &options());
     assert_eq!(found, <[String; 0]>::default());
     let found = warnings("FROM busybox AS tools\n\nFROM triggers\nLABEL a=$UNSET\n", &options());
-    assert_eq!(found, ["4: UndefinedVar: `$UNSET` is not defined here, it becomes nothing"]);
+    assert_eq!(found, ["4: UndefinedVar: `$UNSET` is not defined here: no `ARG` or `ENV` above gives it a value"]);
     let found = mistakes("FROM triggers\n", &options());
     assert_eq!(found, ["1: tools None"]);
 }
@@ -117,8 +117,9 @@ fn values_are_worth_warnings() {
         [
             "1: UnusedBuildArg: build argument `VERSIN` is not used: no `ARG` declares it [did you mean `VERSION`?]",
             "1: UnsupportedBuildArg: build argument `BUILDKIT_INLINE_CACHE` is not supported: no cache is written into the image",
-            "4: UndefinedVar: `$VERSION` is not defined here, it becomes nothing [write `ARG VERSION` in this stage to use the global argument]",
-            "4: UndefinedVar: `$PAHT` is not defined here, it becomes nothing [did you mean `PATH`?]",
+            "4: UndefinedVar: `$VERSION` is not defined here: no `ARG` or `ENV` above gives it a value [write `ARG VERSION` in this stage to use the global argument]",
+            "4: UndefinedVar: `$NOPE` is not defined here: no `ARG` or `ENV` above gives it a value",
+            "4: UndefinedVar: `$PAHT` is not defined here: no `ARG` or `ENV` above gives it a value [did you mean `PATH`?]",
             "5: WorkdirRelativePath: relative `WORKDIR a` depends on where the base image starts",
             "6: ExposeProtoCasing: the protocol in `EXPOSE 80/TCP` should be lower case",
             "6: ExposeInvalidFormat: `EXPOSE 1:2` publishes nothing: an image only says which ports it listens on",

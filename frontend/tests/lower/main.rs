@@ -274,5 +274,6 @@ fn warnings(text: &str, options: &LowerOptions) -> Vec<String> {
 
 mod cases;
 mod errors;
+mod lints;
 mod remote;
 mod run;
