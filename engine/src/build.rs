@@ -213,7 +213,7 @@ impl Engine {
         let freshness = if request.pull { Freshness::Registry } else { Freshness::LocalName };
         let secrets = Secrets::new(request.secrets.clone());
         let layouts = &contexts.layouts;
-        let resolver = Resolver { engine: self, freshness, layouts, secrets, resolved: Mutex::default() };
+        let resolver = Resolver { engine: self, request, freshness, layouts, secrets, resolved: Mutex::default() };
         let lowered = rbuild_frontend::lower(file, &options, &resolver).await.map_err(|error| match error {
             LowerError::Mistakes(diagnostics) => BuildError::Dockerfile { text: source.clone(), diagnostics },
             LowerError::Image { name, platform, span, hint, source: cause } => {
@@ -275,6 +275,7 @@ struct Prepared {
 /// Base images for lowering.
 struct Resolver<'a> {
     engine: &'a Engine,
+    request: &'a BuildRequest,
     freshness: Freshness,
     /// Images in directories, by what a named context calls them.
     layouts: &'a BTreeMap<String, Layout>,
@@ -296,6 +297,7 @@ impl ResolveImage for Resolver<'_> {
     }
 
     async fn date(&self, source: &DateSource) -> Result<Option<i64>, Error> {
-        date::of(self.engine, &self.secrets, source).await
+        let fetcher = Fetcher { engine: self.engine, secrets: &self.secrets };
+        date::of(fetcher, self.request, source).await
     }
 }

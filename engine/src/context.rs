@@ -19,7 +19,7 @@ use rbuild_solver::graph::LocalOp;
 use tokio::sync::OnceCell;
 
 pub use self::error::ContextError;
-pub(crate) use self::fetch::Fetcher;
+pub(crate) use self::fetch::{Fetcher, file_at, repository_at};
 pub(crate) use self::fetched::{Fetched, STANDARD_INPUT};
 pub(crate) use self::look::{IGNORE_FILE, Look, Malformed, Place};
 pub(crate) use self::source::{Layout, NamedSource};

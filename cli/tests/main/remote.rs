@@ -26,7 +26,7 @@ fn is_cached(bench: &Bench<'_>) -> bool {
 }
 
 #[test]
-fn a183_a184_downloads_are_files_of_root_that_nobody_else_reads() {
+fn a163_a171_a183_a184_downloads_are_files_of_root_that_nobody_else_reads() {
     let bench = busybox_bench!();
     let server = Server::start(|request: &Request| match request.path.as_str() {
         "/moved" => Answer::status(302).header("Location", "/elsewhere"),
@@ -134,7 +134,7 @@ fn a183_a_server_that_breaks_off_fails_the_step_and_leaves_nothing() {
 }
 
 #[test]
-fn a187_a_repository_is_its_files() {
+fn a174_a177_a187_a_repository_is_its_files() {
     needs!(Need::Command("git"));
     let bench = busybox_bench!();
     let repository = Repository::new("app");
@@ -237,4 +237,30 @@ fn a079_the_time_of_a_source_is_the_time_of_the_image() {
         assert_eq!(image.config["created"], "2009-02-13T23:31:30Z", "{source}");
     }
     assert_eq!(TIME, 1_234_567_890);
+}
+
+#[test]
+fn a079_a_context_has_the_time_of_where_it_came_from() {
+    let bench = busybox_bench!();
+    bench.file("files/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let mut tar = std::process::Command::new("tar");
+    tar.args(["-cf", "a.tar", "--mtime=@1234567890", "-C", "files", "Dockerfile"]).current_dir(bench.path(""));
+    assert!(tar.status().unwrap().success());
+    let root = bench.path("");
+    let server =
+        Server::start(move |request| rbuild_testkit::web::file_of(&root, request).header("Last-Modified", DATE));
+    for context in ["a.tar", &server.url("/a.tar")] {
+        let image = bench.image(&["--build-arg", "SOURCE_DATE_EPOCH=context", context]);
+        assert_eq!(image.config["created"], "2009-02-13T23:31:30Z", "{context}");
+    }
+    bench.build(&["--build-arg", "SOURCE_DATE_EPOCH=context", "files"]).ok();
+    let refused = bench.build(&["--build-arg", "SOURCE_DATE_EPOCH=contxt", "files"]);
+    refused.fails(1).says(&["`SOURCE_DATE_EPOCH=contxt` is neither a number of seconds nor"]);
+}
+
+#[test]
+fn a190_signatures_are_asked_for_by_nothing() {
+    let bench = busybox_bench!();
+    dockerfile(&bench, "ADD --signature=key.asc https://example.com/a /a");
+    bench.build(&["app"]).fails(1).says(&["Dockerfile:2:5", "signature"]);
 }

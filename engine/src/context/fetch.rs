@@ -102,7 +102,7 @@ fn title(source: &ContextSource) -> String {
 }
 
 /// The file at a URL; a fragment is none of the server's business.
-fn file_at(url: &str) -> Result<HttpOp, ContextError> {
+pub(crate) fn file_at(url: &str) -> Result<HttpOp, ContextError> {
     match address(url)? {
         Remote::Http(op) => Ok(HttpOp { name: SINGLE.to_owned(), ..op }),
         Remote::Git { .. } => Err(ContextError::NotAUrl(redacted(url))),
@@ -110,7 +110,7 @@ fn file_at(url: &str) -> Result<HttpOp, ContextError> {
 }
 
 /// The commit that the address of a repository means.
-fn repository_at(url: &str, keep_git_dir: bool) -> Result<GitOp, ContextError> {
+pub(crate) fn repository_at(url: &str, keep_git_dir: bool) -> Result<GitOp, ContextError> {
     // The way to write it without `https://` and `.git`.
     let full = url.strip_prefix("github.com/").map(|rest| {
         let (path, more) = rest.find(['#', '?']).map_or((rest, ""), |at| rest.split_at(at));

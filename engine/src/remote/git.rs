@@ -270,7 +270,7 @@ async fn fetch(git: &Git, mirror: &Path, op: &GitOp, commit: &Commit) -> Result<
         }
     }
     match error {
-        Some(error) if !error.is_about_commit() => return Err(error),
+        Some(error) if !error.is_about_commit() => Err(error),
         _ => fetch_everything(git, mirror, op, commit).await,
     }
 }

@@ -35,8 +35,8 @@ impl Remotes {
 
     /// A step for a download that no step stands for, told of only if something is really transferred.
     fn early_step(&self, title: String) -> (Reporter, StepId, Arc<OnceLock<Instant>>) {
-        // From the other end of the numbers than the solver's.
-        let step = StepId(u32::MAX - 1 - self.early.fetch_add(1, Ordering::Relaxed));
+        // From the other end of the numbers than the solver's, beside those of contexts.
+        let step = StepId(u32::MAX - 1000 - self.early.fetch_add(1, Ordering::Relaxed));
         let (reporter, started) = (self.reporter.clone(), Arc::new(OnceLock::new()));
         let begun = Arc::clone(&started);
         let forward = Reporter::new(move |event| {

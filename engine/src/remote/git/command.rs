@@ -13,6 +13,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rbuild_solver::graph::GitOp;
 use reqwest::Url;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
@@ -99,6 +101,7 @@ impl Git {
 
     async fn execute(&self, directory: &Path, arguments: &[&str]) -> std::io::Result<(ExitStatus, String, String)> {
         let mut child = self.command(directory, arguments).spawn()?;
+        let group = Group(child.id());
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let (mut output, mut messages) = (Vec::new(), Vec::new());
         let read_output = async {
@@ -115,13 +118,14 @@ impl Git {
         };
         tokio::try_join!(read_output, read_messages)?;
         let status = child.wait().await?;
+        group.done();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok((status, text(&output), text(&messages)))
     }
 
     fn command(&self, directory: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new("git");
-        command.args(arguments).current_dir(directory).env_clear().kill_on_drop(true);
+        command.args(arguments).current_dir(directory).env_clear().kill_on_drop(true).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for name in INHERITED {
             if let Some(value) = std::env::var_os(name) {
@@ -145,6 +149,26 @@ impl Git {
         }
         command.env("GIT_CONFIG_COUNT", count.to_string());
         command
+    }
+}
+
+/// A git and all that it started, which are killed together when this is dropped: a killed git alone leaves the others
+/// at work.
+struct Group(Option<u32>);
+
+impl Group {
+    fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let leader = self.0.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(leader) = leader {
+            // It may have ended by itself.
+            let _: Result<(), Errno> = kill_process_group(leader, Signal::KILL);
+        }
     }
 }
 
