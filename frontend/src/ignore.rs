@@ -282,6 +282,18 @@ mod tests {
         }
     }
 
+    /// Docker 26.1.5 leaves these out.
+    #[test]
+    fn a198_classes_may_take_a_slash() {
+        cases! { "a[^x]b\nc[+-9]d\n";
+            "a-b" => "-a[^x]b",
+            "a/b" => "-a[^x]b",
+            "axb" => "",
+            "c/d" => "-c[+-9]d",
+            "c:d" => "",
+        }
+    }
+
     #[test]
     fn a199_the_last_match_wins() {
         cases! { "*\n!src\nsrc/*.o\n!src/keep.o\n! README*\nREADME.secret\n";

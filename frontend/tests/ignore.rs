@@ -33,8 +33,7 @@ fn oracle(pattern: &str) -> Regex {
             '?' => ("[^/]".to_owned(), 1),
             '[' => {
                 let end = rest.find(']').unwrap() + 1;
-                let class = rest[..end].replacen("[^", "[^/", 1);
-                (class, end)
+                (rest[..end].to_owned(), end)
             }
             '\\' => (regex::escape(&rest[1..2]), 2),
             other => (regex::escape(&other.to_string()), other.len_utf8()),

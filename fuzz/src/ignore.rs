@@ -73,7 +73,7 @@ fn matches(pieces: &[Piece], path: &[char], failed: &mut [Vec<bool>]) -> bool {
         Piece::Any => one(next.is_some_and(|char| char != '/'), failed),
         Piece::Class { negated, ranges } => {
             let within = |char: char| ranges.iter().any(|(low, high)| (*low..=*high).contains(&char));
-            one(next.is_some_and(|char| char != '/' && within(char) != *negated), failed)
+            one(next.is_some_and(|char| within(char) != *negated), failed)
         }
         Piece::Star => {
             matches(rest, path, failed) || next.is_some_and(|char| char != '/') && matches(pieces, &path[1..], failed)

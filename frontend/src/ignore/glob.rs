@@ -1,7 +1,7 @@
 //! Does a path match a pattern?
 //!
-//! The language of Go's `filepath.Match` (`*` and `?` within one path segment, `[a-z]`, `[^a]`, `\x`), and with
-//! [`Stars::Deep`] also `**` as `.dockerignore` and `COPY --parents` have it:
+//! The language of Go's `filepath.Match` (`*` and `?` within one path segment; `[a-z]` and `[^a]`, which may take a `/`,
+//! too; `\x`), and with [`Stars::Deep`] also `**` as `.dockerignore` and `COPY --parents` have it:
 //!
 //! | pattern | matches |
 //! |---|---|
@@ -189,7 +189,8 @@ fn step(next: &mut [u64], tokens: &[Token], state: usize, token: &Token, code: u
     match token {
         Token::Char(expected) if *expected == code => enter(next, tokens, state + 1),
         Token::One if !slash => enter(next, tokens, state + 1),
-        Token::Class { negated, ranges } if !slash => {
+        // Also a `/`: Docker 26.1.5 takes `a[^x]b` for `a/b`, in ignore files and in sources of COPY.
+        Token::Class { negated, ranges } => {
             if ranges.iter().any(|(low, high)| (*low..=*high).contains(&code)) != *negated {
                 enter(next, tokens, state + 1);
             }
@@ -203,7 +204,7 @@ fn step(next: &mut [u64], tokens: &[Token], state: usize, token: &Token, code: u
             }
         }
         Token::Rest => set(next, state),
-        Token::Char(_) | Token::One | Token::Class { .. } | Token::Star => {}
+        Token::Char(_) | Token::One | Token::Star => {}
     }
     if matches!(token, Token::Rest) {
         set(next, state + 1);
@@ -356,7 +357,9 @@ mod tests {
             ("[!a]z", "bz", false),
             ("[[]x", "[x", true),
             ("*", ".hidden", true),
-            ("a[^x]b", "a/b", false),
+            // As Docker 26.1.5 has it.
+            ("a[^x]b", "a/b", true),
+            ("a[+-9]b", "a/b", true),
         ] {
             assert_eq!(matches(pattern, path, Stars::Shallow), expected, "{pattern} {path}");
         }
