@@ -212,6 +212,8 @@ fn a192_a_stream_that_breaks_off_is_no_context() {
     for (what, sent) in [
         ("within a file", &whole[..3000]),
         ("within a header", &whole[..1100]),
+        ("between two files", &whole[..1024]),
+        ("before its end", &whole[..whole.len() - 1024]),
         ("compressed", &packed[..packed.len() / 2]),
         ("but for its end", &packed[..packed.len() - 4]),
         ("wrong checksum", &flipped[..]),

@@ -108,7 +108,7 @@ fn a_store_that_cannot_be_used_says_so() {
 fn what_is_not_supported_is_refused_by_name() {
     let bench = busybox_bench!();
     bench.file("app/Dockerfile", "FROM busybox\n");
-    bench.build(&["--ssh", "default", "app"]).fails(2).says(&["--ssh"]);
+    bench.build(&["--squash", "app"]).fails(2).says(&["--squash"]);
     bench.build(&["--cache-to", "type=inline", "app"]).fails(2).says(&["--cache-to"]);
     bench.build(&["-o", "type=magic", "app"]).fails(2).says(&["magic"]);
     bench.run(&["run", "--device", "/dev/sda", "busybox"]).fails(2).says(&["--device"]);

@@ -25,6 +25,8 @@ pub struct LayerReader<R> {
     input: Input<R>,
     whiteouts: Whiteouts,
     done: bool,
+    /// Whether the block that ends an archive was read.
+    ended: bool,
 }
 
 /// What a name that begins with `.wh.` means.
@@ -91,6 +93,7 @@ impl<R: Read> LayerReader<R> {
             input: Input { inner: input, offset: 0, remaining: 0, padding: 0 },
             whiteouts: Whiteouts::Removal,
             done: false,
+            ended: false,
         }
     }
 
@@ -122,6 +125,12 @@ impl<R: Read> LayerReader<R> {
         self.input.offset
     }
 
+    /// Whether the archive's own end was reached. After `None` and without it the input ended between two entries:
+    /// others accept that, but it may have been cut off there.
+    pub fn is_complete(&self) -> bool {
+        self.ended
+    }
+
     /// The input, for hashing what follows the archive's end.
     pub fn into_inner(self) -> R {
         self.input.inner
@@ -133,7 +142,11 @@ impl<R: Read> LayerReader<R> {
         let mut block = [0; BLOCK];
         loop {
             let start = self.input.offset;
-            if !self.input.read_block(&mut block)? || block == [0; BLOCK] {
+            if !self.input.read_block(&mut block)? {
+                return Ok(Step::End);
+            }
+            if block == [0; BLOCK] {
+                self.ended = true;
                 return Ok(Step::End);
             }
             let header = Header::new(&block).ok_or(LayerError::Header(start))?;

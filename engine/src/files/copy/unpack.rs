@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::Path;
 
-use rbuild_image::{Change, Entry, EntryKind, LayerReader};
+use rbuild_image::{Change, Entry, EntryKind, LayerError, LayerReader};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::makedev;
 
@@ -20,7 +20,7 @@ use super::transfer::Tally;
 use super::write::{Meta, Place, Writer, set_attributes, write_all};
 
 /// Unpacks a plain tar into an empty directory. Everything belongs to whoever runs this: in a build context it does
-/// not count who owns a file. `name` is for messages.
+/// not count who owns a file. `name` is for messages. A tar without its end may lack files as well, so it is an error.
 pub(crate) fn unpack_context(tar: impl Read, into: &Root, name: &InnerPath) -> Result<(), CopyError> {
     let owner = Ids::default();
     let writer = Writer::new(into, Meta { ids: owner, mode: 0o755, mtime: super::now() });
@@ -32,7 +32,9 @@ pub(crate) fn unpack_context(tar: impl Read, into: &Root, name: &InnerPath) -> R
         tally: &Tally::default(),
         report: &|_| {},
     };
-    unpacker.unpack(tar)?;
+    if let Some(offset) = unpacker.unpack(tar)? {
+        return Err(CopyError::Archive { archive: name.clone(), source: LayerError::Truncated(offset) });
+    }
     writer.finish()
 }
 
@@ -53,7 +55,8 @@ pub(crate) struct Unpacker<'a> {
 type Last = Option<(InnerPath, Place)>;
 
 impl Unpacker<'_> {
-    pub(crate) fn unpack(&self, tar: impl Read) -> Result<(), CopyError> {
+    /// Where the tar was cut off, if it was, between two entries.
+    pub(crate) fn unpack(&self, tar: impl Read) -> Result<Option<u64>, CopyError> {
         let damaged = |source| CopyError::Archive { archive: self.archive.clone(), source };
         let mut reader = LayerReader::literal(tar);
         let mut last = None;
@@ -66,7 +69,7 @@ impl Unpacker<'_> {
                 self.entry(&entry, content, &mut last, &mut buffer)?;
             }
         }
-        Ok(())
+        Ok((!reader.is_complete()).then(|| reader.content_offset()))
     }
 
     fn entry(
