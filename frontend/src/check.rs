@@ -17,6 +17,7 @@ use crate::rule::Rule;
 mod casing;
 mod from;
 mod instructions;
+mod unfinished;
 
 /// All that the syntax tree has to say, the warnings of [`parse`](crate::parse()) included, in the order of places.
 pub fn check(file: &Dockerfile) -> Vec<Diagnostic> {
@@ -26,6 +27,7 @@ pub fn check(file: &Dockerfile) -> Vec<Diagnostic> {
     casing::check(file, &mut found);
     from::check(file, &parents, &mut found);
     instructions::check(file, &parents, &mut found);
+    unfinished::check(file, &mut found);
     let globals = file.global_args.iter().map(|instruction| &instruction.header);
     let stages = file.stages.iter().flat_map(|stage| {
         std::iter::once(&stage.header).chain(stage.instructions.iter().map(|instruction| &instruction.header))

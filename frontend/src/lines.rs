@@ -55,6 +55,11 @@ impl Map {
         Span::new(first as u32, last as u32)
     }
 
+    /// Where in the text the lines begin.
+    pub(crate) fn line_starts(&self) -> impl Iterator<Item = usize> {
+        self.pieces.iter().map(|(start, _)| *start)
+    }
+
     fn source(&self, offset: usize) -> usize {
         let piece = self.pieces.partition_point(|(start, _)| *start <= offset).checked_sub(1);
         piece.map_or(offset, |piece| {

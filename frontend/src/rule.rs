@@ -82,6 +82,10 @@ rules! {
     TrailingComment,
     /// A space that is no blank, such as U+3000, within a word.
     AmbiguousSpace,
+    /// An instruction that continues the one above, whose last line ends with an escape character.
+    SwallowedInstruction,
+    /// A command that ends with `&&`, `||` or `|`.
+    UnfinishedCommand,
     /// A `# check=` line names no rule.
     UnknownCheckRule,
     /// A build argument no `ARG` declares.
@@ -114,6 +118,8 @@ impl Rule {
                 | Self::CarriageReturnInHeredoc
                 | Self::TrailingComment
                 | Self::AmbiguousSpace
+                | Self::SwallowedInstruction
+                | Self::UnfinishedCommand
                 | Self::UnknownCheckRule
                 | Self::UnusedBuildArg
                 | Self::UnsupportedBuildArg

@@ -18,6 +18,7 @@ use crate::source::Source;
 use crate::suggest::nearest;
 
 mod arguments;
+mod continued;
 mod copy;
 mod flags;
 mod from;
@@ -82,6 +83,7 @@ pub(crate) fn read(joined: Joined, lines: &mut Lines<'_>, source: &Source, sink:
                 .fix_if(Some(without_lines(&empty, source.text()))),
         );
     }
+    continued::check(&text[prefix..], &map, sink);
     let place = Place { map: &map, base: 0, prefix };
     let pair = logical(&text, span, sink)?;
     let Some(pair) = pair else {

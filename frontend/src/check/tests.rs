@@ -77,6 +77,10 @@ rules! {
     a025_a_bare_comment_ends_it: "FROM a\n# check=skip=all\n#\nENV a b\n# check=skip=all\n\nENV a b" => [LegacyKeyValueFormat];
     a025_an_instruction_asks_for_more: "# words\n# check=experimental=all\nFROM a AS b" => [InvalidDefinitionDescription];
     a018_between_words_of_a_command: "FROM a\nRUN a\u{A0}b\nRUN 'a\u{A0}b'\nWORKDIR /a\u{3000}b\nWORKDIR \"/a\u{3000}b\"" => [AmbiguousSpace, AmbiguousSpace];
+    unfinished_commands: "FROM a\nRUN a && b &&\nRUN a | \\\n\nCMD [\"a\", \"&&\"]" => [UnfinishedCommand, NoEmptyContinuation, SwallowedInstruction];
+    finished_commands: "FROM a\nRUN a &\nRUN a # b &&\nRUN a \\&&\nRUN cat <<E &&\nE\n" => [];
+    swallowed_instructions: "FROM a\nRUN a && \\\n# c\nCMD [\"b\"]" => [SwallowedInstruction];
+    continued_lines_of_their_own: "FROM a\nRUN x \"select \\\nFROM b\" && \\\n  COPY c \\\nCOPYING \\\ncopy d" => [];
     a001_nul: "FROM a\n# \0\nRUN a\0b" => [NulByte];
 }
 
