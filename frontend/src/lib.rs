@@ -18,6 +18,7 @@ mod check;
 mod diagnostic;
 mod directives;
 mod duration;
+mod elsewhere;
 mod examine;
 pub mod expand;
 mod findings;

@@ -9,6 +9,7 @@ use rbuild_core::Span;
 
 use crate::ast::{Command, Header, Heredoc, Instruction, Keyword, Kind, Word};
 use crate::diagnostic::{Diagnostic, Edit, Fix};
+use crate::elsewhere;
 use crate::findings::Findings;
 use crate::fix;
 use crate::grammar::{Grammar, Pair, Parser as _, Rule as Syntax};
@@ -333,6 +334,8 @@ impl Walker<'_> {
             ));
             let word = Word { text: keyword.text.as_ref().into(), span: keyword.span };
             error = error.fix_if(fix::mend_first_space(&word));
+        } else if let Some(hint) = elsewhere::instruction(&keyword.text) {
+            error = error.hint(hint);
         } else if let Some(near) = nearest(&keyword.text, KEYWORDS) {
             error = error.hint(format!("did you mean `{near}`?"));
         } else if keyword.text.starts_with("//") || keyword.text.starts_with("/*") {

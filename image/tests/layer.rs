@@ -157,6 +157,38 @@ fn the_tar_crate_reads_the_same_fields() {
 }
 
 #[test]
+fn a231_headers_name_nobody_and_know_no_other_times() {
+    let mut changes = sample();
+    for (change, _) in &mut changes {
+        let Change::Upsert(entry) = change else { continue };
+        // The crate takes a line break in a value for its end.
+        entry.xattrs.values_mut().for_each(|value| *value = b"v".to_vec());
+    }
+    let (_, bytes) = write(&changes, Compression::None).unwrap();
+    let mut archive = tar::Archive::new(bytes.as_slice());
+    let (mut names, mut links, mut attributes) = (Vec::new(), 0, 0);
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        names.push(entry.path().unwrap().to_string_lossy().into_owned());
+        links += usize::from(entry.header().entry_type().is_hard_link());
+        assert_eq!(
+            (entry.header().username_bytes(), entry.header().groupname_bytes()),
+            (Some(&b""[..]), Some(&b""[..]))
+        );
+        for extension in entry.pax_extensions().unwrap().into_iter().flatten() {
+            let key = extension.unwrap().key().unwrap().to_owned();
+            attributes += usize::from(key == "SCHILY.xattr.security.capability");
+            let known = ["path", "linkpath", "size", "uid", "gid", "mtime"];
+            assert!(known.contains(&&*key) || key.starts_with("SCHILY.xattr."), "{key}");
+        }
+    }
+    assert_eq!((links, attributes), (1, 1));
+    for expected in ["etc/.wh..wh..opq", ".wh.etc-old"] {
+        assert!(names.iter().any(|name| name == expected), "{expected}: {names:?}");
+    }
+}
+
+#[test]
 fn archives_of_gnu_tar_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let long = "l".repeat(200);

@@ -21,17 +21,19 @@ pub struct Flag {
     pub takes_value: bool,
     /// A value which asks for what is done anyway, and so is allowed.
     pub harmless: Option<&'static str>,
+    /// What to do without it.
+    pub instead: Option<&'static str>,
 }
 
 impl Flag {
     /// A flag with a value.
     pub const fn value(name: &'static str) -> Self {
-        Self { name, short: None, takes_value: true, harmless: None }
+        Self { name, short: None, takes_value: true, harmless: None, instead: None }
     }
 
     /// A flag without a value.
     pub const fn switch(name: &'static str) -> Self {
-        Self { name, short: None, takes_value: false, harmless: None }
+        Self { name, short: None, takes_value: false, harmless: None, instead: None }
     }
 
     /// The same with a one-letter name.
@@ -42,6 +44,11 @@ impl Flag {
     /// The same, but allowed with this value.
     pub const fn except(self, value: &'static str) -> Self {
         Self { harmless: Some(value), ..self }
+    }
+
+    /// The same with a hint at what to do without it.
+    pub const fn instead(self, hint: &'static str) -> Self {
+        Self { instead: Some(hint), ..self }
     }
 }
 
@@ -54,14 +61,15 @@ pub trait Refuses {
 /// To be flattened into a command's arguments; [`Unsupported::check`] says whether one was given.
 #[derive(Clone, Debug)]
 pub struct Unsupported<T> {
-    given: Option<String>,
+    given: Option<(String, Option<&'static str>)>,
     command: PhantomData<T>,
 }
 
 impl<T> Unsupported<T> {
     /// Fails if one of the flags was given.
     pub fn check(&self) -> Result<(), Failure> {
-        self.given.as_ref().map_or(Ok(()), |flag| Err(Failure::usage(format!("not supported: {flag}"))))
+        let Some((flag, instead)) = &self.given else { return Ok(()) };
+        Err(Failure::Usage { message: format!("not supported: {flag}"), hint: instead.map(str::to_owned) })
     }
 }
 
@@ -89,11 +97,14 @@ impl<T: Refuses> FromArgMatches for Unsupported<T> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         let given = T::FLAGS.iter().find_map(|flag| {
             let name = flag.name;
-            if !flag.takes_value {
-                return matches.get_flag(name).then(|| format!("--{name}"));
-            }
-            let mut values = matches.get_many::<String>(name).into_iter().flatten();
-            values.find(|value| flag.harmless != Some(value.as_str())).map(|value| format!("--{name} {value}"))
+            let text = if flag.takes_value {
+                let mut values = matches.get_many::<String>(name).into_iter().flatten();
+                let value = values.find(|value| flag.harmless != Some(value.as_str()))?;
+                format!("--{name} {value}")
+            } else {
+                matches.get_flag(name).then(|| format!("--{name}"))?
+            };
+            Some((text, flag.instead))
         });
         Ok(Self { given, command: PhantomData })
     }

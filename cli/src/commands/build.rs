@@ -185,19 +185,28 @@ enum Network {
 #[derive(Clone, Copy, Debug)]
 struct Refused;
 
+/// What a step that wants more than others is to say.
+const INSECURE: &str = "a step that needs more rights than others says so: `RUN --security=insecure`";
+
 impl Refuses for Refused {
     const FLAGS: &'static [Flag] = &[
         Flag::value("annotation"),
         Flag::value("attest"),
+        Flag::value("build-arg-file").instead("give each as `--build-arg NAME=VALUE`"),
         Flag::value("builder"),
         Flag::value("cache-from"),
         Flag::value("cache-to"),
+        Flag::value("cap-add").instead(INSECURE),
+        Flag::value("cap-drop"),
         Flag::value("cgroup-parent"),
         Flag::value("cpu-period"),
         Flag::value("cpu-quota"),
         Flag::value("cpu-shares").short('c'),
         Flag::value("cpuset-cpus"),
         Flag::value("cpuset-mems"),
+        Flag::value("device").instead(INSECURE),
+        Flag::value("env").instead("write `ENV` in the Dockerfile, or `ARG` and give `--build-arg NAME=VALUE`"),
+        Flag::value("from").instead("replace the image that `FROM` names: `--build-context NAME=docker-image://OTHER`"),
         Flag::value("isolation").except("default"),
         Flag::value("memory").short('m'),
         Flag::value("memory-swap"),
@@ -208,6 +217,10 @@ impl Refuses for Refused {
         Flag::value("security-opt"),
         Flag::switch("squash"),
         Flag::value("ulimit"),
+        Flag::value("unsetenv").instead("write `ENV NAME=` in the Dockerfile: the variable is empty then"),
+        Flag::value("unsetlabel").instead("write `LABEL NAME=` in the Dockerfile: the label is empty then"),
+        Flag::value("volume")
+            .instead("mount it with `RUN --mount=from=NAME,target=…` and `--build-context NAME=DIRECTORY`"),
     ];
 }
 

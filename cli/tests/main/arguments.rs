@@ -33,6 +33,24 @@ fn a095_a_build_is_for_one_platform() {
 }
 
 #[test]
+fn a234_what_buildah_sets_from_outside_is_refused_by_name() {
+    let bench = rbuild_testkit::Bench::new(crate::PROGRAM);
+    bench.file("Dockerfile", "FROM scratch\nLABEL a=b\n");
+    for (flag, value, hint) in [
+        ("--from", "other", "`--build-context NAME=docker-image://OTHER`"),
+        ("--build-arg-file", "args", "`--build-arg NAME=VALUE`"),
+        ("--env", "A=b", "`ENV`"),
+        ("--unsetenv", "A", "`ENV NAME=`"),
+        ("--unsetlabel", "a", "`LABEL NAME=`"),
+        ("--volume", "/a:/b", "`--build-context NAME=DIRECTORY`"),
+        ("--device", "/dev/kvm", "`RUN --security=insecure`"),
+        ("--cap-add", "NET_ADMIN", "`RUN --security=insecure`"),
+    ] {
+        bench.run(&["build", flag, value, "."]).fails(2).says(&[&format!("not supported: {flag} {value}"), hint]);
+    }
+}
+
+#[test]
 fn a097_a_build_has_one_dockerfile() {
     let bench = rbuild_testkit::Bench::new(crate::PROGRAM);
     bench.file("one", "FROM scratch\n").file("two", "FROM scratch\n");

@@ -7,6 +7,7 @@ use rbuild_core::Span;
 use super::Place;
 use crate::ast::{Spanned, Word};
 use crate::diagnostic::Diagnostic;
+use crate::elsewhere;
 use crate::findings::Findings;
 use crate::grammar::{Pair, Rule as Syntax};
 use crate::suggest::did_you_mean;
@@ -128,6 +129,7 @@ impl Flags {
             };
             let hint = did_you_mean(&flag.name, self.known.iter().copied());
             let hint = hint.map(|hint| hint.replacen('`', "`--", 1)).unwrap_or(fallback);
+            let hint = elsewhere::flag(self.instruction, &flag.name).map_or(hint, str::to_owned);
             sink.push(
                 Diagnostic::error(flag.span, format!("unknown flag of `{}`: `--{}`", self.instruction, flag.name))
                     .hint(hint),

@@ -7,6 +7,7 @@ use super::*;
 use rbuild_frontend::{Severity, check};
 use rbuild_solver::graph::{ExecOp, LocalOp, Unpack};
 
+mod elsewhere;
 mod expansion;
 mod forms;
 mod heredocs;
