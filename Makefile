@@ -2,7 +2,8 @@
 # make test         format, lints and every test
 # make bench        how fast the parts and the whole are
 # make fuzz         every parser against inputs nobody would write, a minute each
-# make conformance  the cases of testdata/conformance against what BuildKit made of them
+# make conformance  the cases of testdata/conformance against what BuildKit made of them; with REFERENCE=docker or
+#                   REFERENCE=buildah, against what that builder makes of them now
 # make release      the program as one static file, target/dist/rbuild
 
 .PHONY: help demo test bench fuzz conformance release
@@ -23,7 +24,7 @@ fuzz:
 	@scripts/fuzz.sh
 
 conformance:
-	@scripts/conformance.sh
+	@scripts/conformance.sh $(if $(REFERENCE),--reference $(REFERENCE))
 
 release:
 	@scripts/release.sh

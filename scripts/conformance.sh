@@ -79,6 +79,9 @@ if [ -n "$reference" ]; then
   export CONFORM_BASE_ARCHIVES=$work
   export CONFORM_DOCKER="$top/scripts/reference.sh exec $work/reference docker"
   export BUILDAH="$top/scripts/reference.sh exec $work/reference buildah"
+  # buildah wants to raise the limits of what it runs; this process's own are always allowed.
+  nofile=$(ulimit -Hn) nproc=$(ulimit -Hu)
+  export CONFORM_BUILDAH_FLAGS="--network=host --ulimit nofile=${nofile/unlimited/-1} --ulimit nproc=${nproc/unlimited/-1}"
   [ -n "$record" ] || options+=(--candidate rbuild)
   conform "${options[@]}"
   exit

@@ -26,7 +26,7 @@ make_tree() {
     printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d"   # starts no service
     chmod 755 "$tree/usr/sbin/policy-rc.d"
     chroot "$tree" sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-      --no-install-recommends docker.io docker-cli docker-buildx buildah runc iptables ca-certificates git xz-utils'
+      --no-install-recommends docker.io docker-cli docker-buildx buildah netavark runc iptables ca-certificates git xz-utils'
   } >"$cache/install.log" 2>&1 </dev/null || { tail -n 20 "$cache/install.log" >&2; die "cannot install the references"; }
   touch "$tree/.complete"
 }
