@@ -24,12 +24,13 @@ if [ -z "$store" ]; then
   RBUILD=$RBUILD RBUILD_ROOT=$store scripts/bases.sh busybox debian:trixie
 fi
 
-reference= record=
+reference= record= cases=
 options=("$@")
 while [ $# -gt 0 ]; do
   case $1 in
     --reference) reference=${2:-} ;;
     --record) record=1 ;;
+    --cases) cases=$2 ;;
   esac
   shift
 done
@@ -37,6 +38,9 @@ case $reference in
   "" | docker | buildah) ;;
   *) die "no such reference: \`$reference\`; there are docker and buildah" ;;
 esac
+
+# Those of visible/ are of a BuildKit that is newer than any reference here.
+[ -z "$record" ] || [ -n "$cases" ] || die "--record wants --cases: what was recorded before is lost"
 
 work=$(mktemp -d)
 registry=
