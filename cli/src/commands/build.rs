@@ -186,7 +186,8 @@ enum Network {
 struct Refused;
 
 /// What a step that wants more than others is to say.
-const INSECURE: &str = "a step that needs more rights than others says so: `RUN --security=insecure`";
+const INSECURE: &str =
+    "a step that needs more rights says so, `RUN --security=insecure`, and `--allow security.insecure` permits it";
 
 impl Refuses for Refused {
     const FLAGS: &'static [Flag] = &[
@@ -204,7 +205,8 @@ impl Refuses for Refused {
         Flag::value("cpu-shares").short('c'),
         Flag::value("cpuset-cpus"),
         Flag::value("cpuset-mems"),
-        Flag::value("device").instead(INSECURE),
+        Flag::value("device")
+            .instead("a step that needs a device says so, `RUN --device=NAME`, and `--allow device` permits it"),
         Flag::value("env").instead("write `ENV` in the Dockerfile, or `ARG` and give `--build-arg NAME=VALUE`"),
         Flag::value("from").instead("replace the image that `FROM` names: `--build-context NAME=docker-image://OTHER`"),
         Flag::value("isolation").except("default"),

@@ -43,7 +43,7 @@ fn a234_what_buildah_sets_from_outside_is_refused_by_name() {
         ("--unsetenv", "A", "`ENV NAME=`"),
         ("--unsetlabel", "a", "`LABEL NAME=`"),
         ("--volume", "/a:/b", "`--build-context NAME=DIRECTORY`"),
-        ("--device", "/dev/kvm", "`RUN --security=insecure`"),
+        ("--device", "/dev/kvm", "`--allow device`"),
         ("--cap-add", "NET_ADMIN", "`RUN --security=insecure`"),
     ] {
         bench.run(&["build", flag, value, "."]).fails(2).says(&[&format!("not supported: {flag} {value}"), hint]);
