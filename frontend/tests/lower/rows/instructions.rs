@@ -206,7 +206,8 @@ fn descriptions() {
             "A149 INCLUDE",
             "INCLUDE common.Dockerfile",
             &[
-                "!2:1-8 unknown instruction: `INCLUDE` [the instructions are ADD, ARG, CMD, COPY, ENTRYPOINT, ENV, EXPOSE, FROM, HEALTHCHECK, LABEL, MAINTAINER, ONBUILD, RUN, SHELL, STOPSIGNAL, USER, VOLUME, WORKDIR]",
+                "!2:1-8 unknown instruction: `INCLUDE` [files are not put together here: make what is shared a stage or an \
+               image, for `FROM` and `COPY --from`]",
             ],
         ),
         ("A149 UNSET", "UNSET A", &["!2:1-6 unknown instruction: `UNSET` [did you mean `USER`?]"]),
