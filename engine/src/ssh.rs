@@ -69,7 +69,7 @@ impl SshError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoAgent(id) => {
-                Some(format!("start one with `eval $(ssh-agent)`, or name a key: `--ssh {id}=~/.ssh/id_ed25519`"))
+                Some(format!("start one with `eval $(ssh-agent)`, or name a key: `--ssh {id}=$HOME/.ssh/id_ed25519`"))
             }
             Self::Key { source: KeyError::Passphrase, .. } => {
                 Some("add it to an agent with `ssh-add`, and pass that on: `--ssh default`".to_owned())

@@ -94,3 +94,28 @@ fn files_of_the_context_keep_their_modes_and_lose_their_owner() {
     assert_eq!((tree["run"].mode, tree["run"].uid), (0o755, 0));
     assert_eq!((tree["plain"].mode, tree["plain"].uid), (0o644, 0));
 }
+
+#[test]
+fn a106_a125_ordinary_users_have_agents_and_devices() {
+    needs!(Need::Command("ssh-add"), Need::Command("ssh-keygen"), Need::Command("ldd"));
+    account_bench!(account, bench);
+    crate::ssh::client(&bench);
+    crate::ssh::key(&bench, "one", &["-t", "ed25519"]);
+    bench.file("one", bench.read("one"));
+    bench.file(
+        "cdi/null.json",
+        r#"{"kind": "vendor.example/sink", "devices": [
+            {"name": "0", "containerEdits": {"deviceNodes": [{"path": "/dev/sink", "hostPath": "/dev/null"}]}}]}"#,
+    );
+    bench.file(
+        "app/Dockerfile",
+        "FROM busybox\nCOPY client/ /\nCOPY one.pub /\n\
+         RUN --mount=type=ssh ssh-add -T /one.pub && test \"$(stat -c '%a %u' $SSH_AUTH_SOCK)\" = '600 0'\n\
+         RUN --device=vendor.example/sink=0,required echo x >/dev/sink\n\
+         USER 1000:1000\n\
+         RUN --mount=type=ssh ! ssh-add -l\n\
+         RUN --mount=type=ssh,uid=1000,gid=1000 ssh-add -T /one.pub\n",
+    );
+    let (agent, specifications) = (format!("default={}", bench.argument("one")), bench.argument("cdi"));
+    bench.build(&["--ssh", &agent, "--allow", "device", "--cdi-spec-dir", &specifications, "app"]).ok();
+}

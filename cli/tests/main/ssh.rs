@@ -56,7 +56,7 @@ impl Drop for Agent {
     }
 }
 
-fn client(bench: &Bench<'_>) {
+pub(crate) fn client(bench: &Bench<'_>) {
     for program in ["ssh-add", "ssh-keygen"].map(|name| probe::find(name).unwrap()) {
         let listed = Command::new("ldd").arg(&program).output().unwrap().stdout;
         let listed = String::from_utf8_lossy(&listed).into_owned();
@@ -68,7 +68,7 @@ fn client(bench: &Bench<'_>) {
 }
 
 /// Makes a key pair on the bench and puts its public half into the context.
-fn key(bench: &Bench<'_>, name: &str, arguments: &[&str]) -> String {
+pub(crate) fn key(bench: &Bench<'_>, name: &str, arguments: &[&str]) -> String {
     let path = bench.argument(name);
     let made = Command::new("ssh-keygen")
         .args(["-q", "-N", "", "-C", &format!("comment-{name}"), "-f", &path])

@@ -120,6 +120,7 @@ fn a104_a105_what_reaches_out_needs_permission() {
         "--> Dockerfile:3:16",
         "`--allow security.insecure`",
     ]);
+    bench.run(&["build", "--check", "app"]).ok().says(&["no warnings found"]);
     bench.file(
         "app/Dockerfile",
         "FROM busybox\nRUN mkdir /m && ! mount -t tmpfs none /m\nRUN --security=insecure mount -t tmpfs none /m\n",
@@ -190,10 +191,10 @@ fn a106_devices_come_from_specifications() {
 #[test]
 fn a109_secrets_are_in_no_title() {
     let bench = busybox_bench!();
-    bench.file("app/Dockerfile", "FROM busybox\nRUN --mount=type=secret,id=t,env=TOKEN test \"$TOKEN\" = s3cr3t-value\nRUN --mount=type=secret,id=t,env=TOKEN exit ${#TOKEN}\n");
+    bench.file("app/Dockerfile", "FROM busybox\nRUN --mount=type=secret,id=t,env=TOKEN (exit ${#TOKEN})\n");
     let mut command = bench.command(&["build", "--progress", "plain", "--secret", "id=t,env=VALUE", "app"]);
     command.env("VALUE", "s3cr3t-value");
-    finish(command, b"").fails(1).says(&["env=TOKEN test \"$TOKEN\"", "exit code: 12"]).never_says(&["id=t,env=VALUE"]);
+    finish(command, b"").fails(1).says(&["env=TOKEN (exit ${#TOKEN})", "exit code: 12"]).never_says(&["s3cr3t"]);
 }
 
 #[test]
