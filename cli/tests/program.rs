@@ -66,7 +66,7 @@ fn exit_codes_and_streams() {
         ("run", 2, "", "required arguments were not provided"),
         ("run --env-file nothing image", 125, "", "error: cannot read `nothing`"),
         ("--nosuchflag .", 2, "", "unexpected argument '--nosuchflag'"),
-        ("--squash .", 2, "", "error: not supported: --ssh default\n"),
+        ("--squash .", 2, "", "error: not supported: --squash\n"),
         ("exec -it web sh", 2, "", "error: not supported: `rbuild exec`\n"),
         ("system nothing", 2, "", "error: `system` has no command `nothing`"),
         ("imagse", 1, "", "hint: `imagse` is neither a directory nor a command of `rbuild --help`\n"),
