@@ -21,7 +21,7 @@ reading() {
   instructions() { valgrind --tool=callgrind --callgrind-out-file=/dev/null "$@" 2>&1 >/dev/null | sed -n 's/.*Collected : //p'; }
   once=$(instructions "$read" typical_500_lines 1 quietly) more=$(instructions "$read" typical_500_lines 11 quietly)
   printf '%d instructions for 500 lines\n' $(((more - once) / 10))
-  [ $(((more - once) / 10)) -le 12000000 ] || die "more than 12 million instructions for 500 lines"
+  [ $(((more - once) / 10)) -le 14000000 ] || die "more than 14 million instructions for 500 lines"
 }
 [ "${1:-}" != reading ] || { reading; exit; }
 

@@ -53,7 +53,7 @@ pub struct Vertex {
     pub op: Op,
     /// For whom it is done.
     pub origin: Origin,
-    inputs: Vec<Output>,
+    inputs: Box<[Output]>,
 }
 
 impl Vertex {
@@ -106,13 +106,14 @@ impl Graph {
     ///
     /// # Errors
     /// If an input is not a vertex of this graph.
-    pub fn add(&mut self, op: Op, inputs: &[Output], origin: Origin) -> Result<Output, GraphError> {
+    pub fn add(&mut self, op: Op, inputs: &[Output], mut origin: Origin) -> Result<Output, GraphError> {
         for (place, input) in inputs.iter().enumerate() {
             if self.inner.node_weight(input.vertex.0).is_none() {
                 return Err(GraphError::UnknownInput(place));
             }
         }
-        let node = self.inner.add_node(Vertex { op, origin, inputs: inputs.to_vec() });
+        origin.title.shrink_to_fit();
+        let node = self.inner.add_node(Vertex { op, origin, inputs: inputs.into() });
         for (place, input) in inputs.iter().enumerate() {
             self.inner.add_edge(input.vertex.0, node, Input { place: u32::try_from(place).unwrap_or(u32::MAX) });
         }

@@ -80,6 +80,9 @@ impl Lowering<'_> {
                 None => actions.push(CopyAction { sources: vec![source], unpack, wildcards, ..template.clone() }),
             }
         }
+        // There is one of each nearly always, and vectors begin with room for four.
+        actions.iter_mut().for_each(|action| action.sources.shrink_to_fit());
+        actions.shrink_to_fit();
         Ok((inputs, actions))
     }
 

@@ -53,8 +53,9 @@ impl Flags {
 
     /// Takes all flags of a name.
     pub(super) fn list(&mut self, name: &'static str, sink: &mut Findings) -> Vec<Word> {
-        let mut words = Vec::new();
-        for flag in self.take(name) {
+        let flags = self.take(name);
+        let mut words = Vec::with_capacity(flags.len());
+        for flag in flags {
             match flag.value {
                 Some(value) => words.push(value),
                 None => {

@@ -16,7 +16,7 @@ pub struct Variables {
     length: usize,
     /// How many levels of inner nodes there are.
     height: u32,
-    root: Node,
+    root: Arc<Node>,
 }
 
 type Variable = (Arc<str>, Arc<str>);
@@ -55,10 +55,10 @@ impl Variables {
     pub fn push(&mut self, name: impl Into<Arc<str>>, value: impl Into<Arc<str>>) {
         if self.length == WIDTH.pow(self.height + 1) {
             let below = std::mem::take(&mut self.root);
-            self.root = Node::Inner(vec![Arc::new(below)]);
+            self.root = Arc::new(Node::Inner(vec![below]));
             self.height += 1;
         }
-        self.root.set(self.length, self.height, (name.into(), value.into()));
+        Arc::make_mut(&mut self.root).set(self.length, self.height, (name.into(), value.into()));
         self.length += 1;
     }
 
@@ -66,7 +66,7 @@ impl Variables {
     pub fn replace(&mut self, place: usize, value: impl Into<Arc<str>>) {
         if let Some((name, _)) = self.root.at(place, self.height).filter(|_| place < self.length) {
             let name = name.clone();
-            self.root.set(place, self.height, (name, value.into()));
+            Arc::make_mut(&mut self.root).set(place, self.height, (name, value.into()));
         }
     }
 }

@@ -6,8 +6,7 @@ use rbuild_core::{Digest, Platform};
 use rbuild_solver::Fingerprint;
 use rbuild_solver::graph::{
     CacheSharing, CopyAction, CopySource, ExecDevice, ExecMount, ExecMountKind, ExecOp, FileAction, FileOp, GitOp,
-    GitTime, HttpOp, ImageOp, LocalOp, Mode, NetworkMode, Op, Owner, Principal, SecurityMode, Unpack,
-    Variables,
+    GitTime, HttpOp, ImageOp, LocalOp, Mode, NetworkMode, Op, Owner, Principal, SecurityMode, Unpack, Variables,
 };
 
 use crate::fake::exec;
