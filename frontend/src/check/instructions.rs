@@ -1,6 +1,6 @@
 //! Do instructions do what their author thinks?
 
-use crate::ast::{Arg, Command, CopySource, Dockerfile, Header, Instruction, Kind, PairForm, Stage, Word};
+use crate::ast::{Arg, Command, CopySource, Dockerfile, Header, Instruction, Kind, Pair, PairForm, Pairs, Stage, Word};
 use crate::diagnostic::Diagnostic;
 use crate::directives::comment_checks;
 use crate::findings::Findings;
@@ -113,12 +113,8 @@ fn one(instruction: &Instruction, found: &mut Findings) {
         Kind::Env(pairs) | Kind::Label(pairs) => {
             let name = header.keyword.text.to_ascii_uppercase();
             if pairs.form == PairForm::Legacy {
-                let key = pairs.pairs.first().map_or("name", |pair| &pair.name.text);
-                let message = format!("`{name} key=value` should be used instead of `{name} key value`");
-                found.push(
-                    Diagnostic::warning(Rule::LegacyKeyValueFormat, header.span, message)
-                        .hint(format!("write `{name} {key}=…`, with quotes if the value has blanks")),
-                );
+                let (message, hint) = legacy(pairs, &name);
+                found.push(Diagnostic::warning(Rule::LegacyKeyValueFormat, header.span, message).hint(hint));
             }
             if matches!(instruction.kind, Kind::Env(_)) {
                 for pair in &pairs.pairs {
@@ -139,6 +135,21 @@ fn one(instruction: &Instruction, found: &mut Findings) {
             run.heredocs.iter().for_each(|heredoc| carriage_return(&heredoc.body, heredoc.span, found));
         }
         _ => {}
+    }
+}
+
+/// What to say of `name value`, and of `name = value`, which is one, too.
+fn legacy(pairs: &Pairs, name: &str) -> (String, String) {
+    let Some(Pair { name: key, value }) = pairs.pairs.first() else { return (String::new(), String::new()) };
+    match value.text.strip_prefix('=') {
+        Some(meant) => (
+            format!("the `=` is a part of the value: `{}` becomes `{}`", key.text, value.text),
+            format!("write `{name} {}={}`, without blanks around the `=`", key.text, meant.trim_start()),
+        ),
+        None => (
+            format!("`{name} key=value` should be used instead of `{name} key value`"),
+            format!("write `{name} {}=…`, with quotes if the value has blanks", key.text),
+        ),
     }
 }
 

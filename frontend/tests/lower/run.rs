@@ -36,10 +36,13 @@ fn mounts(exec: &ExecOp) -> String {
     shown.collect::<Vec<_>>().join("; ")
 }
 
+/// The part of a step that a row is about.
+type Shown = fn(&ExecOp) -> String;
+
 #[test]
 fn what_a_step_is_told() {
     let given = [("V", "given"), ("TARGETARCH", "pdp11"), ("BUILDKIT_SBOM_SCAN_STAGE", "true")];
-    let rows: &[(&str, &str, fn(&ExecOp) -> String, &str)] = &[
+    let rows: &[(&str, &str, Shown, &str)] = &[
         ("A070", "ARG V=1 W=2 X\nENV E=${V}\nRUN x", env, "V=given W=2 E=given"),
         ("A071 declared after it", "RUN x\nARG V=1", env, ""),
         ("A071 a global one that no stage declares", "RUN x", env, ""),

@@ -1,0 +1,4 @@
+FROM busybox
+ENV A = b
+LABEL c =d
+CMD ["true"]
