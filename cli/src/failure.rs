@@ -179,7 +179,7 @@ impl From<BuildError> for Failure {
         match error {
             BuildError::Dockerfile { text: source, diagnostics } => Self::Dockerfile { source, diagnostics },
             BuildError::Step { text: source, diagnostic, mut warnings } => {
-                warnings.push(diagnostic);
+                warnings.push(*diagnostic);
                 Self::Dockerfile { source, diagnostics: warnings }
             }
             error => {

@@ -45,8 +45,8 @@ pub enum BuildError {
     Step {
         /// The text.
         text: Arc<Source>,
-        /// What happened, at the step's instruction.
-        diagnostic: Diagnostic,
+        /// What happened, at the step's instruction. Boxed, or every result of this module would be as large.
+        diagnostic: Box<Diagnostic>,
         /// What was doubtful before.
         warnings: Vec<Diagnostic>,
     },
@@ -104,7 +104,7 @@ impl BuildError {
         };
         let span = spans.iter().fold(*first, |all, span| all.to(*span));
         let diagnostic = Diagnostic::error(span, message).hint_if(cause.hint());
-        Self::Step { text: source.clone(), diagnostic, warnings: Vec::new() }
+        Self::Step { text: source.clone(), diagnostic: Box::new(diagnostic), warnings: Vec::new() }
     }
 
     /// What the user can do about it; mistakes carry their own advice.
