@@ -253,6 +253,18 @@ fn a079_a_context_has_the_time_of_where_it_came_from() {
         let image = bench.image(&["--build-arg", "SOURCE_DATE_EPOCH=context", context]);
         assert_eq!(image.config["created"], "2009-02-13T23:31:30Z", "{context}");
     }
+    if Need::Command("git").is_met() {
+        let repository = Repository::new("app");
+        repository.file("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n").commit("one");
+        let daemon = repository.serve();
+        let named = format!("src={}", daemon.url("app"));
+        for arguments in [
+            ["--build-arg", "SOURCE_DATE_EPOCH=context", &daemon.url("app")].as_slice(),
+            &["--build-arg", "SOURCE_DATE_EPOCH=src", "--build-context", &named, "files"],
+        ] {
+            assert_eq!(bench.image(arguments).config["created"], "2009-02-13T23:31:30Z", "{arguments:?}");
+        }
+    }
     bench.build(&["--build-arg", "SOURCE_DATE_EPOCH=context", "files"]).ok();
     let refused = bench.build(&["--build-arg", "SOURCE_DATE_EPOCH=contxt", "files"]);
     refused.fails(1).says(&["`SOURCE_DATE_EPOCH=contxt` is neither a number of seconds nor"]);
@@ -263,4 +275,12 @@ fn a190_signatures_are_asked_for_by_nothing() {
     let bench = busybox_bench!();
     dockerfile(&bench, "ADD --signature=key.asc https://example.com/a /a");
     bench.build(&["app"]).fails(1).says(&["Dockerfile:2:5", "signature"]);
+}
+
+#[test]
+fn no_process_writes_into_a_repository_that_git_trusts() {
+    let bench = busybox_bench!();
+    let id = "git mirror of git://127.0.0.1:1/app.git";
+    bench.file("app/Dockerfile", format!("FROM busybox\nRUN --mount=type=cache,target=/c,\"id={id}\" true\n"));
+    bench.build(&["app"]).fails(1).says(&["Dockerfile:2", "rbuild keeps its own there"]);
 }

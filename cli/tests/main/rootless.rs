@@ -119,3 +119,21 @@ fn a106_a125_ordinary_users_have_agents_and_devices() {
     let (agent, specifications) = (format!("default={}", bench.argument("one")), bench.argument("cdi"));
     bench.build(&["--ssh", &agent, "--allow", "device", "--cdi-spec-dir", &specifications, "app"]).ok();
 }
+
+#[test]
+fn a183_a187_ordinary_users_fetch_files_and_repositories() {
+    needs!(Need::Command("git"));
+    account_bench!(account, bench);
+    let repository = rbuild_testkit::git::Repository::new("app");
+    repository.file("a", "1").commit("one");
+    let daemon = repository.serve();
+    let server = rbuild_testkit::web::Server::start(|_| rbuild_testkit::web::Answer::ok("hello"));
+    let (url, git) = (server.url("/file"), daemon.url("app"));
+    bench.file("app/Dockerfile", format!("FROM scratch\nADD {url} /\nADD --keep-git-dir=true {git} /src\n"));
+    let tree = bench.image(&["app"]).tree();
+    for (path, mode) in [("file", 0o600), ("src/a", 0o644)] {
+        let node = &tree[path];
+        assert_eq!((node.mode, node.uid, node.gid), (mode, 0, 0), "{path}");
+    }
+    assert!(tree.contains_key("src/.git/config"));
+}

@@ -1,6 +1,8 @@
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rbuild_core::{Digest, Reporter, StepId};
 use rbuild_solver::graph::{GitOp, GitTime, HttpOp};
@@ -368,4 +370,40 @@ fn a188_a_server_without_git_is_enough_and_gets_the_token() {
     bench.secret("GIT_AUTH_TOKEN", "t0ken");
     assert_eq!(bench.check_out(&op).unwrap().0.id, first);
     assert_eq!(bench.files(&op), ["a 644 1"]);
+}
+
+#[test]
+fn a_dropped_download_leaves_nothing() {
+    let bench = Bench::new();
+    let server = Server::start(|_| {
+        std::thread::sleep(Duration::from_secs(1));
+        Answer::ok("late")
+    });
+    let (op, silent) = (http(server.url("/a")), Reporter::silent());
+    let result = bench.runtime.block_on(async {
+        let download = bench.engine.download(&op, &bench.secrets, (&silent, StepId(0)));
+        tokio::time::timeout(Duration::from_millis(200), download).await
+    });
+    assert!(result.is_err(), "it was not dropped");
+    assert_eq!(bench.left(), 0);
+}
+
+#[test]
+fn a_dropped_git_is_killed_with_its_helpers() {
+    needs!(Need::Command("git"));
+    let bench = Bench::new();
+    // Takes connections and says nothing. Over HTTP it is a helper of git that is connected.
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let op = git(format!("http://127.0.0.1:{}/a.git", listener.local_addr().unwrap().port()));
+    let mut connection = bench.runtime.block_on(async {
+        let connected = crate::blocking::blocking(move || listener.accept().unwrap().0);
+        let asked = bench.engine.resolve_commit(&op, &bench.secrets);
+        tokio::select! {
+            connection = connected => connection,
+            answer = asked => panic!("{answer:?}"),
+        }
+    });
+    connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let asked = std::io::copy(&mut connection, &mut std::io::sink());
+    asked.expect("the helper ends, and its connection with it");
 }
