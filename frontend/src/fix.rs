@@ -42,6 +42,8 @@ pub struct Repaired {
 /// Gives the warnings of [`check`](crate::check()) their fixes, where there are any.
 pub fn attach(source: &Source, file: &Dockerfile, found: &mut [Diagnostic]) {
     let mut names = None;
+    let mut all = file.stages.iter().flat_map(|stage| &stage.instructions);
+    let has_command = all.any(|instruction| matches!(instruction.kind, Kind::Cmd(_)));
     for diagnostic in found.iter_mut().filter(|diagnostic| diagnostic.fix.is_none()) {
         let fix = match (diagnostic.rule, file.node_at(diagnostic)) {
             (Some(Rule::StageNameCasing), Some(Node::Stage(stage))) => {
@@ -49,9 +51,10 @@ pub fn attach(source: &Source, file: &Dockerfile, found: &mut [Diagnostic]) {
                 stage::lower_case(stage, names)
             }
             (Some(Rule::RedundantTargetPlatform), Some(Node::Stage(stage))) => rewrite::platform(source, stage),
-            (Some(rule), Some(Node::Instruction(instruction))) => {
-                of_instruction(source, file, rule, instruction, diagnostic.span())
-            }
+            (Some(rule), Some(Node::Instruction(instruction))) => match (rule, &instruction.kind) {
+                (Rule::JSONArgsRecommended, kind) => array::exec(kind, has_command),
+                _ => of_instruction(source, file, rule, instruction, diagnostic.span()),
+            },
             _ => None,
         };
         diagnostic.fix = fix.map(Box::new);
@@ -67,12 +70,12 @@ fn of_instruction(
 ) -> Option<Fix> {
     let escape = file.directives.escape;
     match (rule, &instruction.kind) {
-        (Rule::JSONArgsRecommended, kind) => array::exec(file, kind),
         (Rule::MaintainerDeprecated, Kind::Maintainer(author)) => {
             rewrite::maintainer(&instruction.header, author, escape)
         }
         (Rule::ExposeProtoCasing, Kind::Expose(words)) => {
-            rewrite::protocol(words.iter().find(|word| word.span == place)?)
+            let at = words.binary_search_by_key(&place.start, |word| word.span.start).ok()?;
+            rewrite::protocol(&words[at])
         }
         (Rule::LegacyKeyValueFormat, Kind::Env(pairs) | Kind::Label(pairs)) => {
             rewrite::legacy(source, &instruction.header, pairs.pairs.first()?, escape)

@@ -2,7 +2,7 @@
 
 use rbuild_core::Span;
 
-use crate::ast::{Command, Dockerfile, Kind, Word};
+use crate::ast::{Command, Kind, Word};
 use crate::diagnostic::Fix;
 
 /// Commands that are no programs, only a shell knows them.
@@ -28,12 +28,11 @@ pub(crate) fn exec_form(text: &str) -> Option<String> {
     Some(format!("[{}]", words.join(", ")))
 }
 
-/// The fix of a shell form.
-pub(super) fn exec(file: &Dockerfile, kind: &Kind) -> Option<Fix> {
+/// The fix of a shell form; `has_command` says whether the file has a `CMD` anywhere.
+pub(super) fn exec(kind: &Kind, has_command: bool) -> Option<Fix> {
     let (Kind::Cmd(Command::Shell(line)) | Kind::Entrypoint(Command::Shell(line))) = kind else { return None };
     // In exec form an ENTRYPOINT gets the CMD as arguments; in shell form it ignored it.
-    let instructions = || file.stages.iter().flat_map(|stage| &stage.instructions);
-    if matches!(kind, Kind::Entrypoint(_)) && instructions().any(|other| matches!(other.kind, Kind::Cmd(_))) {
+    if matches!(kind, Kind::Entrypoint(_)) && has_command {
         return None;
     }
     (line.span.range().len() == line.text.len())

@@ -35,13 +35,13 @@ pub(super) fn references(file: &Dockerfile) -> References {
     found
 }
 
-/// The name in lower case, and with it everything that names the stage.
-pub(super) fn lower_case(stage: &Stage, references: &References) -> Option<Fix> {
+/// The name in lower case, and with it everything that names the stage; of several stages with that name, with the first.
+pub(super) fn lower_case(stage: &Stage, references: &mut References) -> Option<Fix> {
     let name = stage.from.name.as_ref()?;
     if name.word.span.range().len() != name.word.text.len() {
         return None;
     }
-    let places = references.get(&name.name).map_or(&[][..], Vec::as_slice);
+    let places = references.remove(&name.name).unwrap_or_default();
     let after = places.iter().filter(|place| place.start > name.word.span.end);
     Some(after.fold(Fix::replace(name.word.span, name.name.as_str()), |fix, place| fix.and(*place, name.name.as_str())))
 }
