@@ -107,6 +107,17 @@ fn a_history_that_never_ends_is_a_mistake() {
     assert_eq!(source.slice(mistakes[0].span()), "LABEL b=$A");
 }
 
+/// Arguments before the first stage are in no history.
+#[test]
+fn arguments_that_double_before_the_first_stage_are_a_mistake() {
+    let doubled = "ARG A=$A$A\n".repeat(16);
+    let text = format!("ARG A={}\n{doubled}{}FROM x\n", "a".repeat(64), "ARG B=$A\n".repeat(1_000));
+    let source = Source::new("Dockerfile", text);
+    let Some(Err(LowerError::Mistakes(mistakes))) = lowered(&source) else { panic!() };
+    let last = &mistakes.last().unwrap().message;
+    assert_eq!(last, "what the lines up to here expand to is longer than 128 MiB");
+}
+
 /// Docker refuses lines of more than 65,535 bytes; here there is no such limit.
 #[test]
 fn a003_a_line_can_be_of_any_length() {

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rbuild_core::Platform;
 
@@ -24,6 +25,9 @@ pub(super) const NOT_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", 
 pub(super) const EPOCH: &str = "SOURCE_DATE_EPOCH";
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
+/// What all words of `FROM` lines and of the `ARG`s before them may become together: each can repeat one that is long.
+const LONGEST: usize = 128 << 20;
+
 /// The scope of `FROM` lines.
 #[derive(Debug)]
 pub(super) struct Globals {
@@ -33,6 +37,8 @@ pub(super) struct Globals {
     pub(super) epoch: Option<i64>,
     /// What `SOURCE_DATE_EPOCH` says if it is no number: whose time is to be taken.
     pub(super) epoch_of: Option<Spanned<String>>,
+    /// How many bytes words have become.
+    expanded: AtomicUsize,
 }
 
 /// The value of a build argument, if it has one.
@@ -46,8 +52,13 @@ pub(super) fn build_arg<'options>(options: &'options LowerOptions, name: &str) -
 
 impl Globals {
     pub(super) fn new(file: &Dockerfile, options: &LowerOptions, notes: &mut Notes<'_>) -> Self {
-        let mut globals =
-            Self { values: predefined(file, options), declared: HashSet::new(), epoch: None, epoch_of: None };
+        let mut globals = Self {
+            values: predefined(file, options),
+            declared: HashSet::new(),
+            epoch: None,
+            epoch_of: None,
+            expanded: AtomicUsize::new(0),
+        };
         let mut epoch_span = Span::default();
         for instruction in &file.global_args {
             let Kind::Arg(Arg { declarations }) = &instruction.kind else { continue };
@@ -77,10 +88,10 @@ impl Globals {
         notes: &mut Notes<'_>,
     ) -> Option<String> {
         let escape = file.directives.escape;
-        let name = notes.take(expand(escape, &self.values, &declaration.name))?.value;
+        let name = notes.take(self.expand(escape, &declaration.name))?.value;
         let value = match (build_arg(options, &name), &declaration.default) {
             (Some(given), _) => Some(given.into_owned()),
-            (None, Some(default)) => Some(notes.take(expand(escape, &self.values, default))?.value),
+            (None, Some(default)) => Some(notes.take(self.expand(escape, default))?.value),
             (None, None) => None,
         };
         if let Some(value) = value {
@@ -92,7 +103,12 @@ impl Globals {
 
     /// Expands a word of a `FROM` line. Undefined variables are [`check`](crate::check())'s business.
     pub(super) fn expand(&self, escape: char, word: &Word) -> Result<Expanded<String>, Diagnostic> {
-        expand(escape, &self.values, word)
+        // Asked before as well: what will be refused need not be made.
+        let enough = || self.expanded.load(Ordering::Relaxed) > LONGEST;
+        let expanded = if enough() { None } else { Some(expand(escape, &self.values, word)?) };
+        self.expanded.fetch_add(expanded.as_ref().map_or(0, |one| one.value.len()), Ordering::Relaxed);
+        let message = || format!("what the lines up to here expand to is longer than {} MiB", LONGEST >> 20);
+        expanded.filter(|_| !enough()).ok_or_else(|| Diagnostic::error(word.span, message()))
     }
 
     /// All names that can be used, with a value or without.
