@@ -116,6 +116,11 @@ fn arguments_that_double_before_the_first_stage_are_a_mistake() {
     let Some(Err(LowerError::Mistakes(mistakes))) = lowered(&source) else { panic!() };
     let last = &mistakes.last().unwrap().message;
     assert_eq!(last, "what the lines up to here expand to is longer than 128 MiB");
+
+    let text = format!("ARG A={}\n{doubled}{}", "a".repeat(64), "FROM $A\n".repeat(3));
+    let source = Source::new("Dockerfile", text);
+    let Some(Err(LowerError::Mistakes(mistakes))) = lowered(&source) else { panic!() };
+    assert_eq!(mistakes[0].message, "this names neither an image nor a platform: it is 4194304 bytes long");
 }
 
 /// Docker refuses lines of more than 65,535 bytes; here there is no such limit.

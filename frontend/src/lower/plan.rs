@@ -21,6 +21,9 @@ use crate::expand::Expanded;
 use crate::mount;
 use crate::suggest::{did_you_mean, nearest};
 
+/// Longer than any reference with a registry and a digest, or any URL of a context.
+const LONGEST_NAME: usize = 16 << 10;
+
 /// Up to how many stages a wrong order is looked into; a search per mistake takes quadratic time.
 const CYCLE_SEARCH: usize = 100;
 
@@ -314,6 +317,7 @@ impl<'file> Plan<'file> {
     ) -> Result<Provider, Diagnostic> {
         let word = &stage.from.image;
         let Expanded { value: text, undefined } = globals.expand(file.directives.escape, word)?;
+        bounded(word, &text)?;
         // A build argument may be all that is missing.
         let is_unknown = options.bases == Bases::Unknown && word.text.contains('$');
         if is_unknown && text.is_empty() {
@@ -386,6 +390,15 @@ pub(super) fn froms(instruction: &Instruction) -> Vec<Word> {
     }
 }
 
+/// Refuses what is longer than any name: it would be repeated, compared and shown.
+fn bounded(word: &Word, text: &str) -> Result<(), Diagnostic> {
+    if text.len() <= LONGEST_NAME {
+        return Ok(());
+    }
+    let message = format!("this names neither an image nor a platform: it is {} bytes long", text.len());
+    Err(Diagnostic::error(word.span, message))
+}
+
 fn platform(
     file: &Dockerfile,
     options: &LowerOptions,
@@ -394,6 +407,7 @@ fn platform(
     mistakes: usize,
 ) -> Result<Platform, Diagnostic> {
     let Expanded { value: text, undefined } = globals.expand(file.directives.escape, word)?;
+    bounded(word, &text)?;
     if options.bases == Bases::Unknown && word.text.contains('$') {
         return Ok(text.parse().unwrap_or_else(|_| options.platform.clone()));
     }
