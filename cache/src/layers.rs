@@ -469,4 +469,16 @@ mod tests {
         store.layers().import(&diff_id, &mut &tar[..]).unwrap();
         assert_eq!(store.layers().read(&id).unwrap().form, Form::Directory);
     }
+
+    #[test]
+    fn a_layer_whose_directory_vanished_is_imported_again() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let tar = [0; 1024];
+        let diff_id = rbuild_image::sha256(&tar);
+        let id = store.layers().import(&diff_id, &mut &tar[..]).unwrap().id;
+        fs::remove_dir(store.layers().path(&id)).unwrap();
+        store.layers().import(&diff_id, &mut &tar[..]).unwrap();
+        assert!(store.layers().directories(&[id]).is_ok());
+    }
 }

@@ -219,7 +219,8 @@ impl Engine {
             LowerError::Mistakes(diagnostics) => BuildError::Dockerfile { text: source.clone(), diagnostics },
             LowerError::Image { name, platform, span, hint, source: cause } => {
                 let message = format!("cannot find base image `{name}` for {platform}: {}", chain(&cause));
-                let diagnostic = Diagnostic::error(span, message).hint_if(hint.or_else(|| cause.hint()));
+                let hint = hint.or_else(|| cause.hint()).or_else(|| self.similar_image(&name));
+                let diagnostic = Diagnostic::error(span, message).hint_if(hint);
                 BuildError::Dockerfile { text: source.clone(), diagnostics: vec![diagnostic] }
             }
             LowerError::Date { name, span, source: cause } => {
@@ -229,6 +230,19 @@ impl Engine {
             }
         })?;
         Ok((lowered, resolver.resolved.into_inner().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Advice for the name of an image that cannot be found.
+    fn similar_image(&self, name: &str) -> Option<String> {
+        let images = self.store().images().list().ok()?;
+        let parsed = images.iter().flat_map(|image| &image.names).filter_map(|name| reference(name).ok());
+        let known: Vec<String> = parsed.flat_map(|name| [name.familiar_name(), name.familiar()]).collect();
+        let nearest = rbuild_frontend::nearest(name, known.iter().map(String::as_str));
+        Some(match nearest {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => "`rbuild images` lists the images of this machine; others need a registry that can be reached"
+                .to_owned(),
+        })
     }
 
     /// Writes the configuration and stores the image under its names.

@@ -49,3 +49,4 @@ pub use lower::{
 pub use parse::{parse, parse_trigger, parse_with};
 pub use rbuild_core::Span;
 pub use source::{Position, Source};
+pub use suggest::nearest;

@@ -4,8 +4,8 @@
 const CANDIDATES: usize = 200;
 
 /// The word nearest to `word`, if it is near enough to be what was meant: one mistake in short words, two in longer
-/// ones. Casing does not count.
-pub(crate) fn nearest<'known>(word: &str, known: impl IntoIterator<Item = &'known str>) -> Option<&'known str> {
+/// ones. Casing does not count. Looks at the first 200 words only.
+pub fn nearest<'known>(word: &str, known: impl IntoIterator<Item = &'known str>) -> Option<&'known str> {
     let bytes = word.len();
     let word: Vec<char> = word.chars().take(64).flat_map(char::to_lowercase).collect();
     let allowed = match word.len() {

@@ -35,7 +35,11 @@ impl Layers<'_> {
         if let Some(layer) = self.find_by_diff_id(diff_id)?
             && layer.form == Form::Directory
         {
-            return Ok(layer);
+            if self.path(&layer.id).is_dir() {
+                return Ok(layer);
+            }
+            // Somebody else deleted it: here is what it was.
+            self.lose(layer)?;
         }
         let made = self.of_diff_id(diff_id)?;
         let working = self.0.0.aside.make_directory("layer")?;

@@ -122,6 +122,7 @@ impl Store {
     /// wait for a lease.
     pub(crate) fn sweep(&self) -> Result<(Swept, Swept)> {
         let (mut swept, mut waiting) = (Swept::default(), Swept::default());
+        let mut layers = Vec::new();
         // Before the rows are read: a lease that begins from here on cannot find what they name.
         let oldest = self.oldest_lease()?;
         self.0.meta.write(|writer| {
@@ -139,27 +140,47 @@ impl Store {
                 } else {
                     swept.add(&what, self.bytes_of(&what, &writer.reader())?);
                     self.remove_condemned(writer, &what)?;
+                    if let Condemned::Layer(id) = what {
+                        layers.push(id);
+                    }
                 }
             }
             Ok(())
         })?;
+        self.discard_directories(&layers)?;
         Ok((swept, waiting))
     }
 
     fn remove_condemned(&self, writer: &mut Writer<'_>, what: &Condemned) -> Result<()> {
-        // The files go first: dying here leaves a row that the next sweep finds, never a file that nobody knows.
         match what {
             Condemned::Layer(id) => {
-                self.0.aside.discard(&self.layers().path(id))?;
                 if let Some(layer) = writer.find(&LAYERS, id.as_bytes())? {
                     layers::remove(writer, &layer)?;
                 }
             }
+            // A blob is its file.
             Condemned::Blob(digest) => {
                 self.0.aside.discard(&self.root().join("blobs/sha256").join(digest.hex()))?;
             }
         }
         writer.delete(&CONDEMNED, &what.key()).map(drop)
+    }
+
+    /// Discards the directories of layers whose rows are gone for good: a row without its directory would be a layer that
+    /// only seems to be there. Dying before this leaves directories without a row, which a prune finds.
+    fn discard_directories(&self, layers: &[LayerId]) -> Result<()> {
+        if layers.is_empty() {
+            return Ok(());
+        }
+        // Within a transaction, because a layer that is made again gets its directory and its row in one.
+        self.0.meta.write(|writer| {
+            for id in layers {
+                if !writer.reader().contains(&LAYERS, id.as_bytes())? {
+                    self.0.aside.discard(&self.layers().path(id))?;
+                }
+            }
+            Ok(())
+        })
     }
 
     fn bytes_of(&self, what: &Condemned, reader: &Reader<'_>) -> Result<u64> {

@@ -301,7 +301,7 @@ fn nearest_entry(tree: &dyn SourceTree, literal: &InnerPath) -> Option<String> {
     directory.node.filter(Node::is_directory)?;
     let entries = tree.list(&directory.path).ok()?;
     let known = entries.iter().filter_map(|(name, _)| name.to_str());
-    let nearest = owner::nearest(literal.name().to_str()?, known)?;
+    let nearest = rbuild_frontend::nearest(literal.name().to_str()?, known)?;
     Some(parent.join(OsStr::new(&nearest)).as_relative().display().to_string())
 }
 

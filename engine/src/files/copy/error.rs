@@ -136,6 +136,10 @@ impl CopyError {
                 Some(format!("the ignore file leaves it out: see the pattern `{pattern}`"))
             }
             Self::NotFound { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            Self::NotFound { .. } => Some(
+                "sources are paths below the build context's directory or, with `--from`, below the root of that image"
+                    .to_owned(),
+            ),
             Self::SeveralToOne { destination } => {
                 Some(format!("a destination of several sources ends in a slash: `{destination}/`"))
             }

@@ -106,7 +106,7 @@ impl Table {
         if let Some((_, id, primary)) = rows().find(|(known, ..)| *known == name) {
             return Ok((id, primary));
         }
-        let nearest = nearest(name, rows().map(|(known, ..)| known));
+        let nearest = rbuild_frontend::nearest(name, rows().map(|(known, ..)| known)).map(str::to_owned);
         Err(OwnerError::Unknown { kind, name: name.to_owned(), file, nearest })
     }
 }
@@ -118,36 +118,6 @@ fn row(line: &[u8]) -> Option<(&str, u32, u32)> {
     let id = fields.nth(1)??.trim().parse().ok()?;
     let primary = fields.next().flatten().and_then(|field| field.trim().parse().ok()).unwrap_or(0);
     Some((name, id, primary))
-}
-
-/// The known name that differs in one letter, or two if the name is longer, whatever their case.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
-    let allowed = if name.len() < 5 { 1 } else { 2 };
-    known
-        .filter(|known| known.len() <= 64 && name.len() <= 64)
-        .map(|known| (distance(name.to_lowercase().as_bytes(), known.to_lowercase().as_bytes()), known))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known.to_owned())
-}
-
-/// Insertions, deletions and replacements, with a swap of neighbours as one.
-fn distance(from: &[u8], to: &[u8]) -> usize {
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=to.len()).collect();
-    for (row, letter) in from.iter().enumerate() {
-        let mut next = vec![row + 1];
-        for (column, other) in to.iter().enumerate() {
-            let replaced = last[column] + usize::from(letter != other);
-            let mut least = replaced.min(last[column + 1] + 1).min(next[column] + 1);
-            if row > 0 && column > 0 && *letter == to[column - 1] && from[row - 1] == *other {
-                least = least.min(before[column - 1] + 1);
-            }
-            next.push(least);
-        }
-        before = std::mem::replace(&mut last, next);
-    }
-    last[to.len()]
 }
 
 #[cfg(test)]

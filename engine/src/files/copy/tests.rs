@@ -472,7 +472,14 @@ fn what_is_missing_is_named_with_the_pattern_that_hides_it() {
     ] {
         let error = bench.run(instruction).unwrap_err();
         assert_eq!(error.to_string(), message, "{instruction}");
-        let hint = hint.map(|pattern| format!("the ignore file leaves it out: see the pattern `{pattern}`"));
+        let hint = match hint {
+            Some(pattern) => Some(format!("the ignore file leaves it out: see the pattern `{pattern}`")),
+            None if message.contains("leads to") => None,
+            None => Some(
+                "sources are paths below the build context's directory or, with `--from`, below the root of that image"
+                    .to_owned(),
+            ),
+        };
         assert_eq!(error.hint(), hint, "{instruction}");
     }
     let hint = bench.run(r#"COPY ["src/pakcage.json", "/"]"#).unwrap_err().hint();
