@@ -364,8 +364,11 @@ impl Lowering<'_> {
         }
         let Some(image) = self.images.find(name, platform) else { return self.scratch() };
         let op = ImageOp { id: image.id, name: name.to_owned(), platform: platform.clone() };
-        let output =
-            if image.config.rootfs.diff_ids.is_empty() { self.scratch() } else { self.add(Op::Image(op), &[], origin) };
+        let output = if image.config.rootfs.diff_ids.is_empty() {
+            self.scratch()
+        } else {
+            self.add(Op::Image(Box::new(op)), &[], origin)
+        };
         self.image_vertices.insert(key, output);
         output
     }

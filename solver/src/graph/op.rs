@@ -14,7 +14,7 @@ pub enum Op {
     /// A root file system without anything in it (LLB writes this as input -1). No inputs.
     Scratch,
     /// A base image. No inputs.
-    Image(ImageOp),
+    Image(Box<ImageOp>),
     /// Files of a local directory. No inputs.
     Local(LocalOp),
     /// A file at a URL, alone in a root. No inputs.

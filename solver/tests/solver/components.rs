@@ -334,7 +334,7 @@ fn fields_of_image() {
         ("platform", Both, |image| image.platform.arch = "arm64".into()),
         ("name", Neither, |image| image.name = "alpine:3".into()),
     ];
-    check(&base, Op::Image, rows);
+    check(&base, |image| Op::Image(Box::new(image)), rows);
 }
 
 #[test]
@@ -417,7 +417,7 @@ fn kinds_of_op_never_share_a_key() {
     let file = FileOp { actions: Vec::new() };
     let ops = [
         Op::Scratch,
-        Op::Image(image),
+        Op::Image(Box::new(image)),
         Op::Local(local),
         exec(&[]),
         Op::File(file),
