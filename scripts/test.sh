@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make test`: format, lints, every test, the examples in the documentation. Sets up what it needs first.
+# `make test`: format, lints, every row of the language has a test, every test, the examples in the documentation. Sets up what it needs first.
 #
 # The tests want root: for users, mounts and namespaces. Without it they are built as you and run through sudo.
 #
@@ -17,6 +17,9 @@ scripts/setup.sh test || echo "going on without: tests that need them say \`skip
 
 say "cargo fmt --check"
 cargo fmt --all --check
+
+say "Rows of the language without a test"
+scripts/rows.sh
 
 say "cargo clippy"
 cargo clippy --workspace --all-targets --locked -- -D warnings

@@ -7,7 +7,8 @@
 use libfuzzer_sys::{Corpus, fuzz_target};
 use rbuild_frontend::ast::{Instruction, Kind, Word};
 use rbuild_frontend::expand::Expander;
-use rbuild_frontend::{Source, Span, check, mount, parse, parse_trigger};
+use rbuild_frontend::fix::repair;
+use rbuild_frontend::{Source, Span, Surroundings, check, examine, mount, parse, parse_trigger};
 use rbuild_fuzz::{cost::bounded, spans};
 
 fuzz_target!(|text: &str| -> Corpus {
@@ -45,6 +46,11 @@ fn file(source: &Source) {
             assert!(!found.is_empty(), "neither a file nor a mistake");
             spans::drawable(source, &found);
         }
+    }
+    let repaired = bounded("repairing", length, || repair(source));
+    spans::drawable(source, &examine(source, &Surroundings::default()));
+    if parse(source).is_ok() {
+        assert!(parse(&repaired.source).is_ok(), "a repair broke it:\n{}", repaired.source.text());
     }
 }
 

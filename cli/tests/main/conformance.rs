@@ -32,6 +32,5 @@ fn all_pass(set: &str) {
         .output()
         .unwrap();
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    println!("{text}");
-    assert!(output.status.success(), "{errors}");
+    assert!(output.status.success(), "{text}\n{errors}");
 }
