@@ -64,7 +64,7 @@ impl CacheMounts<'_> {
             let path = directory.join(name);
             match CacheMount::lock(self.0, path, sharing, wait)? {
                 Some(mount) => {
-                    self.enter(hash, id)?;
+                    self.enter(hash, id, mount.is_new())?;
                     return Ok(Some(mount));
                 }
                 None if sharing == Sharing::Private => {}
@@ -74,14 +74,15 @@ impl CacheMounts<'_> {
         Ok(None)
     }
 
-    /// Makes sure that the mount has its row, now that it is locked and so cannot be pruned.
-    fn enter(&self, hash: &str, id: &str) -> Result<()> {
+    /// Makes sure that the mount has its row, now that it is locked and so cannot be pruned. The row of a new one may
+    /// still be that of a mount that is just being pruned: writing waits for that.
+    fn enter(&self, hash: &str, id: &str, is_new: bool) -> Result<()> {
         let last = self.0.0.meta.read(|reader| {
             let known = reader.contains(&CACHE_MOUNTS, hash.as_bytes())?;
             let used = reader.find(&store::USED, &used_key(b'q', hash.as_bytes()))?;
             Ok::<_, crate::StoreError>(known.then_some(used))
         })?;
-        if let Some(last) = last {
+        if let (Some(last), false) = (last, is_new) {
             self.0.note_use(b'q', hash.as_bytes(), last);
             return Ok(());
         }

@@ -127,6 +127,18 @@ impl Content<'_> {
         Ok(bytes)
     }
 
+    /// The whole blob if it is here and right, without wanting it: for those who are inside of a write transaction.
+    pub(crate) fn peek(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let Ok(path) = self.path(digest) else { return Ok(None) };
+        let bytes = crate::store::read_if_exists(&path)?;
+        Ok(bytes.filter(|bytes| rbuild_image::sha256(bytes) == *digest))
+    }
+
+    /// Whether the blob is here, without wanting it.
+    pub(crate) fn is_there(&self, digest: &Digest) -> bool {
+        self.path(digest).is_ok_and(|path| path.exists())
+    }
+
     /// Removes a blob whose reader found that its bytes are wrong.
     ///
     /// # Errors

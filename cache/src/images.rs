@@ -118,7 +118,10 @@ impl Images<'_> {
             }
             let blobs = image.manifest.iter().map(|manifest| &manifest.digest).chain([&image.id]);
             blobs.into_iter().try_for_each(|blob| condemned::spare_blob(writer, blob))?;
-            writer.put(&IMAGES, image.id.as_bytes(), image)?;
+            let known = writer.find(&IMAGES, image.id.as_bytes())?.and_then(|known| known.manifest);
+            // Somebody may just have pushed it.
+            let manifest = image.manifest.clone().or(known);
+            writer.put(&IMAGES, image.id.as_bytes(), &Image { manifest, ..image.clone() })?;
             writer.put(&store::USED, &store::used_key(b'i', image.id.as_bytes()), &store::now())?;
             for name in names {
                 writer.put(&NAMES, name.as_bytes(), &image.id)?;

@@ -272,8 +272,15 @@ impl Layers<'_> {
 
     /// Gives up a layer's directory. What can be pulled again stays known.
     fn lose(&self, layer: Layer) -> Result<Option<Layer>> {
-        self.0.0.aside.discard(&self.path(&layer.id))?;
-        self.0.0.meta.write(|writer| {
+        let path = self.path(&layer.id);
+        let kept = self.0.0.meta.write(|writer| {
+            let Some(layer) = writer.find(&LAYERS, layer.id.as_bytes())? else { return Ok(None) };
+            let mark = writer.find(&UNSETTLED, layer.id.as_bytes())?;
+            let doubt = mark.is_some_and(|(boot, _)| boot != store::boot());
+            if layer.form != Form::Directory || path.is_dir() && !doubt {
+                // Somebody else was faster, and may have made it again.
+                return Ok(Some(layer));
+            }
             if layer.blobs.is_empty() {
                 remove(writer, &layer)?;
                 return Ok(None);
@@ -281,8 +288,11 @@ impl Layers<'_> {
             let remote = Layer { form: Form::Remote, entries: 0, disk_bytes: 0, ..layer };
             writer.delete(&UNSETTLED, remote.id.as_bytes())?;
             put(writer, &remote)?;
-            Ok(Some(remote))
-        })
+            Ok::<_, LayerError>(Some(remote))
+        })?;
+        // After its row, see `Store::sweep`.
+        self.0.discard_directories(std::slice::from_ref(&layer.id))?;
+        Ok(kept)
     }
 
     /// Moves `source`, complete, into place and makes it the content of `layer`. Returns the layer as it is now: if

@@ -57,12 +57,16 @@ impl Store {
         for generation in self.lease_generations()? {
             let path = self.lease_path(generation);
             let file = match rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
-                Ok(file) => file,
+                Ok(file) => File::from(file),
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(error).context("open", &path),
             };
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => fs::remove_file(&path).context("remove", &path)?,
+                // Another sweep may have removed it, and a lease made it anew.
+                Ok(()) if is_same(&file, &path) => {
+                    fs::remove_file(&path).context("remove", &path)?;
+                }
+                Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => return Ok(Some(generation)),
                 Err(error) => return Err(error).context("lock", &path),
             }
@@ -211,12 +215,14 @@ mod tests {
                     }
                 });
             }
-            scope.spawn(|| {
-                for _ in 0..100 {
-                    store.0.meta.write(end_generation).unwrap();
-                    store.oldest_lease().unwrap();
-                }
-            });
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        store.0.meta.write(end_generation).unwrap();
+                        store.oldest_lease().unwrap();
+                    }
+                });
+            }
         });
         assert_eq!(store.oldest_lease().unwrap(), None);
     }

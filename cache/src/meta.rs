@@ -7,6 +7,7 @@
 //! A transaction is one closure: whatever it returns an error from has not happened. A commit is flushed to disk
 //! before it returns, but for LMDB's last page: a power cut can lose the newest transaction, never mix two.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs;
 use std::marker::PhantomData;
@@ -139,6 +140,7 @@ impl Meta {
         &self,
         body: impl FnOnce(&mut Writer<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
+        let _alone = Alone::begin();
         let transaction = self.env.write_txn().map_err(self.failed("write"))?;
         let mut writer = Writer { meta: self, transaction };
         let value = body(&mut writer)?;
@@ -162,6 +164,27 @@ impl Meta {
     fn failed(&self, action: &'static str) -> impl FnOnce(heed::Error) -> StoreError + use<> {
         let path = self.path.clone();
         move |source| StoreError::Metadata { action, source: explain(source, &path), path }
+    }
+}
+
+/// A write transaction of this thread. A second one would wait for the first for ever.
+struct Alone;
+
+thread_local! {
+    static WRITING: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Alone {
+    fn begin() -> Self {
+        let nested = WRITING.replace(true);
+        debug_assert!(!nested, "a write transaction within a write transaction");
+        Self
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        WRITING.set(false);
     }
 }
 
@@ -240,6 +263,11 @@ impl Writer<'_> {
             StoreError::Row { table: table.name, key, source }
         })?;
         self.meta.rows.put(&mut self.transaction, &full, &bytes).map_err(self.meta.failed("write"))
+    }
+
+    /// Whether there is a row of any table with this key, the table's letter included.
+    pub(crate) fn has(&self, full: &[u8]) -> Result<bool> {
+        Ok(self.meta.rows.get(&self.transaction, full).map_err(self.meta.failed("read"))?.is_some())
     }
 
     /// Whether there was such a row.

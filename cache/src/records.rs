@@ -63,7 +63,10 @@ impl Records<'_> {
         let Some((id, record, last)) = found else { return Ok(None) };
         for layer in &record.layers {
             if !self.0.layers().is_usable(layer)? {
-                self.0.0.meta.write(|writer| writer.delete(&RECORDS, id.as_bytes()))?;
+                self.0.0.meta.write(|writer| {
+                    writer.delete(&store::USED, &used_key(b'r', id.as_bytes()))?;
+                    writer.delete(&RECORDS, id.as_bytes())
+                })?;
                 return Ok(None);
             }
         }

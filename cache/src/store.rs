@@ -196,7 +196,15 @@ impl Store {
             return Ok(());
         }
         let now = now();
-        self.0.meta.write(|writer| used.iter().try_for_each(|key| writer.put(&USED, key, &now)))
+        self.0.meta.write(|writer| {
+            for key in &used {
+                // Unless it was pruned meanwhile.
+                if writer.has(key)? {
+                    writer.put(&USED, key, &now)?;
+                }
+            }
+            Ok(())
+        })
     }
 }
 

@@ -144,6 +144,29 @@ fn what_is_wanted_again_is_spared() {
     assert_eq!(sweep(&store).layers, 3);
 }
 
+/// What a load or push does while somebody prunes: the image is listed for others in the transaction that spares it.
+#[test]
+fn a_condemned_manifest_can_be_listed() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    let _lease = store.lease("load").unwrap();
+    let config = store.content().put("application/vnd.oci.image.config.v1+json", b"{}").unwrap();
+    let text = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}}"#,
+        serde_json::to_string(&config).unwrap()
+    );
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = Some(store.content().put(media_type, text.as_bytes()).unwrap());
+    assert_eq!(store.prune(&PrunePolicy::default()).unwrap().waiting.blobs, 2);
+    let image = Image { id: config.digest, layers: Vec::new(), manifest, created: 1, size: 0 };
+    store.images().put(&image, &["app"]).unwrap();
+    let listed = fs::read_to_string(store.root().join("index.json")).unwrap();
+    assert!(listed.contains("app"), "{listed}");
+    // A build that knows nothing of a push does not take its manifest away.
+    store.images().put(&Image { manifest: None, ..image.clone() }, &["again"]).unwrap();
+    assert_eq!(store.images().find(&image.id).unwrap(), Some(image));
+}
+
 #[test]
 fn a_cache_mount_in_use_stays() {
     let root = tempfile::tempdir().unwrap();

@@ -74,6 +74,9 @@ pub enum WorkerError {
     /// A secret that the build needs was not given.
     #[error("secret `{0}` is required, and was not given")]
     MissingSecret(String),
+    /// A secret that is to be a variable is not UTF-8.
+    #[error("secret `{0}` cannot be a variable: it is not UTF-8 text")]
+    SecretText(String),
     /// An SSH agent that the build needs was not given.
     #[error("SSH agent `{0}` is required, and was not given")]
     MissingAgent(String),

@@ -9,7 +9,6 @@ use rbuild_image::layout::{IMAGE_NAME, INDEX, REF_NAME};
 use rbuild_image::{Descriptor, Document, Family, Index};
 
 use super::{IMAGES, NAMES};
-use crate::content::ContentError;
 use crate::error::StoreError;
 use crate::meta::Reader;
 use crate::store::Store;
@@ -35,12 +34,8 @@ pub(super) fn write(store: &Store, reader: &Reader<'_>) -> Result<(), StoreError
 /// Whether the manifest and everything it names are in the store.
 fn is_whole(store: &Store, manifest: &Descriptor) -> Result<bool, StoreError> {
     let content = store.content();
-    let bytes = match content.read_verified(&manifest.digest) {
-        Ok(bytes) => bytes,
-        Err(ContentError::Store(error)) => return Err(error),
-        Err(_) => return Ok(false),
-    };
+    let Some(bytes) = content.peek(&manifest.digest)? else { return Ok(false) };
     let Ok(Document::Manifest(parsed)) = Document::parse(Some(&manifest.media_type), &bytes) else { return Ok(false) };
     let mut blobs = parsed.layers.iter().chain([&parsed.config]).map(|blob: &Descriptor| -> &Digest { &blob.digest });
-    Ok(blobs.all(|digest| content.contains(digest)))
+    Ok(blobs.all(|digest| content.is_there(digest)))
 }

@@ -22,7 +22,10 @@ impl Store {
     /// The disk or the metadata fails.
     pub fn collect(&self, rules: &[PrunePolicy], every: Duration) -> Result<Option<PruneReport>> {
         let now = store::now();
-        let is_due = |last: Option<u64>| last.is_none_or(|last| now.saturating_sub(last) >= every.as_secs());
+        let is_due = |last: Option<u64>| {
+            // A clock that was ahead once does not keep us from it.
+            last.is_none_or(|last| last > now || now - last >= every.as_secs())
+        };
         if !is_due(self.0.meta.read(|reader| reader.find(&COLLECTED, b""))?) {
             return Ok(None);
         }

@@ -14,7 +14,7 @@ use rbuild_core::Digest;
 use super::plan::Needed;
 use super::state;
 use crate::error::{Result, StoreError};
-use crate::layers::{self, LAYERS, LayerId};
+use crate::layers::{self, Form, LAYERS, LayerId};
 use crate::meta::{Reader, Table, Writer};
 use crate::store::Store;
 
@@ -123,9 +123,10 @@ impl Store {
     pub(crate) fn sweep(&self) -> Result<(Swept, Swept)> {
         let (mut swept, mut waiting) = (Swept::default(), Swept::default());
         let mut layers = Vec::new();
-        // Before the rows are read: a lease that begins from here on cannot find what they name.
-        let oldest = self.oldest_lease()?;
         self.0.meta.write(|writer| {
+            // Inside: every condemnation that is read here was committed before, so a lease that begins from here on cannot
+            // find what it names. A look from outside could be older than a condemnation.
+            let oldest = self.oldest_lease()?;
             let rows = writer.reader().list(&CONDEMNED, b"")?;
             if rows.is_empty() {
                 return Ok::<_, StoreError>(());
@@ -168,14 +169,15 @@ impl Store {
 
     /// Discards the directories of layers whose rows are gone for good: a row without its directory would be a layer that
     /// only seems to be there. Dying before this leaves directories without a row, which a prune finds.
-    fn discard_directories(&self, layers: &[LayerId]) -> Result<()> {
+    pub(crate) fn discard_directories(&self, layers: &[LayerId]) -> Result<()> {
         if layers.is_empty() {
             return Ok(());
         }
         // Within a transaction, because a layer that is made again gets its directory and its row in one.
         self.0.meta.write(|writer| {
             for id in layers {
-                if !writer.reader().contains(&LAYERS, id.as_bytes())? {
+                let layer = writer.find(&LAYERS, id.as_bytes())?;
+                if layer.is_none_or(|layer| layer.form != Form::Directory) {
                     self.0.aside.discard(&self.layers().path(id))?;
                 }
             }

@@ -179,6 +179,12 @@ impl<'a> Choice<'a> {
             if keep.is_some_and(|keep| total <= keep) {
                 break;
             }
+            if let (Some(_), Candidate::Record(record)) = (keep, candidate)
+                && record.layers.iter().all(|layer| others.contains(layer))
+            {
+                // Makes no room: images have the same layers.
+                continue;
+            }
             let asked = if keep.is_some() { Reason::Room } else { Reason::Asked };
             let (item, description, used, bytes) = match candidate {
                 Candidate::Mount(mount) => {
@@ -374,7 +380,7 @@ mod tests {
             ),
             (
                 PrunePolicy { records: true, space: keep(990), cache_mounts: true, ..none.clone() },
-                "images  records 2 1 layers b x blobs 9 mounts h",
+                "images  records 2 layers b x blobs 9 mounts h",
             ),
         ] {
             assert_eq!(short(&plan(&state(), &policy)), expected, "{policy:?}");

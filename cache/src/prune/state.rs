@@ -148,10 +148,9 @@ pub(super) fn mount_sizes(store: &Store) -> Result<Vec<(String, u64)>> {
 
 /// The directories of one cache mount.
 pub(super) fn slots(root: &Path, hash: &str) -> Vec<PathBuf> {
-    let directory = root.join("cache-mounts");
-    let first = directory.join(hash);
-    let others = (1..).map(|slot| directory.join(format!("{hash}.{slot}"))).take_while(|path| path.exists());
-    std::iter::once(first).chain(others).collect()
+    let Ok(entries) = fs::read_dir(root.join("cache-mounts")) else { return Vec::new() };
+    let is_one = |name: &str| name == hash || name.strip_prefix(hash).is_some_and(|rest| rest.starts_with('.'));
+    entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_one)).map(|entry| entry.path()).collect()
 }
 
 /// Bytes on disk of everything below `path`, as far as it can be seen. A file with several names counts once.

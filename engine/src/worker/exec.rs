@@ -144,7 +144,8 @@ impl BuildWorker {
                         }
                     };
                     if let Some(name) = env {
-                        environment.push((name.clone(), String::from_utf8_lossy(&value).into_owned()));
+                        let text = String::from_utf8(value.clone()).map_err(|_| WorkerError::SecretText(id.clone()))?;
+                        environment.push((name.clone(), text));
                     }
                     if *file {
                         spec.files.push(SandboxFile {
