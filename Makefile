@@ -1,12 +1,13 @@
 # make demo         build rbuild and koa-demo, run it, ask it for a page
 # make test         format, lints and every test
 # make bench        how fast the parts and the whole are
+# make versus      the same work on rbuild, Docker's BuildKit and buildah, into docs/performance.md
 # make fuzz         every parser against inputs nobody would write, a minute each
 # make conformance  the cases of testdata/conformance against what BuildKit made of them; with REFERENCE=docker or
 #                   REFERENCE=buildah, against what that builder makes of them now
 # make release      the program as one static file, target/dist/rbuild
 
-.PHONY: help demo test bench fuzz conformance release
+.PHONY: help demo test bench versus fuzz conformance release
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -19,6 +20,9 @@ test:
 
 bench:
 	@scripts/bench.sh
+
+versus:
+	@scripts/versus.sh --update docs/performance.md
 
 fuzz:
 	@scripts/fuzz.sh

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# `make test`: format, lints, every row of the language has a test, every test, the examples in the documentation. Sets up what it needs first.
+# `make test`: format, lints, a test for every row of the language, every test, the examples in the documentation. Sets up
+# what it needs first.
 #
 # The tests want root: for users, mounts and namespaces. Without it they are built as you and run through sudo.
 #
