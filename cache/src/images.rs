@@ -175,30 +175,36 @@ impl Images<'_> {
         Ok(found.map(|(image, last)| self.used(image, last)))
     }
 
-    /// Removes a name, not the image. Whether there was one.
+    /// Removes the name of an image, not the image. Whether it was its name.
     ///
     /// # Errors
     /// The metadata cannot be written.
-    pub fn untag(&self, name: &str) -> Result<bool> {
+    pub fn untag(&self, name: &str, id: &Digest) -> Result<bool> {
         self.0.0.meta.write(|writer| {
-            let is_there = writer.delete(&NAMES, name.as_bytes())?;
+            if writer.find(&NAMES, name.as_bytes())?.as_ref() != Some(id) {
+                return Ok(false);
+            }
+            writer.delete(&NAMES, name.as_bytes())?;
             self.list_for_others(writer)?;
-            Ok(is_there)
+            Ok(true)
         })
     }
 
-    /// Removes an image and all its names, which are returned. Its layers and blobs stay until pruned.
+    /// Removes an image and its names, if these are all it has; whether they are. Its layers and blobs stay until
+    /// pruned.
     ///
     /// # Errors
     /// `NotFound`, or the metadata cannot be written.
-    pub fn remove(&self, id: &Digest) -> Result<Vec<String>> {
+    pub fn remove(&self, id: &Digest, names: &[String]) -> Result<bool> {
         self.0.0.meta.write(|writer| {
-            let names = names_of(&writer.reader(), id)?;
-            if !remove(writer, id, &names)? {
+            if names_of(&writer.reader(), id)? != names {
+                return Ok(false);
+            }
+            if !remove(writer, id, names)? {
                 return Err(ImageError::NotFound(id.to_string()));
             }
             self.list_for_others(writer)?;
-            Ok(names)
+            Ok(true)
         })
     }
 
@@ -353,11 +359,13 @@ mod tests {
         let listed = images.list().unwrap();
         assert_eq!(listed[0].names, ["app:2", "app:latest"]);
         assert_eq!(listed[1].names, [""; 0]);
-        assert!(images.untag("app:2").unwrap());
-        assert!(!images.untag("app:2").unwrap());
-        assert_eq!(images.remove(&new.id).unwrap(), ["app:latest"]);
+        assert!(images.untag("app:2", &new.id).unwrap());
+        assert!(!images.untag("app:2", &new.id).unwrap());
+        assert!(!images.untag("app:latest", &old.id).unwrap(), "it is another one's name");
+        assert!(!images.remove(&new.id, &[]).unwrap(), "it got a name meanwhile");
+        assert!(images.remove(&new.id, &["app:latest".to_owned()]).unwrap());
         assert_eq!(images.resolve("app:latest").unwrap(), None);
-        assert!(matches!(images.remove(&new.id), Err(ImageError::NotFound(_))));
+        assert!(matches!(images.remove(&new.id, &[]), Err(ImageError::NotFound(_))));
         assert!(matches!(images.tag("x", &new.id), Err(ImageError::NotFound(_))));
     }
 
@@ -382,7 +390,7 @@ mod tests {
         let remote = RemoteName { image: image.id, manifest: Digest::sha256([9; 32]), resolved: 5 };
         images.remember_remote("docker.io/library/debian:12", &remote).unwrap();
         assert_eq!(images.remote("docker.io/library/debian:12").unwrap(), Some(remote));
-        images.remove(&image.id).unwrap();
+        assert!(images.remove(&image.id, &[]).unwrap());
         assert_eq!(images.remote("docker.io/library/debian:12").unwrap(), None);
     }
 
@@ -410,8 +418,8 @@ mod tests {
         content.put(&layer.media_type, b"layer").unwrap();
         images.tag("docker.io/library/app:2", &pushed.id).unwrap();
         assert_eq!(listed(), ["docker.io/library/app:1", "docker.io/library/app:2"]);
-        images.untag("docker.io/library/app:1").unwrap();
-        images.remove(&pushed.id).unwrap();
+        images.untag("docker.io/library/app:1", &pushed.id).unwrap();
+        assert!(images.remove(&pushed.id, &["docker.io/library/app:2".to_owned()]).unwrap());
         assert_eq!(listed(), [""; 0]);
     }
 }

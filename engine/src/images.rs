@@ -95,6 +95,15 @@ impl Engine {
     /// If there is no such image; without `force`, if a container was made from it, or if it is given by id and has
     /// several names.
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removal>, Error> {
+        loop {
+            // Again if the image's names changed between looking and removing.
+            if let Some(removals) = self.try_remove_image(name, force)? {
+                return Ok(removals);
+            }
+        }
+    }
+
+    fn try_remove_image(&self, name: &str, force: bool) -> Result<Option<Vec<Removal>>, Error> {
         let image = self.image(name)?;
         let images = self.store().images();
         let names = images
@@ -114,14 +123,14 @@ impl Engine {
         }
         match given {
             Some(given) if !last => {
-                images.untag(&given)?;
-                Ok(vec![Removal::Untagged(familiar(&given))])
+                let done = images.untag(&given, &image.id)?;
+                Ok(done.then(|| vec![Removal::Untagged(familiar(&given))]))
             }
             None if names.len() > 1 && !force => Err(in_use(format!("it has {} names", names.len()))),
             _ => {
-                let names = images.remove(&image.id)?;
+                let done = images.remove(&image.id, &names)?;
                 let untagged = names.iter().map(|name| Removal::Untagged(familiar(name)));
-                Ok(untagged.chain([Removal::Deleted(image.id)]).collect())
+                Ok(done.then(|| untagged.chain([Removal::Deleted(image.id)]).collect()))
             }
         }
     }
