@@ -62,17 +62,48 @@ pub fn remote(text: &str) -> Option<Result<Remote, AddressError>> {
     })
 }
 
-/// A URL for people: without a password.
+/// A URL for people: without a password, and without a token in the place of a user.
 pub fn redacted(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rsplit_once('@') {
-        Some((user, host)) if user.contains(':') => {
-            let name = user.split(':').next().unwrap_or_default();
-            format!("{scheme}://{name}:xxxxx@{host}{}", &rest[end..])
-        }
-        _ => url.to_owned(),
+    let Some((scheme, userinfo, rest)) = with_userinfo(url) else { return url.to_owned() };
+    match userinfo.split_once(':') {
+        // Where the password says nothing, the name is the token.
+        Some((_, "" | "x-oauth-basic")) => format!("{scheme}://xxxxx@{rest}"),
+        Some((name, _)) => format!("{scheme}://{name}:xxxxx@{rest}"),
+        None if is_http(scheme) && !userinfo.is_empty() => format!("{scheme}://xxxxx@{rest}"),
+        None => url.to_owned(),
     }
+}
+
+/// Whom a server shall take the asker for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Login {
+    /// Often a token, or what the server ignores.
+    pub user: String,
+    /// Possibly empty.
+    pub password: String,
+}
+
+/// An address without the user and the password that an `http` or `https` address has, and these. Other addresses stay
+/// as they are: the user of ssh is no secret.
+pub fn split_login(url: &str) -> (String, Option<Login>) {
+    let Some((scheme, userinfo, rest)) = with_userinfo(url).filter(|(scheme, ..)| is_http(scheme)) else {
+        return (url.to_owned(), None);
+    };
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let login = Login { user: decoded(user, false), password: decoded(password, false) };
+    (format!("{scheme}://{rest}"), (!userinfo.is_empty()).then_some(login))
+}
+
+/// The scheme of a URL with an `@` in its authority, what stands before that, and what behind.
+fn with_userinfo(url: &str) -> Option<(&str, &str, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let at = rest[..end].rfind('@')?;
+    Some((scheme, &rest[..at], &rest[at + 1..]))
+}
+
+fn is_http(scheme: &str) -> bool {
+    ["http", "https"].iter().any(|name| scheme.eq_ignore_ascii_case(name))
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]

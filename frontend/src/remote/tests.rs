@@ -115,10 +115,34 @@ fn passwords_are_not_shown() {
     for (url, shown) in [
         ("https://u:p@h/a@b:c", "https://u:xxxxx@h/a@b:c"),
         ("https://u:p@q@h", "https://u:xxxxx@h"),
-        ("https://token@h/a", "https://token@h/a"),
+        ("https://token@h/a", "https://xxxxx@h/a"),
+        ("HTTP://token@h", "HTTP://xxxxx@h"),
+        ("https://token:@h/a", "https://xxxxx@h/a"),
+        ("https://token:x-oauth-basic@h/a", "https://xxxxx@h/a"),
+        ("https://@h/a", "https://@h/a"),
+        ("ssh://git@h/a", "ssh://git@h/a"),
+        ("ssh://git:p@h/a", "ssh://git:xxxxx@h/a"),
         ("https://h/a?x=u:p@h", "https://h/a?x=u:p@h"),
         ("git@h:a", "git@h:a"),
     ] {
         assert_eq!(redacted(url), shown);
+    }
+}
+
+#[test]
+fn a187_a_login_is_taken_off_an_address() {
+    let login = |user: &str, password: &str| Some(Login { user: user.to_owned(), password: password.to_owned() });
+    for (url, rest, found) in [
+        ("https://u:p@h:1/a.git", "https://h:1/a.git", login("u", "p")),
+        ("http://u%40x:p%2Fq:r@h", "http://h", login("u@x", "p/q:r")),
+        ("https://u@v:p@h/a@b", "https://h/a@b", login("u@v", "p")),
+        ("https://token@h/a", "https://h/a", login("token", "")),
+        ("https://:p@h/a", "https://h/a", login("", "p")),
+        ("https://@h/a", "https://h/a", None),
+        ("https://h/a:b@c", "https://h/a:b@c", None),
+        ("ssh://git:p@h/a", "ssh://git:p@h/a", None),
+        ("git@h:a", "git@h:a", None),
+    ] {
+        assert_eq!(split_login(url), (rest.to_owned(), found), "{url}");
     }
 }
