@@ -118,6 +118,12 @@ fn git_hint(said: &str, remote: &str) -> Option<String> {
         let suffix = host(remote).map(|host| format!(".{host}")).unwrap_or_default();
         return Some(format!("give a token with `--secret id=GIT_AUTH_TOKEN{suffix},env=NAME`"));
     }
+    // With credentials no redirect is followed; git then reports its status.
+    if says(&["returned error: 30"]) {
+        return Some(
+            "the server redirects, and credentials do not go along: write the address that it redirects to".to_owned(),
+        );
+    }
     if says(&["Permission denied (publickey"]) {
         return Some("start an ssh agent that has the key: `SSH_AUTH_SOCK` leads to it".to_owned());
     }

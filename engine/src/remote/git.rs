@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use rbuild_cache::{CacheMount, LayerId, LayerKind, Record, Sharing};
 use rbuild_core::{Digest, KeyHasher};
+use rbuild_frontend::remote::split_login;
 use rbuild_solver::graph::{GitOp, GitTime, is_commit};
 use serde::{Deserialize, Serialize};
 
@@ -124,7 +125,7 @@ impl Engine {
         scratch: &Path,
     ) -> Result<i64, RemoteError> {
         let git = Git::new(op, secrets)?;
-        let mirror = self.mirror(&git, op, commit).await?;
+        let mirror = self.mirror(&git, commit).await?;
         fetch(&git, &mirror.path(), op, commit).await?;
         verify(&git, &mirror.path(), op, commit).await?;
         let whole = if op.subdir.is_empty() { directory.to_owned() } else { scratch.join("tree") };
@@ -149,9 +150,9 @@ impl Engine {
     }
 
     /// The mirror of a remote, locked, with a repository in it.
-    async fn mirror(&self, git: &Git, op: &GitOp, commit: &Commit) -> Result<CacheMount, RemoteError> {
+    async fn mirror(&self, git: &Git, commit: &Commit) -> Result<CacheMount, RemoteError> {
         // Repositories of the two hash functions do not mix.
-        let id = format!("{MIRROR}{}{}", redacted(&op.remote), if commit.id.len() == 64 { " (sha256)" } else { "" });
+        let id = format!("{MIRROR}{}{}", redacted(git.url()), if commit.id.len() == 64 { " (sha256)" } else { "" });
         let mut pause = Duration::from_millis(1);
         let mut mirror = loop {
             if let Some(mirror) = self.store().cache_mounts().try_open(&id, Sharing::Locked)? {
@@ -184,12 +185,13 @@ fn identity(op: &GitOp, commit: &Commit) -> Digest {
     let mut hasher = KeyHasher::new("checkout/1");
     hasher.text(&commit.id).text(&op.subdir).number(u64::from(op.submodules));
     hasher.number(u64::from(op.mtime == GitTime::Commit)).number(u64::from(op.keep_git_dir));
+    let (remote, _) = split_login(&op.remote);
     if op.keep_git_dir {
-        hasher.text(&op.remote).text(commit.reference.as_deref().unwrap_or_default());
+        hasher.text(&remote).text(commit.reference.as_deref().unwrap_or_default());
     }
     if op.submodules {
         // Their addresses can be relative to it.
-        hasher.text(&op.remote);
+        hasher.text(&remote);
     }
     hasher.finish()
 }
@@ -207,7 +209,7 @@ fn mismatch(op: &GitOp, expected: &str, found: String) -> RemoteError {
 async fn ask(git: &Git, op: &GitOp) -> Result<Commit, RemoteError> {
     let reference = op.reference.as_deref().unwrap_or("HEAD");
     let peeled = format!("{reference}^{{}}");
-    let said = git.run("ask", Path::new("/"), &["ls-remote", "--", &op.remote, reference, &peeled]).await?;
+    let said = git.run("ask", Path::new("/"), &["ls-remote", "--", git.url(), reference, &peeled]).await?;
     find(&said, reference)
         .ok_or_else(|| RemoteError::Reference { remote: redacted(&op.remote), reference: reference.to_owned() })
 }
@@ -254,7 +256,7 @@ async fn fetch(git: &Git, mirror: &Path, op: &GitOp, commit: &Commit) -> Result<
             let refspec = format!("+{wanted}:{}", kept(commit));
             let mut arguments = vec!["fetch", "--quiet", "--no-tags", "--no-write-fetch-head"];
             arguments.extend(depth);
-            arguments.extend(["--", &op.remote, &refspec]);
+            arguments.extend(["--", git.url(), &refspec]);
             match git.run("fetch", mirror, &arguments).await {
                 Ok(_) if is_right(git, mirror, commit).await => return Ok(()),
                 Ok(_) => break,
@@ -293,7 +295,7 @@ async fn fetch_everything(git: &Git, mirror: &Path, op: &GitOp, commit: &Commit)
     if mirror.join("shallow").exists() {
         arguments.push("--unshallow");
     }
-    arguments.extend(["--", &op.remote, "+refs/heads/*:refs/rbuild-heads/*", "+refs/tags/*:refs/rbuild-tags/*"]);
+    arguments.extend(["--", git.url(), "+refs/heads/*:refs/rbuild-heads/*", "+refs/tags/*:refs/rbuild-tags/*"]);
     git.run("fetch", mirror, &arguments).await?;
     let found =
         git.run("look into the mirror of", mirror, &["cat-file", "-e", &format!("{}^{{commit}}", commit.id)]).await;
@@ -334,7 +336,7 @@ async fn populate(git: &Git, mirror: &Path, op: &GitOp, commit: &Commit, tree: &
     let depth = ["fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--", &from, &refspec];
     git.local().run("check out", tree, &depth).await?;
     run(&["checkout", "--quiet", "--detach", &commit.id]).await?;
-    run(&["config", "remote.origin.url", &op.remote]).await?;
+    run(&["config", "remote.origin.url", git.url()]).await?;
     if op.submodules && tree.join(".gitmodules").is_file() {
         let shallow = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"];
         if git.run("fetch the submodules of", tree, &shallow).await.is_err() {
@@ -342,7 +344,7 @@ async fn populate(git: &Git, mirror: &Path, op: &GitOp, commit: &Commit, tree: &
         }
     }
     if op.keep_git_dir {
-        run(&["config", "remote.origin.url", &redacted(&op.remote)]).await?;
+        run(&["config", "remote.origin.url", &redacted(git.url())]).await?;
     }
     let time = run(&["show", "--no-patch", "--format=%ct", &commit.id]).await?;
     Ok(time.trim().parse().unwrap_or_default())

@@ -373,6 +373,97 @@ fn a188_a_server_without_git_is_enough_and_gets_the_token() {
 }
 
 #[test]
+fn a188_a_token_does_not_go_to_where_git_is_redirected() {
+    needs!(Need::Command("git"));
+    let listing = "001e# service=git-upload-pack\n0000000eversion 2\n000cls-refs\n0017object-format=sha1\n0000";
+    let elsewhere = Server::start(move |request: &Request| match request.method.as_str() {
+        "GET" => Answer::ok(listing).header("Content-Type", "application/x-git-upload-pack-advertisement"),
+        _ => Answer::ok("0000").header("Content-Type", "application/x-git-upload-pack-result"),
+    });
+    let target = elsewhere.url("").replace("127.0.0.1", "localhost");
+    let server = Server::start(move |request: &Request| {
+        Answer::status(302).header("Location", &format!("{target}{}", request.path))
+    });
+    let mut bench = Bench::new();
+    let op = git(server.url("/app.git"));
+    assert!(matches!(bench.check_out(&op), Err(RemoteError::Reference { .. })), "an empty repository");
+    assert!(elsewhere.take_asked().iter().any(|request| request.method == "POST"), "redirects without a token");
+    bench.secret("GIT_AUTH_TOKEN", "t0ken");
+    let with_password = git(server.url("/app.git").replace("://", "://user:sekret@"));
+    for (op, secrets) in [(op, bench.secrets.clone()), (with_password, Secrets::default())] {
+        bench.secrets = secrets;
+        server.take_asked();
+        let error = bench.check_out(&op).unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("the server redirects")), "{error}");
+        assert!(server.asked().iter().all(|request| request.header("authorization").is_some()));
+    }
+    assert!(elsewhere.asked().iter().all(|request| request.header("authorization").is_none()));
+}
+
+/// Whether a text stands in a command line of any process.
+fn is_in_a_command_line(text: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().map_while(Result::ok);
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    lines.into_iter().any(|line| String::from_utf8_lossy(&line).contains(text))
+}
+
+/// The files below a directory in which a text stands.
+fn files_with(directory: &std::path::Path, text: &str) -> Vec<std::path::PathBuf> {
+    let (mut found, mut waiting) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(directory) = waiting.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                waiting.push(entry.path());
+            } else if std::fs::read(entry.path()).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text)) {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a187_a_password_in_an_address_stays_out_of_files_messages_and_command_lines() {
+    needs!(Need::Command("git"));
+    let (bench, inner, outer) = (Bench::new(), Repository::new("inner"), Repository::new("outer"));
+    let commit = inner.file("i", "inner").commit("one");
+    outer.file(".gitmodules", "[submodule \"lib\"]\n\tpath = lib\n\turl = ../inner.git\n");
+    outer.git(&["add", "--all"]);
+    outer.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{commit},lib")]);
+    outer.git(&["commit", "--quiet", "-m", "one"]);
+    outer.git(&["update-server-info"]);
+    let roots = [("/inner.git", inner.path().join(".git")), ("/outer.git", outer.path().join(".git"))];
+    let seen = Arc::new(AtomicUsize::new(0));
+    let leaks = Arc::clone(&seen);
+    let server = Server::start(move |request: &Request| {
+        leaks.fetch_add(usize::from(is_in_a_command_line("sekret%40pass")), Ordering::Relaxed);
+        if request.header("authorization") != Some("basic dXNlcjpzZWtyZXRAcGFzcw==") {
+            return Answer::status(401).header("WWW-Authenticate", "Basic");
+        }
+        let of = |(prefix, root): &(&str, std::path::PathBuf)| {
+            let path = request.path.strip_prefix(prefix)?.to_owned();
+            Some(rbuild_testkit::web::file_of(root, &Request { path, ..request.clone() }))
+        };
+        roots.iter().find_map(of).unwrap_or_else(|| Answer::status(404))
+    });
+    let address = |path: &str| git(server.url(path).replace("://", "://user:sekret%40pass@"));
+    let op = GitOp { keep_git_dir: true, ..address("/outer.git") };
+    let (_, checkout) = bench.check_out(&op).unwrap();
+    let root = checkout.path(&bench.engine).unwrap();
+    assert_eq!(std::fs::read_to_string(root.join("lib/i")).unwrap(), "inner");
+    assert!(!files_with(&root, "inner.git").is_empty(), "the address of the submodule is in a configuration");
+    assert_eq!(files_with(bench.directory.path(), "sekret"), Vec::<std::path::PathBuf>::new());
+    let errors = [
+        bench.check_out(&address("/nothing.git")).unwrap_err(),
+        bench.check_out(&git(server.url("/outer.git").replace("://", "://user:wrong-sekret@"))).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(!format!("{error} {error:?} {:?}", error.hint()).contains("sekret"), "{error}");
+    }
+    assert_eq!(seen.load(Ordering::Relaxed), 0, "seen by every user of this machine");
+}
+
+#[test]
 fn a_dropped_download_leaves_nothing() {
     let bench = Bench::new();
     let server = Server::start(|_| {

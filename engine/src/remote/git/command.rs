@@ -4,13 +4,15 @@
 //! no prompts, no helpers, only the protocols that a remote may have. A repository is somebody else's text; everything
 //! of it that reaches a command line stands behind `--` or was checked.
 //!
-//! Credentials are handed over in the environment, where only this user sees them.
+//! Credentials are handed over in the environment, where only this user sees them. Those in an address are taken off it:
+//! git would write them into configurations and messages, and everybody sees command lines.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rbuild_frontend::remote::{Login, split_login};
 use rbuild_solver::graph::GitOp;
 use reqwest::Url;
 use rustix::io::Errno;
@@ -62,21 +64,30 @@ const MOST_MESSAGES: u64 = 1 << 20;
 /// How to run `git` for one remote.
 #[derive(Clone, Debug)]
 pub(super) struct Git {
+    url: String,
+    /// The address for people.
     remote: String,
     protocols: &'static str,
-    /// The setting that carries the credentials, and its value.
-    header: Option<(String, String)>,
+    /// The settings that carry the credentials, and keep them where they belong.
+    own: Vec<(String, String)>,
 }
 
 impl Git {
     pub(super) fn new(op: &GitOp, secrets: &Secrets) -> Result<Self, RemoteError> {
         let protocols = if op.remote.starts_with("file://") { "http:https:ssh:git:file" } else { "http:https:ssh:git" };
-        Ok(Self { remote: redacted(&op.remote), protocols, header: header(&op.remote, secrets)? })
+        let (url, login) = split_login(&op.remote);
+        let own = settings(&url, login.as_ref(), secrets)?;
+        Ok(Self { remote: redacted(&url), url, protocols, own })
+    }
+
+    /// The address that may stand in command lines and configurations.
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
     /// For a repository of our own on this machine: no network, no credentials.
     pub(super) fn local(&self) -> Self {
-        Self { protocols: "file", header: None, remote: self.remote.clone() }
+        Self { protocols: "file", own: Vec::new(), ..self.clone() }
     }
 
     /// Runs a command in `directory` and returns what it printed. Killed when the future is dropped.
@@ -140,7 +151,7 @@ impl Git {
         command.env("GIT_ALLOW_PROTOCOL", self.protocols);
         // A repository of somebody above the store is not ours.
         command.env("GIT_CEILING_DIRECTORIES", directory.parent().unwrap_or(directory));
-        let own = self.header.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let own = self.own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let settings = SETTINGS.iter().copied().chain(own);
         let mut count = 0;
         for (name, value) in settings {
@@ -195,12 +206,22 @@ fn ssh() -> String {
     format!("ssh -o BatchMode=yes -o UserKnownHostsFile={home}/.ssh/known_hosts")
 }
 
-/// The setting that makes git send the user's credentials to the remote's host, and to no other.
-fn header(remote: &str, secrets: &Secrets) -> Result<Option<(String, String)>, RemoteError> {
+/// The settings that make git send the user's credentials to the remote's host, and to no other.
+fn settings(remote: &str, login: Option<&Login>, secrets: &Secrets) -> Result<Vec<(String, String)>, RemoteError> {
     let Some(url) = remote.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https")) else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
-    let Some(host) = url.host_str() else { return Ok(None) };
+    let Some(host) = url.host_str() else { return Ok(Vec::new()) };
+    let Some(value) = authorization(host, secrets)?.or_else(|| login.and_then(basic)) else { return Ok(Vec::new()) };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let scope = format!("http.{}://{host}{port}/", url.scheme());
+    // Git chooses the header once, by the first address, and sends it along to wherever the server redirects.
+    let stay = (format!("{scope}.followRedirects"), "false".to_owned());
+    Ok(vec![(format!("{scope}.extraheader"), format!("Authorization: {value}")), stay])
+}
+
+/// What the user's secrets say for a host.
+fn authorization(host: &str, secrets: &Secrets) -> Result<Option<String>, RemoteError> {
     let ids = [
         format!("GIT_AUTH_HEADER.{host}"),
         format!("GIT_AUTH_TOKEN.{host}"),
@@ -212,10 +233,14 @@ fn header(remote: &str, secrets: &Secrets) -> Result<Option<(String, String)>, R
         return Err(RemoteError::Header(ids[place].clone()));
     }
     let is_token = place % 2 == 1;
-    let value = if is_token { format!("basic {}", STANDARD.encode(format!("x-access-token:{value}"))) } else { value };
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let name = format!("http.{}://{host}{port}/.extraheader", url.scheme());
-    Ok(Some((name, format!("Authorization: {value}"))))
+    Ok(Some(if is_token { format!("basic {}", STANDARD.encode(format!("x-access-token:{value}"))) } else { value }))
+}
+
+/// The `git@` that people carry over from ssh addresses is nobody: a server that is told of him refuses what it gives to
+/// everybody.
+fn basic(Login { user, password }: &Login) -> Option<String> {
+    let is_nobody = user == "git" && password.is_empty();
+    (!is_nobody).then(|| format!("basic {}", STANDARD.encode(format!("{user}:{password}"))))
 }
 
 /// The lines in which git says what is wrong, made safe to print.
@@ -249,16 +274,26 @@ mod tests {
         let given =
             |id: &str| Secrets::new(vec![SecretSource { id: id.to_owned(), from: SecretFrom::File(path.clone()) }]);
         let basic = "Authorization: basic eC1hY2Nlc3MtdG9rZW46dDBrZW4=";
+        let user = "Authorization: basic dTpw";
         for (id, remote, expected) in [
-            ("GIT_AUTH_TOKEN", "https://h/x.git", Some(("http.https://h/.extraheader", basic))),
-            ("GIT_AUTH_TOKEN.h", "https://h:81/x.git", Some(("http.https://h:81/.extraheader", basic))),
-            ("GIT_AUTH_HEADER.h", "http://h/x.git", Some(("http.http://h/.extraheader", "Authorization: t0ken"))),
+            ("GIT_AUTH_TOKEN", "https://h/x.git", Some(("http.https://h/", basic))),
+            ("GIT_AUTH_TOKEN.h", "https://h:81/x.git", Some(("http.https://h:81/", basic))),
+            ("GIT_AUTH_HEADER.h", "http://h/x.git", Some(("http.http://h/", "Authorization: t0ken"))),
             ("GIT_AUTH_TOKEN.other", "https://h/x.git", None),
             ("GIT_AUTH_TOKEN", "git@h:x.git", None),
             ("GIT_AUTH_TOKEN", "ssh://h/x.git", None),
+            ("GIT_AUTH_TOKEN", "https://u:p@h/x.git", Some(("http.https://h/", basic))),
+            ("GIT_AUTH_TOKEN.other", "https://u:p@h/x.git", Some(("http.https://h/", user))),
+            ("GIT_AUTH_TOKEN.other", "https://u@h/x.git", Some(("http.https://h/", "Authorization: basic dTo="))),
+            ("GIT_AUTH_TOKEN.other", "https://git@h/x.git", None),
+            ("GIT_AUTH_TOKEN.other", "ssh://u:p@h/x.git", None),
         ] {
-            let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            assert_eq!(header(remote, &given(id)).unwrap(), expected, "{id} for {remote}");
+            let expected: Vec<_> = expected.map_or_else(Vec::new, |(scope, value)| {
+                let setting = |name: &str, value: &str| (format!("{scope}.{name}"), value.to_owned());
+                vec![setting("extraheader", value), setting("followRedirects", "false")]
+            });
+            let (url, login) = split_login(remote);
+            assert_eq!(settings(&url, login.as_ref(), &given(id)).unwrap(), expected, "{id} for {remote}");
         }
     }
 
