@@ -4,7 +4,8 @@
 //! its age (`ETag`, `Last-Modified`), and by its content. With a checksum that is known nobody is asked. Otherwise the
 //! server is asked whether it has something newer, and a 304 ends the matter.
 //!
-//! A broken transfer continues where it broke if the server can (`Range`, guarded by `If-Range`), else begins again.
+//! A broken transfer continues where it broke if the server can (`Range`, guarded by `If-Range`), else begins again. Not
+//! every server heeds the guard: a part of something with another tag, time or size is thrown away with what there was.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -175,17 +176,28 @@ fn authorization(url: &str, secrets: &Secrets) -> Result<Option<HeaderValue>, Re
     Ok(Some(value))
 }
 
-/// What a server says about the age of a file.
+/// What a server says about the age of a file, and how large all of it is.
 #[derive(Clone, Debug, Default)]
 struct Validators {
     etag: Option<String>,
     last_modified: Option<String>,
+    size: Option<u64>,
 }
 
 impl Validators {
-    fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &HeaderMap, size: Option<u64>) -> Self {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Self { etag: text(header::ETAG), last_modified: text(header::LAST_MODIFIED) }
+        Self { etag: text(header::ETAG), last_modified: text(header::LAST_MODIFIED), size }
+    }
+
+    /// Whether nothing that both know tells two files apart.
+    fn may_be(&self, other: &Self) -> bool {
+        fn agree<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
+            one.is_none() || other.is_none() || one == other
+        }
+        agree(self.etag.as_ref(), other.etag.as_ref())
+            && agree(self.last_modified.as_ref(), other.last_modified.as_ref())
+            && agree(self.size.as_ref(), other.size.as_ref())
     }
 
     fn modified(&self) -> Option<i64> {
@@ -261,6 +273,9 @@ impl Request<'_> {
             return Ok(Outcome::Unchanged);
         }
         let url = || redacted(&self.op.url);
+        if status == StatusCode::RANGE_NOT_SATISFIABLE && at > 0 {
+            return Err(self.begin_again(place).await?);
+        }
         if !status.is_success() {
             let after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             return Err(RemoteError::Status {
@@ -269,29 +284,34 @@ impl Request<'_> {
                 after: after.map(Duration::from_secs),
             });
         }
-        let said = Validators::of(response.headers());
+        let continues = status == StatusCode::PARTIAL_CONTENT;
+        let range = continues.then(|| ContentRange::of(response.headers())).flatten();
+        let size = if continues { range.and_then(|range| range.size) } else { response.content_length() };
+        let said = Validators::of(response.headers(), size);
         // Some servers never answer 304, but name the same entity.
         if at == 0 && self.known.is_some_and(|known| known.etag.is_some() && known.etag == said.etag) {
             return Ok(Outcome::Unchanged);
         }
-        let continues = status == StatusCode::PARTIAL_CONTENT;
-        if continues && !(at > 0 && starts_at(&response, at)) {
-            return Err(RemoteError::Range { url: url() });
+        if continues && !(at > 0 && range.is_some_and(|range| range.start == at) && said.may_be(validators)) {
+            return Err(self.begin_again(place).await?);
         }
         if !continues {
             *validators = said;
-            if at > 0 {
-                let sink = place.take().expect("it comes back from each write that succeeds");
-                *place = Some(blocking(move || sink.rewind()).await?);
-            }
+            rewind(place).await?;
         }
         let start = if continues { at } else { 0 };
-        let total = response.content_length().map(|length| start + length);
+        let total = validators.size.or(size).or_else(|| response.content_length().map(|length| start + length));
         self.copy(&mut response, place, total).await?;
         match total {
             Some(of) if written(place) < of => Err(RemoteError::Short { url: url(), at: written(place), of }),
             _ => Ok(Outcome::Complete),
         }
+    }
+
+    /// Throws away what there is, since the server does not continue it; the next attempt is for the whole file.
+    async fn begin_again(&self, place: &mut Option<Sink>) -> Result<RemoteError, RemoteError> {
+        rewind(place).await?;
+        Ok(RemoteError::Range { url: redacted(&self.op.url) })
     }
 
     async fn ask(&self, at: u64, validators: &Validators) -> Result<Response, RemoteError> {
@@ -372,8 +392,26 @@ fn written(place: &Option<Sink>) -> u64 {
     place.as_ref().map_or(0, Sink::written)
 }
 
-fn starts_at(response: &Response, at: u64) -> bool {
-    let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    let start = range.and_then(|text| text.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
-    start == Some(at)
+async fn rewind(place: &mut Option<Sink>) -> Result<(), RemoteError> {
+    if written(place) > 0 {
+        let sink = place.take().expect("it comes back from each write that succeeds");
+        *place = Some(blocking(move || sink.rewind()).await?);
+    }
+    Ok(())
+}
+
+/// Which part of a file an answer is.
+#[derive(Clone, Copy)]
+struct ContentRange {
+    start: u64,
+    /// Of the whole file, if the server says.
+    size: Option<u64>,
+}
+
+impl ContentRange {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
+        let (range, size) = text.split_once('/')?;
+        Some(Self { start: range.split('-').next()?.trim().parse().ok()?, size: size.trim().parse().ok() })
+    }
 }

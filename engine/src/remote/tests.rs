@@ -193,6 +193,46 @@ fn a183_a_broken_transfer_is_continued_or_begun_again() {
 }
 
 #[test]
+fn a183_two_versions_of_a_file_are_not_put_together() {
+    let (old, new) = (vec![b'o'; 150], vec![b'n'; 150]);
+    let (date, later) = ("Fri, 13 Feb 2009 23:31:30 GMT", "Sat, 14 Feb 2009 23:31:30 GMT");
+    let part = || Answer { status: 206, ..Answer::ok(vec![b'n'; 50]) };
+    let rows = [
+        ("another tag", part().header("Content-Range", "bytes 100-149/150").header("ETag", "\"new\"")),
+        ("another time", part().header("Content-Range", "bytes 100-149/150").header("Last-Modified", later)),
+        ("another size", part().header("Content-Range", "bytes 100-149/151").header("ETag", "\"old\"")),
+        ("another part", part().header("Content-Range", "bytes 50-99/150").header("ETag", "\"old\"")),
+        ("some part", part().header("ETag", "\"old\"")),
+        ("nothing left", Answer::status(416).header("Content-Range", "bytes */50")),
+    ];
+    for (what, continued) in rows {
+        let (bench, count) = (Bench::new(), AtomicUsize::new(0));
+        let (first, last) = (old.clone(), new.clone());
+        let server = Server::start(move |request: &Request| match count.fetch_add(1, Ordering::Relaxed) {
+            0 => Answer::ok(first.clone()).header("ETag", "\"old\"").header("Last-Modified", date).cut(100),
+            _ if request.header("range").is_some() => continued.clone(),
+            _ => Answer::ok(last.clone()).header("ETag", "\"new\"").header("Last-Modified", later),
+        });
+        let found = bench.download(&http(server.url("/a"))).unwrap();
+        assert_eq!(bench.content(&found), new, "{what}");
+        assert_eq!((found.digest, found.modified), (sha256(&new), Some(1_234_654_290)), "{what}");
+        assert_eq!(server.asked().len(), 3, "{what}");
+    }
+}
+
+#[test]
+fn a183_a_part_may_end_before_the_file_does() {
+    let bench = Bench::new();
+    let server = Server::start(|request: &Request| match request.header("range") {
+        None => Answer::ok("0123456789").header("ETag", "\"t\"").cut(4),
+        Some("bytes=4-") => Answer { status: 206, ..Answer::ok("456") }.header("Content-Range", "bytes 4-6/10"),
+        Some(_) => Answer { status: 206, ..Answer::ok("789") }.header("Content-Range", "bytes 7-9/*"),
+    });
+    let found = bench.download(&http(server.url("/a"))).unwrap();
+    assert_eq!(bench.content(&found), b"0123456789");
+}
+
+#[test]
 fn a183_what_a_server_refuses_is_an_error_and_leaves_nothing() {
     let bench = Bench::new();
     let server = Server::start(|request: &Request| match request.path.as_str() {
