@@ -168,11 +168,30 @@ impl Engine {
                 .await?;
             mirror.finish_seed()?;
         }
-        // Of a git that was killed; nobody else is here.
-        for name in ["shallow.lock", "packed-refs.lock", "config.lock", "HEAD.lock"] {
-            drop(std::fs::remove_file(mirror.path().join(name)));
-        }
+        remove_leftovers(&mirror.path());
         Ok(mirror)
+    }
+}
+
+/// Removes what a git that was killed left in a repository where nobody else is: locks, and halves of packs. No ref has
+/// a name in `.lock`.
+fn remove_leftovers(repository: &Path) {
+    let (refs, packs) = (repository.join("refs"), repository.join("objects/pack"));
+    let mut waiting = vec![repository.to_owned(), refs.clone(), packs.clone()];
+    while let Some(directory) = waiting.pop() {
+        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+        for entry in entries.map_while(Result::ok) {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if directory.starts_with(&refs) {
+                    waiting.push(entry.path());
+                }
+            } else if name.ends_with(".lock") || directory == packs && name.starts_with("tmp_") {
+                // What cannot be removed, git complains of.
+                drop(std::fs::remove_file(entry.path()));
+            }
+        }
     }
 }
 
@@ -309,7 +328,8 @@ async fn fetch_everything(git: &Git, mirror: &Path, op: &GitOp, commit: &Commit)
 async fn verify(git: &Git, mirror: &Path, op: &GitOp, commit: &Commit) -> Result<(), RemoteError> {
     let Some(reference) = op.reference.as_deref() else { return Ok(()) };
     let checked = format!("refs/rbuild-checked/{}/{}", commit.id, reference.trim_start_matches("refs/"));
-    if op.fetch_by_commit || op.checksum.is_none() || commit.reference.is_some() || is_commit(reference) {
+    // Without a whole commit, the ref was asked for to begin with.
+    if op.fetch_by_commit || op.commit().is_none() || is_commit(reference) {
         return Ok(());
     }
     let known = ["rev-parse", "--verify", "--quiet", &checked];

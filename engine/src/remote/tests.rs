@@ -266,9 +266,33 @@ fn a186_tokens_go_to_their_host_and_not_to_where_it_redirects() {
         let mut bench = Bench::new();
         bench.secret(id, value);
         assert_eq!(bench.content(&bench.download(&http(server.url("/a"))).unwrap()), b"private");
-        assert_eq!(bench.content(&bench.download(&http(server.url("/redirected"))).unwrap()), b"public");
+        assert_eq!(bench.content(&bench.download(&http(server.url("/redirected?token=t0ken"))).unwrap()), b"public");
     }
-    assert!(elsewhere.asked().iter().all(|request| request.header("authorization").is_none()));
+    assert_eq!(elsewhere.asked().len(), 2);
+    for name in ["authorization", "referer"] {
+        assert!(elsewhere.asked().iter().all(|request| request.header(name).is_none()), "{name}");
+    }
+}
+
+#[test]
+fn a187_what_a_killed_git_left_in_a_mirror_stops_nobody() {
+    needs!(Need::Command("git"));
+    let (bench, repository) = (Bench::new(), Repository::new("app"));
+    repository.file("a", "1").commit("one");
+    let daemon = repository.serve();
+    let op = git(daemon.url("app"));
+    bench.check_out(&op).unwrap();
+    let second = repository.file("a", "2").commit("two");
+    let found = files_with(&bench.directory.path().join("store"), "bare = true");
+    let [config] = &found[..] else { panic!("{found:?}") };
+    let mirror = config.parent().unwrap();
+    let names = [format!("refs/rbuild/{second}.lock"), "shallow.lock".into(), "objects/pack/tmp_pack_1".into()];
+    let left = names.map(|name| mirror.join(name));
+    for path in &left {
+        std::fs::write(path, "").unwrap();
+    }
+    assert_eq!(bench.files(&op), ["a 644 2"]);
+    assert!(left.iter().all(|path| !path.exists()));
 }
 
 #[test]
@@ -349,6 +373,16 @@ fn a178_a_commit_that_is_another_one_is_an_error() {
         let error = bench.check_out(&with(wrong)).unwrap_err();
         assert!(error.to_string().contains("is the commit"), "{error}");
         assert!(error.hint().unwrap().contains(&second), "{:?}", error.hint());
+    }
+    repository.git(&["tag", "-a", "v2", "-m", "release", &second]);
+    for name in ["refs/heads/main", "refs/tags/v2", "v2", "refs/heads/none"] {
+        let at = |checksum: &str| GitOp { reference: Some(name.to_owned()), ..with(checksum) };
+        let error = bench.check_out(&at(&first)).unwrap_err();
+        let expected = if name.ends_with("none") { "has no branch or tag" } else { "is the commit" };
+        assert!(error.to_string().contains(expected), "{name}: {error}");
+        if expected == "is the commit" {
+            assert_eq!(bench.check_out(&at(&second)).unwrap().0.id, second, "{name}");
+        }
     }
     let by_commit = GitOp { fetch_by_commit: true, ..with(&first) };
     assert_eq!(bench.files(&by_commit), ["a 644 1"], "the ref does not matter then");
