@@ -1,7 +1,8 @@
 //! How is a web server reached that is no registry?
 //!
 //! With the same certificates and through the same proxies as a registry, and without its login: whoever asks brings
-//! the headers. Redirects are followed, never from HTTPS to HTTP, and an `Authorization` header stays with its host.
+//! the headers. Redirects are followed, never from HTTPS to HTTP, and an `Authorization` header stays with its host; nor
+//! is the target told who redirected, since the query of that address may be a token.
 
 use std::net::IpAddr;
 
@@ -32,6 +33,7 @@ impl Web {
             let builder = reqwest::Client::builder()
                 .tls_backend_preconfigured(tls::client_config(&Trust::default())?)
                 .redirect(Policy::custom(redirect))
+                .referer(false)
                 .user_agent(&config.user_agent)
                 .connect_timeout(config.connect_timeout)
                 .retry(reqwest::retry::never())
