@@ -40,6 +40,7 @@ pub fn examine(source: &Source, surroundings: &Surroundings) -> Vec<Diagnostic> 
     };
     let mut found = check(&file);
     fix::attach(source, &file, &mut found);
+    fix::withhold(surroundings, &mut found);
     lowered(&file, surroundings, &mut found);
     found.sort_by_key(|found| found.span().start);
     found

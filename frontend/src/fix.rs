@@ -23,9 +23,10 @@ use rbuild_core::Span;
 
 use crate::ast::{Dockerfile, Instruction, Kind, Stage};
 use crate::diagnostic::{Diagnostic, Edit, Fix};
+use crate::examine::Surroundings;
 use crate::rule::Rule;
 use crate::source::Source;
-use crate::{check, parse};
+use crate::{check, parse_with};
 
 /// More rounds than any file needs; bounds the work on what nobody thought of.
 const ROUNDS: usize = 10;
@@ -43,7 +44,11 @@ pub struct Repaired {
 pub fn attach(source: &Source, file: &Dockerfile, found: &mut [Diagnostic]) {
     let mut names = None;
     let mut all = file.stages.iter().flat_map(|stage| &stage.instructions);
-    let has_command = all.any(|instruction| matches!(instruction.kind, Kind::Cmd(_)));
+    let has_command = all.any(|instruction| match &instruction.kind {
+        Kind::Cmd(_) => true,
+        Kind::Onbuild(onbuild) => matches!(onbuild.instruction.kind, Kind::Cmd(_)),
+        _ => false,
+    });
     for diagnostic in found.iter_mut().filter(|diagnostic| diagnostic.fix.is_none()) {
         let fix = match (diagnostic.rule, file.node_at(diagnostic)) {
             (Some(Rule::StageNameCasing), Some(Node::Stage(stage))) => {
@@ -52,7 +57,7 @@ pub fn attach(source: &Source, file: &Dockerfile, found: &mut [Diagnostic]) {
             }
             (Some(Rule::RedundantTargetPlatform), Some(Node::Stage(stage))) => rewrite::platform(source, stage),
             (Some(rule), Some(Node::Instruction(instruction))) => match (rule, &instruction.kind) {
-                (Rule::JSONArgsRecommended, kind) => array::exec(kind, has_command),
+                (Rule::JSONArgsRecommended, kind) => array::exec(kind, has_command, file.directives.escape),
                 _ => of_instruction(source, file, rule, instruction, diagnostic.span()),
             },
             _ => None,
@@ -103,15 +108,31 @@ impl Dockerfile {
     }
 }
 
+/// Takes back the fixes that hold only without some build argument.
+pub(crate) fn withhold(surroundings: &Surroundings, found: &mut [Diagnostic]) {
+    if !matches!(surroundings.build_args.get("TARGETPLATFORM"), Some(Some(_))) {
+        return;
+    }
+    for diagnostic in found.iter_mut().filter(|found| found.rule == Some(Rule::RedundantTargetPlatform)) {
+        diagnostic.fix = None;
+    }
+}
+
 /// Carries out the fixes of a file's mistakes and warnings. A file with mistakes that nobody can repair keeps them.
 pub fn repair(source: &Source) -> Repaired {
+    repair_with(source, &Surroundings::default())
+}
+
+/// The same, as far as the directives and build arguments a build is to have let it: what they silence is not repaired.
+pub fn repair_with(source: &Source, surroundings: &Surroundings) -> Repaired {
     let mut repaired = Repaired { source: source.clone(), done: Vec::new() };
     for _ in 0..ROUNDS {
         let before = &repaired.source;
-        let (found, sound) = match parse(before) {
+        let (found, sound) = match parse_with(before, &surroundings.overrides) {
             Ok(file) => {
                 let mut found = check(&file);
                 attach(before, &file, &mut found);
+                withhold(surroundings, &mut found);
                 (found, true)
             }
             Err(found) => (found, false),
@@ -121,7 +142,7 @@ pub fn repair(source: &Source) -> Repaired {
             break;
         }
         let after = before.edited(&edits);
-        if sound && parse(&after).is_err() {
+        if sound && parse_with(&after, &surroundings.overrides).is_err() {
             // A fix that breaks a file is a mistake of ours; the file is better left as it is.
             break;
         }

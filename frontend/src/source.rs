@@ -25,6 +25,9 @@ pub struct Source {
 /// What stands in the text for a byte that is no UTF-8.
 const STAND_IN: char = char::REPLACEMENT_CHARACTER;
 
+/// May stand in front of the first line; editors show nothing of it.
+const MARK: char = '\u{FEFF}';
+
 /// A place as people count it: both numbers start at 1, columns are Unicode scalar values.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Position {
@@ -134,9 +137,10 @@ impl Source {
         while !self.text.is_char_boundary(offset) {
             offset -= 1;
         }
-        let line = self.starts().partition_point(|start| *start as usize <= offset);
+        // In front of the first line is only a byte-order mark.
+        let line = self.starts().partition_point(|start| *start as usize <= offset).max(1);
         let start = self.starts()[line - 1] as usize;
-        Position { line, column: self.text[start..offset].chars().count() + 1 }
+        Position { line, column: self.text[start..offset.max(start)].chars().count() + 1 }
     }
 
     /// First and last line a span touches. A span that ends just after a line feed does not touch the next line.
@@ -145,7 +149,7 @@ impl Source {
         (self.position(span.start).line, self.position(last).line)
     }
 
-    /// The span of a line without its line end, if there is such a line.
+    /// The span of a line without its line end and without a byte-order mark, if there is such a line.
     pub fn line(&self, number: usize) -> Option<Span> {
         let start = *self.starts().get(number.checked_sub(1)?)?;
         let end = self.starts().get(number).map_or(self.text.len(), |next| *next as usize - 1);
@@ -156,7 +160,8 @@ impl Source {
     fn starts(&self) -> &[u32] {
         self.lines.get_or_init(|| {
             let after = |(at, _)| at as u32 + 1;
-            std::iter::once(0).chain(self.text.match_indices('\n').map(after)).collect()
+            let mark = if self.text.starts_with(MARK) { MARK.len_utf8() as u32 } else { 0 };
+            std::iter::once(mark).chain(self.text.match_indices('\n').map(after)).collect()
         })
     }
 }
@@ -178,6 +183,17 @@ mod tests {
         assert_eq!(source.line(0), None);
         assert_eq!(source.lines(Span::new(0, 8)), (1, 1));
         assert_eq!(source.lines(Span::new(0, 9)), (1, 2));
+    }
+
+    #[test]
+    fn a001_a_byte_order_mark_is_no_column() {
+        let source = Source::new("Dockerfile", "\u{FEFF}FROM x\nRUN b");
+        let cases = [(0, (1, 1)), (2, (1, 1)), (3, (1, 1)), (8, (1, 6)), (10, (2, 1)), (14, (2, 5))];
+        for (offset, (line, column)) in cases {
+            assert_eq!(source.position(offset), Position { line, column }, "offset {offset}");
+        }
+        assert_eq!(source.line(1), Some(Span::new(3, 9)));
+        assert_eq!(Source::new("Dockerfile", "\u{FEFF}").line(1), Some(Span::new(3, 3)));
     }
 
     #[test]

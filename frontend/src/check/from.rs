@@ -33,16 +33,16 @@ const SUGGESTIONS: usize = 200;
 
 pub(super) fn check(file: &Dockerfile, parents: &[Option<usize>], found: &mut Findings) {
     names(file, found);
-    let defaults = defaults(file);
+    let globals = globals(file);
     for (stage, parent) in file.stages.iter().zip(parents) {
         for word in std::iter::once(&stage.from.image).chain(&stage.from.platform) {
-            undefined(file, word, &defaults, found);
+            undefined(file, word, &globals, found);
         }
         if let Some(platform) = &stage.from.platform {
-            self::platform(file, stage, platform, &defaults, found);
+            self::platform(file, stage, platform, &globals, found);
         }
         if parent.is_none() {
-            default_base(file, &stage.from.image, &defaults, found);
+            default_base(file, &stage.from.image, &globals, found);
         }
     }
     descriptions(file, found);
@@ -72,21 +72,33 @@ fn names(file: &Dockerfile, found: &mut Findings) {
     }
 }
 
-/// Global arguments with what they are if nobody sets them.
-fn defaults(file: &Dockerfile) -> HashMap<String, Option<String>> {
-    let mut values: HashMap<String, Option<String>> = HashMap::new();
+/// What is known of a global argument.
+struct Global {
+    /// What it is if nobody sets it.
+    value: Option<String>,
+    /// Its first declaration, and whether one gives it a default.
+    span: Span,
+    has_default: bool,
+}
+
+/// Global arguments by their names.
+fn globals(file: &Dockerfile) -> HashMap<String, Global> {
+    let mut globals: HashMap<String, Global> = HashMap::new();
     for declaration in declarations(file) {
         let expand = |word: &Word| {
-            let lookup = |name: &str| values.get(name).cloned().flatten().or_else(|| stand_in(name));
+            let lookup =
+                |name: &str| globals.get(name).and_then(|global| global.value.clone()).or_else(|| stand_in(name));
             let expander = Expander { escape: file.directives.escape, lookup: &lookup };
             expander.word(word).map(|word| word.value).ok()
         };
         let value = declaration.default.as_ref().and_then(expand);
-        if let Some(name) = expand(&declaration.name) {
-            values.insert(name, value);
-        }
+        let Some(name) = expand(&declaration.name) else { continue };
+        let global = globals.entry(name).or_insert(Global { value: None, span: declaration.span, has_default: false });
+        global.has_default |= declaration.default.is_some();
+        // Without a default it stays what it is.
+        global.value = value.or(global.value.take());
     }
-    values
+    globals
 }
 
 fn declarations(file: &Dockerfile) -> impl Iterator<Item = &Declaration> {
@@ -101,7 +113,7 @@ fn stand_in(name: &str) -> Option<String> {
     PLATFORM_ARGS.contains(&name).then(|| "linux".to_owned())
 }
 
-fn undefined(file: &Dockerfile, word: &Word, declared: &HashMap<String, Option<String>>, found: &mut Findings) {
+fn undefined(file: &Dockerfile, word: &Word, declared: &HashMap<String, Global>, found: &mut Findings) {
     let lookup = |name: &str| (declared.contains_key(name) || PLATFORM_ARGS.contains(&name)).then(String::new);
     let expander = Expander { escape: file.directives.escape, lookup: &lookup };
     let Ok(expanded) = expander.word(word) else { return };
@@ -121,7 +133,7 @@ fn platform(
     file: &Dockerfile,
     stage: &Stage,
     platform: &Word,
-    declared: &HashMap<String, Option<String>>,
+    declared: &HashMap<String, Global>,
     found: &mut Findings,
 ) {
     let used = RefCell::new(Vec::new());
@@ -134,6 +146,10 @@ fn platform(
     let Ok(expanded) = (Expander { escape: file.directives.escape, lookup: &lookup }).word(platform) else { return };
     let used = used.into_inner();
     if used.iter().all(|name| name == "TARGETPLATFORM") && expanded.value == "\0TARGETPLATFORM" {
+        // With a default of the file's own it is another platform.
+        if declared.get("TARGETPLATFORM").is_some_and(|global| global.has_default) {
+            return;
+        }
         let message = format!("`--platform={}` is what `FROM` does anyway", platform.text);
         found.push(Diagnostic::warning(Rule::RedundantTargetPlatform, platform.span, message).hint("leave it out"));
     } else if used.is_empty()
@@ -151,24 +167,28 @@ fn platform(
     }
 }
 
-fn default_base(file: &Dockerfile, image: &Word, defaults: &HashMap<String, Option<String>>, found: &mut Findings) {
+fn default_base(file: &Dockerfile, image: &Word, globals: &HashMap<String, Global>, found: &mut Findings) {
     if !image.text.contains('$') {
         return;
     }
-    let lookup = |name: &str| match defaults.get(name) {
-        Some(value) => value.clone(),
+    let bare = RefCell::new(Vec::new());
+    let lookup = |name: &str| match globals.get(name) {
+        Some(global) => {
+            if !global.has_default {
+                bare.borrow_mut().push(global.span);
+            }
+            global.value.clone()
+        }
         None => stand_in(name),
     };
     let expander = Expander { escape: file.directives.escape, lookup: &lookup };
     let Ok(expanded) = expander.word(image) else { return };
     if rbuild_image::Reference::from_str(&expanded.value).is_err() {
         let message = format!("the defaults of arguments in `{}` make no image name: `{}`", image.text, expanded.value);
-        let arguments: Vec<_> = declarations(file)
-            .filter(|declaration| declaration.default.is_none() && image.text.contains(&declaration.name.text))
-            .collect();
+        let mut bare = bare.take();
+        bare.sort_unstable_by_key(|span| span.start);
+        bare.dedup();
         let warning = Diagnostic::warning(Rule::InvalidDefaultArgInFrom, image.span, message);
-        found.push(
-            arguments.into_iter().fold(warning, |warning, declaration| warning.and(declaration.span, "has no default")),
-        );
+        found.push(bare.into_iter().fold(warning, |warning, declaration| warning.and(declaration, "has no default")));
     }
 }

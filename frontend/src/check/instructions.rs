@@ -15,6 +15,7 @@ const SECRET: [&str; 10] =
 const HARMLESS: [&str; 3] = ["public", "file", "version"];
 
 pub(super) fn check(file: &Dockerfile, parents: &[Option<usize>], found: &mut Findings) {
+    let escape = file.directives.escape;
     let shells = super::inherited(file, parents, |instruction| matches!(instruction.kind, Kind::Shell(_)));
     let directories = super::inherited(file, parents, |instruction| matches!(instruction.kind, Kind::Workdir(_)));
     for (index, stage) in file.stages.iter().enumerate() {
@@ -27,11 +28,11 @@ pub(super) fn check(file: &Dockerfile, parents: &[Option<usize>], found: &mut Fi
                 Kind::Cmd(Command::Shell(line)) | Kind::Entrypoint(Command::Shell(line)) if !shell => {
                     // Of what is almost an array the parser has warned.
                     if !line.text.starts_with('[') {
-                        found.push(json_recommended(header, line));
+                        found.push(json_recommended(header, line, escape));
                     }
                 }
                 // The first one decides: with it right, all are.
-                Kind::Workdir(path) if !std::mem::replace(&mut directory, true) && !maybe_absolute(path) => {
+                Kind::Workdir(path) if !std::mem::replace(&mut directory, true) && !maybe_absolute(path, escape) => {
                     let message = format!("relative `WORKDIR {}` depends on the base image", path.text);
                     found.push(
                         Diagnostic::warning(Rule::WorkdirRelativePath, path.span, message)
@@ -65,16 +66,18 @@ fn described(header: &Header, arg: &Arg, found: &mut Findings) {
     description(&header.comments, &names, "ARG", found);
 }
 
-/// A variable may hold an absolute path.
-fn maybe_absolute(path: &Word) -> bool {
-    path.text.trim_start_matches(['"', '\'']).starts_with(['/', '$'])
+/// A variable may hold an absolute path; on Windows paths begin with a drive, or with a backslash where that is no escape.
+fn maybe_absolute(path: &Word, escape: char) -> bool {
+    let path = path.text.trim_start_matches(['"', '\'']);
+    let on_drive = matches!(path.as_bytes(), [drive, b':', b'\\' | b'/', ..] if drive.is_ascii_alphabetic());
+    path.starts_with(['/', '$']) || on_drive || escape == '`' && path.starts_with('\\')
 }
 
-fn json_recommended(header: &Header, line: &Word) -> Diagnostic {
+fn json_recommended(header: &Header, line: &Word, escape: char) -> Diagnostic {
     let name = header.keyword.text.to_ascii_uppercase();
     let message = format!("JSON arguments recommended for `{name}`: a shell does not pass signals on");
     // An empty command takes the inherited one away.
-    let hint = match crate::fix::exec_form(&line.text) {
+    let hint = match crate::fix::exec_form(&line.text, escape) {
         _ if line.text.is_empty() => format!("write `{name} []`"),
         Some(array) => format!("write `{name} {array}`"),
         None => format!("write `{name} [\"program\", \"argument\"]`, or set `SHELL` to say that a shell is wanted"),

@@ -32,6 +32,11 @@ rules! {
     a213_relative_workdir: "FROM a\nWORKDIR x\nFROM b AS c\nWORKDIR /x\nWORKDIR y\nFROM c\nWORKDIR z\nWORKDIR $A" => [WorkdirRelativePath];
     a215_only_the_last_counts: "FROM a\nCMD [\"a\"]\nHEALTHCHECK NONE\nCMD [\"b\"]\nFROM b\nCMD [\"b\"]" => [MultipleInstructionsDisallowed];
     a216_legacy_pairs: "FROM a\nENV a b\nLABEL c d" => [LegacyKeyValueFormat, LegacyKeyValueFormat];
+    a218_a_default_of_its_own: "ARG TARGETPLATFORM=linux/arm64\nARG TARGETPLATFORM\nFROM --platform=$TARGETPLATFORM a" => [];
+    a218_without_a_default_it_is_the_same: "ARG TARGETPLATFORM\nFROM --platform=$TARGETPLATFORM a" => [RedundantTargetPlatform];
+    a213_windows_paths: "# escape=`\nFROM a\nWORKDIR C:\\x\nFROM a\nWORKDIR c:/x\nFROM a\nWORKDIR \\x\nFROM a\nWORKDIR C:x" => [WorkdirRelativePath];
+    a213_a_drive_whatever_escapes: "FROM a\nWORKDIR C:\\x\nFROM a\nWORKDIR \"C:/x\"\nFROM a\nWORKDIR \\x" => [WorkdirRelativePath];
+    a220_a_bare_repetition_keeps_the_default: "ARG A=x\nARG A\nFROM $A" => [];
     a218_redundant_platform: "FROM --platform=$TARGETPLATFORM a" => [RedundantTargetPlatform];
     a221_constant_platform: "FROM --platform=linux/arm64 a\nFROM --platform=linux/arm64 a AS x-arm64" => [FromPlatformFlagConstDisallowed];
     a219_secrets: "FROM a\nARG API_TOKEN\nENV Password=x TOKEN_VERSION=1 MONKEY=1 PUBLIC_KEY=2" => [SecretsUsedInArgOrEnv, SecretsUsedInArgOrEnv];
@@ -82,6 +87,14 @@ rules! {
     swallowed_instructions: "FROM a\nRUN a && \\\n# c\nCMD [\"b\"]" => [SwallowedInstruction];
     continued_lines_of_their_own: "FROM a\nRUN x \"select \\\nFROM b\" && \\\n  COPY c \\\nCOPYING \\\ncopy d" => [];
     a001_nul: "FROM a\n# \0\nRUN a\0b" => [NulByte];
+}
+
+#[test]
+fn a220_labels_are_where_the_used_arguments_are() {
+    let source = Source::new("Dockerfile", "ARG A1\nARG A12 B\nARG A1\nFROM x:$A12$A12");
+    let found = check(&parse(&source).unwrap());
+    let places: Vec<_> = found[0].secondary.iter().map(|label| source.slice(label.span)).collect();
+    assert_eq!(places, ["A12"]);
 }
 
 #[test]

@@ -6,21 +6,24 @@ use crate::ast::{Command, Kind, Word};
 use crate::diagnostic::Fix;
 
 /// Commands that are no programs, only a shell knows them.
-const OF_THE_SHELL: [&str; 46] = [
-    ".", ":", "alias", "bg", "break", "case", "cd", "command", "continue", "coproc", "do", "done", "elif", "else",
-    "esac", "eval", "exec", "exit", "export", "fc", "fg", "fi", "for", "function", "getopts", "hash", "if", "in",
-    "jobs", "local", "read", "readonly", "return", "select", "set", "shift", "source", "then", "time", "times", "trap",
-    "type", "ulimit", "umask", "unset", "wait",
+const OF_THE_SHELL: [&str; 69] = [
+    ".", ":", "alias", "bg", "bind", "break", "builtin", "caller", "case", "cd", "command", "compgen", "complete",
+    "compopt", "continue", "coproc", "declare", "dirs", "disown", "do", "done", "elif", "else", "enable", "esac",
+    "eval", "exec", "exit", "export", "fc", "fg", "fi", "for", "function", "getopts", "hash", "help", "history", "if",
+    "in", "jobs", "let", "local", "logout", "mapfile", "popd", "pushd", "read", "readonly", "return", "select", "set",
+    "shift", "shopt", "source", "suspend", "then", "time", "times", "trap", "type", "typeset", "ulimit", "umask",
+    "unalias", "unset", "until", "wait", "while",
 ];
 
-/// Loops have keywords of their own.
-const LOOPS: [&str; 2] = ["until", "while"];
+/// One more, whose length would spread the list over a line for each.
+const READARRAY: &str = "readarray";
 
-/// The shell form as an array, if a shell would do nothing with it but split it at blanks.
-pub(crate) fn exec_form(text: &str) -> Option<String> {
-    let plain = |letter: char| letter.is_alphanumeric() || "-_./:@%+,= \t".contains(letter);
+/// The shell form as an array, if a shell would do nothing with it but split it at blanks. In files that escape with a
+/// backtick the shell is one of Windows, of which nothing is known here.
+pub(crate) fn exec_form(text: &str, escape: char) -> Option<String> {
+    let plain = |letter: char| escape != '`' && (letter.is_alphanumeric() || "-_./:@+,= \t".contains(letter));
     let first = text.split([' ', '\t']).find(|word| !word.is_empty())?;
-    if !text.chars().all(plain) || first.contains('=') || OF_THE_SHELL.contains(&first) || LOOPS.contains(&first) {
+    if !text.chars().all(plain) || first.contains('=') || OF_THE_SHELL.contains(&first) || first == READARRAY {
         return None;
     }
     let words: Vec<_> =
@@ -29,14 +32,14 @@ pub(crate) fn exec_form(text: &str) -> Option<String> {
 }
 
 /// The fix of a shell form; `has_command` says whether the file has a `CMD` anywhere.
-pub(super) fn exec(kind: &Kind, has_command: bool) -> Option<Fix> {
+pub(super) fn exec(kind: &Kind, has_command: bool, escape: char) -> Option<Fix> {
     let (Kind::Cmd(Command::Shell(line)) | Kind::Entrypoint(Command::Shell(line))) = kind else { return None };
     // In exec form an ENTRYPOINT gets the CMD as arguments; in shell form it ignored it.
     if matches!(kind, Kind::Entrypoint(_)) && has_command {
         return None;
     }
     (line.span.range().len() == line.text.len())
-        .then(|| exec_form(&line.text))?
+        .then(|| exec_form(&line.text, escape))?
         .map(|array| Fix::replace(line.span, array))
 }
 

@@ -1,4 +1,4 @@
-use crate::{Source, check, parse};
+use crate::{Overrides, Source, Surroundings, check, examine, parse};
 
 use super::*;
 
@@ -47,6 +47,11 @@ repairs! {
         "FROM x\nCMD a \\\n b\n" => "FROM x\nCMD a \\\n b\n",
         "FROM x\nSHELL [\"s\"]\nCMD a\n" => "FROM x\nSHELL [\"s\"]\nCMD a\n",
         "FROM x\nCMD\n" => "FROM x\nCMD\n",
+        "FROM x\nENTRYPOINT a\nONBUILD CMD [\"b\"]\n" => "FROM x\nENTRYPOINT a\nONBUILD CMD [\"b\"]\n",
+        "FROM x\nCMD declare -p\n" => "FROM x\nCMD declare -p\n",
+        "FROM x\nCMD shopt\n" => "FROM x\nCMD shopt\n",
+        "FROM x\nCMD a %b%\n" => "FROM x\nCMD a %b%\n",
+        "# escape=`\nFROM x\nCMD a b\n" => "# escape=`\nFROM x\nCMD a b\n",
     }
     a211_maintainers_become_labels {
         "FROM x\nMAINTAINER  Me <me@x>  \n" => "FROM x\nLABEL org.opencontainers.image.authors=\"Me <me@x>\"  \n",
@@ -68,13 +73,22 @@ repairs! {
         "FROM --platform=$TARGETPLATFORM  x AS y\n" => "FROM x AS y\n",
         "FROM --platform=\"${TARGETPLATFORM}\" \\\n x\n" => "FROM \\\n x\n",
         "FROM --platform=$BUILDPLATFORM x\n" => "FROM --platform=$BUILDPLATFORM x\n",
+        "ARG TARGETPLATFORM\nFROM --platform=$TARGETPLATFORM x\n" => "ARG TARGETPLATFORM\nFROM x\n",
+        "ARG TARGETPLATFORM=linux/arm64\nFROM --platform=$TARGETPLATFORM x\n" =>
+            "ARG TARGETPLATFORM=linux/arm64\nFROM --platform=$TARGETPLATFORM x\n",
     }
     a224_protocols_in_lower_case { "FROM x\nEXPOSE 80/TCP 81-82/Udp\n" => "FROM x\nEXPOSE 80/tcp 81-82/udp\n", }
     a018_blanks_for_odd_spaces {
         "FROM x\nCOPY a\u{3000}b /c/\n" => "FROM x\nCOPY a b /c/\n",
         "FROM\u{A0}x\nEXPOSE 80\u{3000}\u{3000}30\n" => "FROM x\nEXPOSE 80 30\n",
         "FROM x\u{3000}AS y\nENV a\u{A0}b\nRUN a\u{A0}b 'c\u{A0}d'\n" =>
-            "FROM x AS y\nENV a=b\nRUN a b 'c\u{A0}d'\n",
+            "FROM x AS y\nENV a=b\nRUN a\u{A0}b 'c\u{A0}d'\n",
+        "FROM x\nRUN sed -i s/\u{3000}//g f\nCMD a\\\u{3000}b\nENTRYPOINT `a \"\u{3000}\"`\n" =>
+            "FROM x\nRUN sed -i s/\u{3000}//g f\nCMD a\\\u{3000}b\nENTRYPOINT `a \"\u{3000}\"`\n",
+        "FROM x\nHEALTHCHECK CMD a\u{3000}b\nONBUILD RUN a\u{3000}b\n" =>
+            "FROM x\nHEALTHCHECK CMD a\u{3000}b\nONBUILD RUN a\u{3000}b\n",
+        "FROM x\nCOPY a\\\u{3000}b /c/\nCOPY \"a\u{3000}b\" /c/\n" =>
+            "FROM x\nCOPY a\\\u{3000}b /c/\nCOPY \"a\u{3000}b\" /c/\n",
         "FROM x\nENV a\u{A0}b c\u{A0}d\n" => "FROM x\nENV a\u{A0}b c\u{A0}d\n",
         "FROM x\nRUN echo 'a\u{3000}b' \"c\u{A0}\"\nENV a=\"b\u{3000}c\"\n" =>
             "FROM x\nRUN echo 'a\u{3000}b' \"c\u{A0}\"\nENV a=\"b\u{3000}c\"\n",
@@ -112,6 +126,31 @@ repairs! {
 fn a001_other_bytes_stay() {
     let source = Source::from_bytes("Dockerfile", b"\xef\xbb\xbfFROM x\r\n# \xe9\r\nEnv a \xff\xfe b".to_vec());
     assert_eq!(repair(&source).source.to_bytes(), b"\xef\xbb\xbfFROM x\r\n# \xe9\r\nENV a=\"\xff\xfe b\"");
+}
+
+#[test]
+fn a024_what_the_caller_knows_decides() {
+    let surroundings = |check: Option<&str>, platform: Option<&str>| {
+        let overrides = Overrides { check: check.map(str::to_owned), syntax: None };
+        let build_args = [("TARGETPLATFORM".to_owned(), platform.map(str::to_owned))].into();
+        Surroundings { overrides, build_args, ..Surroundings::default() }
+    };
+    let cases = [
+        (surroundings(Some("skip=FromAsCasing"), None), "# check=skip=all\nFROM x as y\n"),
+        (surroundings(Some("skip=LegacyKeyValueFormat"), None), "# check=skip=all\nFROM x AS y\n"),
+        (surroundings(None, None), "# check=skip=all\nFROM x as y\n"),
+    ];
+    for (surroundings, after) in cases {
+        let source = Source::new("Dockerfile", "# check=skip=all\nFROM x as y\n");
+        assert_eq!(repair_with(&source, &surroundings).source.text(), after, "{surroundings:?}");
+    }
+    for (platform, after) in [(None, "FROM x\n"), (Some("linux/arm64"), "FROM --platform=$TARGETPLATFORM x\n")] {
+        let source = Source::new("Dockerfile", "FROM --platform=$TARGETPLATFORM x\n");
+        let surroundings = surroundings(None, platform);
+        assert_eq!(repair_with(&source, &surroundings).source.text(), after, "A218 {platform:?}");
+        let can = examine(&source, &surroundings).iter().any(|found| found.fix.is_some());
+        assert_eq!(can, platform.is_none(), "A218 {platform:?}");
+    }
 }
 
 #[test]

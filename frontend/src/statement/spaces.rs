@@ -43,7 +43,8 @@ pub(super) fn in_value(value: &Word, name: &str, sink: &mut Findings) {
     }
 }
 
-/// Warns of odd spaces between the words of a shell's command, where they do not separate.
+/// Warns of odd spaces between the words of a shell's command, where they do not separate. What they are to the shell
+/// and its programs, a mistake or data, is not known well enough to repair them.
 pub(super) fn in_command(line: &Word, name: &str, sink: &mut Findings) {
     if !line.text.contains(is_odd) || line.text.contains("<<") {
         return;
@@ -53,11 +54,9 @@ pub(super) fn in_command(line: &Word, name: &str, sink: &mut Findings) {
         if is_odd(letter) && quote.is_none() {
             let end = at + letter.len_utf8();
             let message = format!("{} separates no words of a shell's command", odd_space(&line.text[at..end]));
-            let place = Word { text: line.text[at..end].to_owned(), span: line.part(at, end) };
             sink.push(
-                Diagnostic::warning(Rule::AmbiguousSpace, place.span, message)
-                    .hint(format!("put a plain blank between the words of `{name}`, or quotes around the space"))
-                    .fix_if(fix::mend_spaces(&place)),
+                Diagnostic::warning(Rule::AmbiguousSpace, line.part(at, end), message)
+                    .hint(format!("put a plain blank between the words of `{name}`, or quotes around the space")),
             );
             return;
         }
