@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rbuild_frontend::fix::repair;
+use rbuild_frontend::fix::repair_with;
 use rbuild_frontend::{Diagnostic, IgnoreFile, Overrides, Source, Surroundings, examine};
 use similar::TextDiff;
 
@@ -18,7 +19,7 @@ use crate::arguments::values::{self, Assignment};
 use crate::diagnostics::Colour;
 use crate::failure::Failure;
 use crate::report::{self, ReportFormat};
-use crate::session::{note, print};
+use crate::session::{note, print, print_bytes};
 
 /// What a Dockerfile that has no file is called.
 const NAMELESS: &str = "Dockerfile";
@@ -71,8 +72,8 @@ impl CheckArgs {
         let input = self.input(&mut io::stdin())?;
         let surroundings = self.surroundings(input.ignored.clone());
         if self.diff || self.dry_run {
-            let repaired = repair(&input.source);
-            print(&unified(&input.source, &repaired.source))?;
+            let repaired = repair_with(&input.source, &surroundings);
+            print_bytes(&unified(&input.source, &repaired.source))?;
             return verdict(&examine(&input.source, &surroundings));
         }
         if !self.fix {
@@ -80,19 +81,18 @@ impl CheckArgs {
             print(&report::write(self.format, &input.source, &found, Colour::of(&io::stdout())))?;
             return verdict(&found);
         }
-        let repaired = repair(&input.source);
+        let repaired = repair_with(&input.source, &surroundings);
         let found = examine(&repaired.source, &surroundings);
         let changed = !repaired.done.is_empty();
         match &input.path {
             Some(path) if changed => {
-                let bytes = repaired.source.to_bytes();
-                fs::write(path, bytes)
+                replace(path, &repaired.source.to_bytes())
                     .map_err(|error| Failure::io(format!("cannot write `{}`", path.display()), error))?;
                 note(&format!("repaired {} in `{}`", count(repaired.done.len()), path.display()));
             }
             Some(_) => {}
             None => {
-                print(repaired.source.text())?;
+                print_bytes(&repaired.source.to_bytes())?;
                 return verdict(&found);
             }
         }
@@ -160,10 +160,38 @@ fn ignored(dockerfile: Option<&Path>, context: &Path) -> Result<IgnoreFile, Fail
 }
 
 /// The difference as `diff -u` and `patch` have it; empty if there is none.
-fn unified(before: &Source, after: &Source) -> String {
-    let diff = TextDiff::from_lines(before.text(), after.text());
-    let (old, new) = (format!("a/{}", before.name()), format!("b/{}", after.name()));
-    diff.unified_diff().header(&old, &new).to_string()
+fn unified(before: &Source, after: &Source) -> Vec<u8> {
+    let (old, new) = (before.to_bytes(), after.to_bytes());
+    let diff = TextDiff::from_lines(&old, &new);
+    let mut text = Vec::new();
+    // Hunk by hunk: all at once they are written as text in similar 2.7.
+    for hunk in diff.unified_diff().iter_hunks() {
+        if text.is_empty() {
+            text.extend(format!("--- a/{}\n+++ b/{}\n", before.name(), after.name()).bytes());
+        }
+        hunk.to_writer(&mut text).expect("memory can be written to");
+    }
+    text
+}
+
+/// Gives a file another content, all of it or nothing. A link still leads to it, and who may read and write it can still
+/// do so.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    if !fs::metadata(&path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    // Whoever may not write to the file may not replace it either.
+    let before = fs::OpenOptions::new().write(true).open(&path)?.metadata()?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let mut temporary = tempfile::Builder::new().prefix(".rbuild-fix-").tempfile_in(directory)?;
+    temporary.write_all(content)?;
+    let file = temporary.as_file();
+    // Only root can give files away; everyone else's are their own already, but for the group.
+    drop(fchown(file, Some(before.uid()), Some(before.gid())));
+    file.set_permissions(before.permissions())?;
+    file.sync_all()?;
+    temporary.persist(&path).map(drop).map_err(|error| error.error)
 }
 
 fn verdict(found: &[Diagnostic]) -> Result<(), Failure> {

@@ -1,5 +1,9 @@
 //! Does `rbuild check` find, write down and repair what it is told to?
 
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
 use rbuild_testkit::Bench;
 use serde_json::Value;
 
@@ -58,6 +62,61 @@ fn a226_fixes_change_the_file_once() {
     bench.run(&["check", "--fix"]).ok().never_says(&["repaired"]);
     assert_eq!(bench.run_with_input(&["check", "--fix", "-"], DOUBTFUL).ok().stdout, fixed);
     assert_eq!(bench.run(&["check", "--diff"]).ok().stdout, "");
+}
+
+#[test]
+fn a001_bytes_of_any_kind_are_printed_as_they_are() {
+    let bench = bench();
+    bench.file("Dockerfile", b"FROM x as y\nLABEL a=\xff\xe9\n");
+    let stdout = |arguments: &[&str]| {
+        let input = File::open(bench.path("Dockerfile")).unwrap();
+        bench.command(arguments).stdin(input).output().unwrap().stdout
+    };
+    assert_eq!(stdout(&["check", "--fix", "-"]), b"FROM x AS y\nLABEL a=\xff\xe9\n");
+    let diff = b"--- a/Dockerfile\n+++ b/Dockerfile\n@@ -1,2 +1,2 @@\n-FROM x as y\n+FROM x AS y\n LABEL a=\xff\xe9\n";
+    assert_eq!(stdout(&["check", "--diff", "-"]), diff);
+    assert_eq!(stdout(&["check", "--diff"]), diff);
+}
+
+#[test]
+fn a226_fixed_files_are_whole_or_as_they_were() {
+    let bench = bench();
+    bench.file("real/Dockerfile", DOUBTFUL).file("app/.keep", "");
+    let real = bench.path("real/Dockerfile");
+    symlink("../real/Dockerfile", bench.path("app/Dockerfile")).unwrap();
+    fs::set_permissions(&real, Permissions::from_mode(0o640)).unwrap();
+    bench.run(&["check", "--fix", "app"]).ok();
+    assert!(bench.path("app/Dockerfile").is_symlink());
+    assert!(bench.read("real/Dockerfile").contains("FROM debian AS base\n"));
+    assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o7777, 0o640);
+    let names = |directory: &str| fs::read_dir(bench.path(directory)).unwrap().count();
+    assert_eq!((names("app"), names("real")), (2, 1));
+    // A file system that is full, or here a limit that is reached.
+    let long = format!("FROM x as y\n{}", "LABEL a=b\n".repeat(1_000));
+    bench.file("long/Dockerfile", &long);
+    let mut limited = Command::new("sh");
+    let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" check --fix long";
+    limited.args(["-c", script]).arg(bench.path("rbuild")).current_dir(bench.path(""));
+    let output = limited.output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write `long/Dockerfile`"), "{output:?}");
+    assert_eq!(bench.read("long/Dockerfile"), long);
+    assert_eq!(names("long"), 1);
+}
+
+#[test]
+fn a024_fixes_heed_build_arguments() {
+    let bench = bench();
+    bench.file("Dockerfile", "# check=skip=all\nFROM x as y\n");
+    let fix =
+        |check: &str| bench.run(&["check", "--fix", "--build-arg", &format!("BUILDKIT_DOCKERFILE_CHECK={check}")]);
+    fix("skip=FromAsCasing").ok().never_says(&["repaired"]);
+    let diff = ["check", "--diff", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=StageNameCasing"];
+    bench.run(&diff).fails(1).says(&["+FROM x AS y"]);
+    fix("skip=StageNameCasing").ok().says(&["repaired 1 finding"]);
+    bench.file("Dockerfile", "FROM --platform=$TARGETPLATFORM x\n");
+    let platform = ["check", "--fix", "--build-arg", "TARGETPLATFORM=linux/arm64"];
+    bench.run(&platform).fails(1).says(&["RedundantTargetPlatform"]).never_says(&["repaired", "can be repaired"]);
 }
 
 #[test]
