@@ -403,7 +403,7 @@ fn describe(comments: &[Word], name: &str) -> Option<String> {
 }
 
 /// The beginning of what may be very long.
-fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -70,6 +70,11 @@ fn many_lines() {
         let stages: String = (0..n).map(|at| format!("FROM $nam{at}\n")).collect();
         args + &stages
     });
+    linear("A220: images of arguments without a default", 1_000, |n| {
+        let args: String = (0..n).map(|at| format!("ARG A{at}\n")).collect();
+        let images: String = (0..n).map(|at| format!("FROM x:$A{at}\n")).collect();
+        args + &images
+    });
     linear("errors", 2_000, |n| format!("FROM x\n{}", "EMTRYPOINT x\nCOPY a\nENV\n".repeat(n)));
 }
 

@@ -11,6 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::expand::Expander;
 use crate::findings::Findings;
 use crate::rule::Rule;
+use crate::statement::shorten;
 use crate::suggest::nearest;
 
 /// Variables every `FROM` can use without an `ARG`.
@@ -184,7 +185,8 @@ fn default_base(file: &Dockerfile, image: &Word, globals: &HashMap<String, Globa
     let expander = Expander { escape: file.directives.escape, lookup: &lookup };
     let Ok(expanded) = expander.word(image) else { return };
     if rbuild_image::Reference::from_str(&expanded.value).is_err() {
-        let message = format!("the defaults of arguments in `{}` make no image name: `{}`", image.text, expanded.value);
+        let (image_text, value) = (shorten(&image.text), shorten(&expanded.value));
+        let message = format!("the defaults of arguments in `{image_text}` make no image name: `{value}`");
         let mut bare = bare.take();
         bare.sort_unstable_by_key(|span| span.start);
         bare.dedup();
