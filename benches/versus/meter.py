@@ -30,7 +30,7 @@ class Group:
     def __init__(self, name: str):
         unified = (ROOT / "cgroup.controllers").exists()
         places = [ROOT] if unified else [ROOT / "cpuacct", ROOT / "memory"]
-        self.paths = [place / f"rbuild-versus-{os.getpid()}-{name}" for place in places]
+        self.paths = [place / f"versus-{os.getpid()}-{name}" for place in places]
         self.unified = unified
         for path in self.paths:
             path.mkdir(parents=True, exist_ok=True)

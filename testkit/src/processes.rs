@@ -96,8 +96,13 @@ mod tests {
         assert_eq!(using(directory.path()), [""; 0]);
         let mut child =
             Command::new("sleep").arg("60").current_dir(directory.path()).stdin(Stdio::null()).spawn().unwrap();
-        let found = using(directory.path());
-        assert!(found.len() == 1 && found[0].contains("sleep 60"), "{found:?}");
+        // It is there before it is `sleep`.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !using(directory.path()).iter().any(|line| line.contains("sleep 60")) {
+            assert!(std::time::Instant::now() < deadline, "{:?}", using(directory.path()));
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!(using(directory.path()).len(), 1);
         kill_all(directory.path());
         child.wait().unwrap();
         assert_eq!(using(directory.path()), [""; 0]);
