@@ -169,7 +169,7 @@ impl Engine {
 fn compression(options: &ExportOptions) -> Compression {
     match options.compression {
         LayerCompression::Gzip => {
-            Compression::Gzip(options.level.and_then(|level| u32::try_from(level).ok()).unwrap_or(6))
+            options.level.and_then(|level| u32::try_from(level).ok()).map_or(Compression::GZIP, Compression::Gzip)
         }
         LayerCompression::Zstd => Compression::Zstd(options.level.unwrap_or(3)),
         LayerCompression::None => Compression::None,

@@ -124,13 +124,16 @@ impl Timestamp {
 pub enum Compression {
     /// Not at all.
     None,
-    /// gzip, level 0 to 9.
+    /// gzip, level 0 to 9 as libdeflate counts them.
     Gzip(u32),
     /// zstd, level 1 to 22.
     Zstd(i32),
 }
 
 impl Compression {
+    /// gzip as it is made when nobody asks for a level: as small as zlib's usual level 6, in half the time.
+    pub const GZIP: Self = Self::Gzip(3);
+
     /// The OCI media type of a layer compressed like this.
     pub fn media_type(self) -> &'static str {
         match self {

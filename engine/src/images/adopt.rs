@@ -13,15 +13,12 @@ use rbuild_image::{Compression, Descriptor, media};
 use crate::engine::Engine;
 use crate::error::Error;
 
-/// A compromise between the time of an import and that of all later transfers.
-const COMPRESSION: Compression = Compression::Gzip(4);
-
 impl Engine {
     /// Keeps a layer from a tar in whatever compression.
     pub(super) fn adopt_tar(&self, tar: impl Read + Send) -> Result<(Digest, Layer), Error> {
         let mut plain = archive::decompress(tar).map_err(reading)?;
         let mut out = BufWriter::with_capacity(1 << 18, self.store().content().writer()?);
-        let written = rbuild_image::compress_layer(&mut plain, &mut out, COMPRESSION).map_err(reading)?;
+        let written = rbuild_image::compress_layer(&mut plain, &mut out, Compression::GZIP).map_err(reading)?;
         out.flush().map_err(storing)?;
         let blob = out.into_inner().map_err(|error| storing(error.into_error()))?;
         blob.commit(Some(&written.descriptor))?;

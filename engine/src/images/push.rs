@@ -17,8 +17,6 @@ use crate::error::Error;
 
 /// How many blobs are sent at once.
 const AT_ONCE: usize = 4;
-/// gzip's usual compromise between time and size.
-const GZIP_LEVEL: u32 = 6;
 /// Bytes read at once.
 const CHUNK: usize = 1 << 18;
 
@@ -69,7 +67,7 @@ impl Engine {
             None => {
                 let mut blobs = Vec::with_capacity(image.layers.len());
                 for layer in &image.layers {
-                    blobs.push(self.layer_blob(layer, Wanted::Any(Compression::Gzip(GZIP_LEVEL)), reporter).await?);
+                    blobs.push(self.layer_blob(layer, Wanted::Any(Compression::GZIP), reporter).await?);
                 }
                 let config = self.store().content().read_verified(&image.id)?;
                 self.put_manifest(&config, &blobs)?
@@ -127,7 +125,7 @@ impl Engine {
             }
         }
         if !self.store().content().contains(&blob.digest) {
-            self.layer_blob(id, Wanted::Any(Compression::Gzip(GZIP_LEVEL)), reporter).await?;
+            self.layer_blob(id, Wanted::Any(Compression::GZIP), reporter).await?;
         }
         self.push_bytes(target, blob, step, reporter).await?;
         remember()?;
