@@ -9,7 +9,8 @@ use rbuild_testkit::{Bench, Image, Need, needs};
 const DOCKERFILE: &str = "\
 FROM busybox AS parts
 RUN mkdir -p /out/sub && echo data > /out/sub/file && ln -s sub/file /out/link && ln /out/sub/file /out/hard \\
- && chmod 4750 /out/sub/file && chown 12:34 /out/sub && mkfifo /out/pipe
+ && chmod 4750 /out/sub/file && chown 12:34 /out/sub && mkfifo /out/pipe \\
+ && seq 500000 > /out/several-gzip-members
 FROM busybox
 COPY --from=parts /out /out
 RUN rm /bin/vi && rm -r /home && mkdir /home && echo x > /home/x
