@@ -247,7 +247,7 @@ fn emit(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use rbuild_core::{Outcome, StepId, Stream};
+    use rbuild_core::{Outcome, Resources, StepId, Stream};
 
     use super::*;
 
@@ -271,6 +271,13 @@ mod tests {
             total: Some(3_400_000),
             action,
         };
+        let took = Resources {
+            user: Duration::from_millis(1500),
+            system: Duration::from_millis(250),
+            peak_memory: 2 << 20,
+            read: 512,
+            written: 1024,
+        };
         let events = vec![
             (0, Event::Planned { steps: 6 }),
             (0, start(0, "[internal] load build context")),
@@ -288,6 +295,7 @@ mod tests {
             (1500, log(3, "cc -c main.c\ncc -c util.c\n")),
             (1600, log(4, "INFO: building\n")),
             (1700, log(3, "util.c:1: error\n10%\r20%")),
+            (3000, Event::Resources { step: StepId(3), resources: took }),
             (3000, end(3, Outcome::Failed("exit code: 2".to_owned()), 2000)),
             (3100, end(4, Outcome::Cancelled, 2100)),
         ];

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Resources;
+
 /// Identifies one step (a vertex of the build graph, or a transfer) within one command.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct StepId(pub u32);
@@ -60,6 +62,13 @@ pub enum Event {
         outcome: Outcome,
         /// Time since it began to execute; zero for a cached step.
         elapsed: Duration,
+    },
+    /// What a step's processes took. Sent before its end, if it ran any.
+    Resources {
+        /// The step.
+        step: StepId,
+        /// All of them together.
+        resources: Resources,
     },
     /// A piece of a step's output, in the order it was read; not necessarily whole lines or valid UTF-8.
     Log {

@@ -7,6 +7,7 @@ mod event;
 mod key;
 mod mount;
 mod platform;
+mod resources;
 mod span;
 
 pub use digest::{Algorithm, Digest, DigestError};
@@ -14,4 +15,5 @@ pub use event::{Event, Outcome, Reporter, StepId, Stream};
 pub use key::{KeyHasher, StableHash};
 pub use mount::{Mount, MountKind, OverlayUpper};
 pub use platform::{Platform, PlatformError};
+pub use resources::Resources;
 pub use span::Span;

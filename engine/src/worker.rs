@@ -17,7 +17,7 @@ use rbuild_cache::{LayerId, Store};
 use rbuild_core::{Digest, KeyHasher, Reporter, StepId};
 use rbuild_executor::Exit;
 use rbuild_solver::graph::{Component, ExecMountKind, Op};
-use rbuild_solver::{Fingerprint, Task, Worker};
+use rbuild_solver::{Executed, Fingerprint, Task, Worker};
 
 use crate::cdi::{DeviceError, Devices};
 use crate::context::{Context, Fetcher};
@@ -188,7 +188,8 @@ impl Worker for BuildWorker {
         }
     }
 
-    async fn execute(&self, task: Task<'_>, inputs: &[Value]) -> Result<Vec<Value>, WorkerError> {
+    async fn execute(&self, task: Task<'_>, inputs: &[Value]) -> Result<Executed<Value>, WorkerError> {
+        let mut resources = None;
         let output = match task.op {
             Op::Scratch => Value::Root(Vec::new()),
             Op::Image(image) => {
@@ -215,10 +216,12 @@ impl Worker for BuildWorker {
             }
             Op::Exec(exec) => {
                 self.made.store(true, Ordering::Relaxed);
-                Value::Root(self.run(task, exec, inputs).await?)
+                let (layers, exit) = self.run(task, exec, inputs).await?;
+                resources = Some(exit.resources);
+                Value::Root(layers)
             }
         };
-        Ok(vec![output])
+        Ok(Executed { outputs: vec![output], resources })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rbuild_core::Resources;
 use serde::{Deserialize, Serialize};
 
 /// The end of the sandbox's first process.
@@ -13,6 +14,9 @@ pub struct Exit {
     pub signal: Option<i32>,
     /// Whether the kernel killed anything in the sandbox for want of memory. Only known when a memory limit was set.
     pub oom: bool,
+    /// What it and everything it started took.
+    #[serde(default)]
+    pub resources: Resources,
 }
 
 impl Exit {

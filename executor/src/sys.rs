@@ -9,7 +9,9 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::ptr;
+use std::time::Duration;
 
+use rbuild_core::Resources;
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
@@ -61,6 +63,30 @@ pub(crate) fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit has no preconditions and does not return.
     unsafe { libc::_exit(code) }
+}
+
+/// What the children of this process that were waited for took, with all that they waited for.
+pub(crate) fn children_resources() -> Resources {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is valid for writes of a `rusage`, of which all-zero bytes are a valid value should the call
+    // fail, which it cannot with this constant.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let time = |time: libc::timeval| {
+        let (seconds, micros) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_usec));
+        Duration::new(seconds.unwrap_or(0), micros.unwrap_or(0) * 1000)
+    };
+    let count = |number: libc::c_long, unit: u64| u64::try_from(number).unwrap_or(0).saturating_mul(unit);
+    Resources {
+        user: time(usage.ru_utime),
+        system: time(usage.ru_stime),
+        peak_memory: count(usage.ru_maxrss, 1024),
+        // In blocks of 512 bytes, whatever the disk's are.
+        read: count(usage.ru_inblock, 512),
+        written: count(usage.ru_oublock, 512),
+    }
 }
 
 /// Replaces the program. Returns only on error.

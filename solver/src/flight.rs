@@ -12,19 +12,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt, Shared, WeakShared};
-use rbuild_core::{Digest, StepId};
+use rbuild_core::{Digest, Resources, StepId};
 
 use crate::graph::Vertex;
 use crate::progress::{Audience, Listener};
 use crate::records::{Provenance, Records};
 use crate::solve::Inner;
-use crate::worker::{Task, Worker};
+use crate::worker::{Executed, Task, Worker};
 
 /// What everyone who waits for an execution gets.
 #[derive(Clone, Debug)]
 pub(crate) struct Made<T> {
     pub(crate) outputs: Vec<T>,
     pub(crate) duration: Duration,
+    /// What its processes took, if it was executed and ran any.
+    pub(crate) resources: Option<Resources>,
     /// Whether it was executed rather than found by its content key.
     pub(crate) executed: bool,
     /// The definition key under which it is already recorded.
@@ -128,12 +130,12 @@ pub(crate) async fn fly<W: Worker, R: Records<W::Output>>(
         reporter: &reporter,
     };
     let began = Instant::now();
-    let outputs = solver.worker.execute(task, &order.inputs).await.map_err(Arc::new)?;
+    let Executed { outputs, resources } = solver.worker.execute(task, &order.inputs).await.map_err(Arc::new)?;
     let duration = began.elapsed();
     drop(permit);
-    let provenance = Provenance { duration, ..order.provenance };
+    let provenance = Provenance { duration, resources, ..order.provenance };
     solver.records.insert(&[order.content, order.definition], &outputs, &provenance).await;
-    Ok(Made { outputs, duration, executed: true, definition: order.definition })
+    Ok(Made { outputs, duration, resources, executed: true, definition: order.definition })
 }
 
 /// Early cut-off: an equal result is known, from other inputs of the same content.
@@ -144,5 +146,11 @@ async fn find<T: Clone + Send + Sync, R: Records<T>>(records: &R, order: &Order<
     let stored = records.find(&order.content).await?;
     let provenance = Provenance { duration: stored.duration, ..order.provenance.clone() };
     records.insert(&[order.definition], &stored.outputs, &provenance).await;
-    Some(Made { outputs: stored.outputs, duration: stored.duration, executed: false, definition: order.definition })
+    Some(Made {
+        outputs: stored.outputs,
+        duration: stored.duration,
+        resources: None,
+        executed: false,
+        definition: order.definition,
+    })
 }

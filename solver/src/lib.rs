@@ -20,4 +20,4 @@ mod worker;
 pub use explain::{ComponentChange, Reason, Verdict};
 pub use records::{Provenance, Records, Stored};
 pub use solve::{Limits, SolveError, Solver};
-pub use worker::{Fingerprint, Task, Worker};
+pub use worker::{Executed, Fingerprint, Task, Worker};

@@ -141,7 +141,7 @@ impl Audience {
         for listener in &self.seats().listeners {
             let Some(progress) = listener.progress.upgrade() else { continue };
             let mut event = event.clone();
-            if let Event::Log { step, .. } | Event::Transfer { step, .. } = &mut event
+            if let Event::Log { step, .. } | Event::Transfer { step, .. } | Event::Resources { step, .. } = &mut event
                 && *step == own
             {
                 *step = listener.step;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use rbuild_core::Digest;
+use rbuild_core::{Digest, Resources};
 use serde::{Deserialize, Serialize};
 
 use crate::graph::Component;
@@ -32,6 +32,9 @@ pub struct Provenance {
     pub inputs: Vec<Digest>,
     /// How long the execution took.
     pub duration: Duration,
+    /// What its processes took, if it ran any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
 }
 
 /// The memory of earlier builds, shared by all processes that use one store. Failing to read is to find nothing and

@@ -132,7 +132,7 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
         if let Ok(made) = &landed
             && made.definition != facts.definition
         {
-            let provenance = Provenance { duration: made.duration, ..provenance };
+            let provenance = Provenance { duration: made.duration, resources: made.resources, ..provenance };
             self.solver.records.insert(&[facts.definition], &made.outputs, &provenance).await;
         }
         Ok((id, landed, flight))
@@ -146,6 +146,7 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
             components: self.keys.of(id).fingerprint.components.clone(),
             inputs: vertex.inputs().iter().map(|input| self.keys.of(input.vertex).definition).collect(),
             duration: Duration::ZERO,
+            resources: None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! by the tasks that wait in `Solver::solve`: whatever blocks a thread belongs on `spawn_blocking`. Dropping any of
 //! them cancels it, and must leave nothing behind.
 
-use rbuild_core::{Digest, KeyHasher, Reporter, StepId};
+use rbuild_core::{Digest, KeyHasher, Reporter, Resources, StepId};
 
 use crate::graph::{Component, KeyScope, Op, Origin};
 
@@ -62,6 +62,21 @@ pub struct Task<'a> {
     pub reporter: &'a Reporter,
 }
 
+/// What an execution gave.
+#[derive(Clone, Debug)]
+pub struct Executed<T> {
+    /// All outputs of the vertex, in order.
+    pub outputs: Vec<T>,
+    /// What its processes took, if it ran any.
+    pub resources: Option<Resources>,
+}
+
+impl<T> From<Vec<T>> for Executed<T> {
+    fn from(outputs: Vec<T>) -> Self {
+        Self { outputs, resources: None }
+    }
+}
+
 /// Knows what ops mean: names them, executes them, and says what one can see of its inputs.
 pub trait Worker: Send + Sync + 'static {
     /// A result: a handle that is cheap to clone, such as a snapshot's id. Holding one keeps the result usable.
@@ -90,5 +105,5 @@ pub trait Worker: Send + Sync + 'static {
         &self,
         task: Task<'_>,
         inputs: &[Self::Output],
-    ) -> impl Future<Output = Result<Vec<Self::Output>, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Executed<Self::Output>, Self::Error>> + Send;
 }

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use rbuild_core::{Event, Outcome, StepId, Stream};
+use rbuild_core::{Event, Outcome, Resources, StepId, Stream};
 
 use super::lines::Lines;
 
@@ -32,6 +32,8 @@ pub struct Step {
     pub ended: Option<(Outcome, Duration)>,
     /// What it moves or moved, in the order it began.
     pub transfers: Vec<Transfer>,
+    /// What its processes took, if it ran any and they have ended.
+    pub resources: Option<Resources>,
     recent: VecDeque<(Duration, String)>,
     stdout: Lines,
     stderr: Lines,
@@ -105,6 +107,11 @@ impl Fold {
                 };
                 vec![News::Transfer(index, transfer)]
             }
+            Event::Resources { step, resources } => {
+                let index = self.place(now, step);
+                self.steps[index].resources = Some(resources);
+                Vec::new()
+            }
             Event::Notice { message } => vec![News::Notice(message)],
         }
     }
@@ -136,6 +143,7 @@ impl Fold {
             started: now,
             ended: None,
             transfers: Vec::new(),
+            resources: None,
             recent: VecDeque::new(),
             stdout: Lines::default(),
             stderr: Lines::default(),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use rbuild_core::{Outcome, Stream};
+use rbuild_core::{Outcome, Resources, Stream};
 use serde::Serialize;
 
 use super::fold::{Fold, News};
@@ -20,12 +20,58 @@ struct Line<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 enum What<'a> {
-    Planned { steps: usize },
-    StepStarted { step: usize, title: &'a str },
-    StepFinished { step: usize, outcome: &'a str, reason: Option<&'a str>, seconds: f64 },
-    Log { step: usize, stream: Stream, line: &'a str },
-    Transfer { step: usize, item: &'a str, current: u64, total: Option<u64>, action: &'a str },
-    Notice { message: &'a str },
+    Planned {
+        steps: usize,
+    },
+    StepStarted {
+        step: usize,
+        title: &'a str,
+    },
+    StepFinished {
+        step: usize,
+        outcome: &'a str,
+        reason: Option<&'a str>,
+        seconds: f64,
+        #[serde(flatten, skip_serializing_if = "Option::is_none")]
+        resources: Option<Took>,
+    },
+    Log {
+        step: usize,
+        stream: Stream,
+        line: &'a str,
+    },
+    Transfer {
+        step: usize,
+        item: &'a str,
+        current: u64,
+        total: Option<u64>,
+        action: &'a str,
+    },
+    Notice {
+        message: &'a str,
+    },
+}
+
+/// What the step's processes took; `why --format json` has the same names.
+#[derive(Serialize)]
+struct Took {
+    user_seconds: f64,
+    system_seconds: f64,
+    peak_memory: u64,
+    read_bytes: u64,
+    written_bytes: u64,
+}
+
+impl From<Resources> for Took {
+    fn from(resources: Resources) -> Self {
+        Self {
+            user_seconds: resources.user.as_secs_f64(),
+            system_seconds: resources.system.as_secs_f64(),
+            peak_memory: resources.peak_memory,
+            read_bytes: resources.read,
+            written_bytes: resources.written,
+        }
+    }
 }
 
 /// The line for one piece of news.
@@ -52,7 +98,8 @@ pub fn line(fold: &Fold, now: Duration, news: &News) -> String {
                 Some((Outcome::Cancelled, elapsed)) => ("cancelled", None, *elapsed),
                 None => return String::new(),
             };
-            What::StepFinished { step: step + 1, outcome, reason, seconds: elapsed.as_secs_f64() }
+            let resources = fold.steps()[*step].resources.map(Took::from);
+            What::StepFinished { step: step + 1, outcome, reason, seconds: elapsed.as_secs_f64(), resources }
         }
         News::Notice(message) => What::Notice { message },
     };
@@ -93,7 +140,7 @@ mod tests {
         {"at":1.6,"event":"log","step":5,"stream":"stdout","line":"INFO: building"}
         {"at":1.7,"event":"log","step":4,"stream":"stdout","line":"util.c:1: error"}
         {"at":3.0,"event":"log","step":4,"stream":"stdout","line":"20%"}
-        {"at":3.0,"event":"step_finished","step":4,"outcome":"failed","reason":"exit code: 2","seconds":2.0}
+        {"at":3.0,"event":"step_finished","step":4,"outcome":"failed","reason":"exit code: 2","seconds":2.0,"user_seconds":1.5,"system_seconds":0.25,"peak_memory":2097152,"read_bytes":512,"written_bytes":1024}
         {"at":3.1,"event":"step_finished","step":5,"outcome":"cancelled","reason":null,"seconds":2.1}
         "#);
     }

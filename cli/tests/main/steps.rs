@@ -30,6 +30,27 @@ fn a098_a099_a102_processes_run_alone_and_leave_a_layer_each() {
 }
 
 #[test]
+fn b082_progress_says_what_the_processes_of_a_step_took() {
+    let bench = busybox_bench!();
+    bench.file("app/Dockerfile", "FROM busybox\nRUN head -c 20000000 /dev/zero | sha256sum\nRUN exit 3\n");
+    let said = finish(bench.command(&["build", "--progress", "json", "app"]), b"").fails(1).stderr;
+    let ends: Vec<serde_json::Value> = said
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|line: &serde_json::Value| line["event"] == "step_finished")
+        .collect();
+    let of = |outcome: &str| ends.iter().find(|end| end["outcome"] == outcome).unwrap_or_else(|| panic!("{said}"));
+    let (worked, failed) =
+        (ends.iter().find(|end| end["outcome"] == "done" && end["peak_memory"].is_u64()), of("failed"));
+    let worked = worked.unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        worked["user_seconds"].as_f64().unwrap() > 0.0 && worked["peak_memory"].as_u64().unwrap() > 100_000,
+        "{worked}"
+    );
+    assert!(failed["system_seconds"].is_f64() && failed["written_bytes"].is_u64(), "a step that failed, too: {failed}");
+}
+
+#[test]
 fn a101_a_working_directory_that_is_gone_is_made_again() {
     let bench = busybox_bench!();
     bench.file(

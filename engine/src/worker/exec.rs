@@ -36,7 +36,12 @@ struct Prepared {
 
 impl BuildWorker {
     /// Runs the process and keeps what it changed as a layer.
-    pub(super) async fn run(&self, task: Task<'_>, op: &ExecOp, inputs: &[Value]) -> Result<Vec<LayerId>, WorkerError> {
+    pub(super) async fn run(
+        &self,
+        task: Task<'_>,
+        op: &ExecOp,
+        inputs: &[Value],
+    ) -> Result<(Vec<LayerId>, Exit), WorkerError> {
         let mut below = self.layers_of(inputs, 0)?;
         self.materialize(&below, task.reporter, task.step).await?;
         let (store, parents) = (self.store().clone(), below.clone());
@@ -49,12 +54,13 @@ impl BuildWorker {
         };
         drop(agents);
         drop(prepared);
+        task.reporter.emit(Event::Resources { step: task.step, resources: exit.resources });
         if !exit.success() {
             return Err(WorkerError::Exit { command: shown(&op.args), exit });
         }
         let layer = blocking(move || snapshot.commit(LayerKind::Run)).await?;
         below.push(layer.id);
-        Ok(below)
+        Ok((below, exit))
     }
 
     /// Runs the process to its end.

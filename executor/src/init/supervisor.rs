@@ -251,7 +251,7 @@ fn reap(process: &OwnedFd) -> Result<Exit, Failure> {
 fn exit(status: Option<&WaitIdStatus>) -> Exit {
     let signal = status.and_then(WaitIdStatus::terminating_signal);
     let code = signal.map(|signal| 128 + signal).or_else(|| status.and_then(WaitIdStatus::exit_status));
-    Exit { code: code.unwrap_or(255), signal, oom: false }
+    Exit { code: code.unwrap_or(255), signal, oom: false, resources: sys::children_resources() }
 }
 
 fn send_signal(process: &OwnedFd, number: i32) {

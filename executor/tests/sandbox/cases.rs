@@ -18,6 +18,7 @@ type Case = (&'static str, fn(&mut Bench));
 /// All of them, cheap ones first.
 pub(crate) const ALL: &[Case] = &[
     ("output_and_exit_code_come_back", output_and_exit_code_come_back),
+    ("resources_are_those_of_all_processes", resources_are_those_of_all_processes),
     ("process_is_alone_in_its_namespaces", process_is_alone_in_its_namespaces),
     ("root_has_dockers_capabilities", root_has_dockers_capabilities),
     ("filter_is_active", filter_is_active),
@@ -56,6 +57,20 @@ fn output_and_exit_code_come_back(bench: &mut Bench) {
     let outcome = bench.run(&spec).unwrap();
     assert_eq!((outcome.exit.code, outcome.exit.signal), (7, None));
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
+}
+
+fn resources_are_those_of_all_processes(bench: &mut Bench) {
+    // A child that is waited for, and one that is left to pid 1 and dies with it, count as the process itself.
+    let spin = "i=0; while test $i -lt 60000; do i=$((i+1)); done";
+    let spec = bench.script(&format!(
+        "sh -c '{spin}'; (sh -c '{spin}' &); x=$(head -c 30000000 /dev/zero | tr '\\0' x); {spin}; head -c 8000000 /dev/zero >/x"
+    ));
+    let busy = bench.run(&spec).unwrap().exit.resources;
+    let spec = bench.script("true");
+    let idle = bench.run(&spec).unwrap().exit.resources;
+    assert!(busy.cpu() > 5 * idle.cpu() && busy.user > Duration::ZERO, "{busy:?} {idle:?}");
+    assert!(busy.peak_memory > 30_000_000 && idle.peak_memory < 20_000_000, "{busy:?} {idle:?}");
+    assert!(idle.peak_memory > 100_000 && idle.written < 1_000_000, "{idle:?}");
 }
 
 fn process_is_alone_in_its_namespaces(bench: &mut Bench) {

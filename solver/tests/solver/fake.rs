@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rbuild_core::{Digest, Event, KeyHasher, Outcome, Platform, Reporter, Stream};
 use rbuild_solver::graph::{ExecOp, FileOp, Graph, NetworkMode, Op, Origin, Output, SecurityMode, Variables};
-use rbuild_solver::{Fingerprint, Limits, Provenance, Records, Solver, Stored, Task, Worker};
+use rbuild_solver::{Executed, Fingerprint, Limits, Provenance, Records, Solver, Stored, Task, Worker};
 use tokio::sync::OwnedMutexGuard;
 
 /// What a fake vertex makes.
@@ -122,7 +122,7 @@ impl Worker for Fake {
         Ok(hasher.finish())
     }
 
-    async fn execute(&self, task: Task<'_>, inputs: &[Thing]) -> Result<Vec<Thing>, Broken> {
+    async fn execute(&self, task: Task<'_>, inputs: &[Thing]) -> Result<Executed<Thing>, Broken> {
         let _running = Running::new(&self.0);
         let (name, script) = script(task.op);
         self.0.began.lock().unwrap().push(name.to_owned());
@@ -148,7 +148,8 @@ impl Worker for Fake {
         }
         self.0.keys.lock().unwrap().push(*task.key);
         self.0.ended.lock().unwrap().push(name.to_owned());
-        Ok((0..copies).map(|copy| Thing(format!("{content}{}", "'".repeat(copy)).into())).collect())
+        let outputs = (0..copies).map(|copy| Thing(format!("{content}{}", "'".repeat(copy)).into()));
+        Ok(outputs.collect::<Vec<_>>().into())
     }
 }
 
