@@ -9,7 +9,9 @@
 //!            register_remote                 import (verified against the diff ID)
 //!  registry ────────────────► Form::Remote ───────────────────────────────────────► Form::Directory
 //!            prepare           ActiveSnapshot            commit (tree digest)             ▲
-//!  parents  ────────────────► ingest/snapshot-*/upper ────────────────────────────────────┘
+//!  parents  ────────────────► ingest/snapshot-*/upper ────────────────────────────────────┤
+//!              build             LayerBuilder             commit (digest of what passed)    │
+//!  changes  ────────────────► ingest/layer-*/upper ───────────────────────────────────────┘
 //! ```
 //!
 //! - A directory in `layers-v1/` belongs to a layer only if the layer's row says [`Form::Directory`]: it is renamed
@@ -21,6 +23,7 @@
 
 mod active;
 mod attributes;
+mod builder;
 mod error;
 mod export;
 mod import;
@@ -43,6 +46,7 @@ use crate::prune::condemned;
 use crate::store::{self, Store, used_key};
 
 pub use active::ActiveSnapshot;
+pub use builder::{FileContent, LayerBuilder};
 pub use error::LayerError;
 pub use export::{Changes, TarOptions};
 pub use layer::{Form, Layer, LayerId, LayerIdError, LayerKind};

@@ -42,7 +42,8 @@ pub use content::{Blob, BlobWriter, Content, ContentError};
 pub use error::StoreError;
 pub use images::{Image, ImageError, Images, ListedImage, RemoteName};
 pub use layers::{
-    ActiveSnapshot, Changes, Form, Layer, LayerError, LayerId, LayerIdError, LayerKind, Layers, MAX_LAYERS, TarOptions,
+    ActiveSnapshot, Changes, FileContent, Form, Layer, LayerBuilder, LayerError, LayerId, LayerIdError, LayerKind,
+    Layers, MAX_LAYERS, TarOptions,
 };
 pub use lease::{Holder, Lease};
 pub use prune::{

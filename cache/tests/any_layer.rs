@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use proptest::prelude::*;
-use rbuild_cache::{LayerKind, Store, TarOptions};
+use rbuild_cache::{FileContent, LayerKind, Store, TarOptions};
 use rbuild_image::{Change, Compression, Entry, EntryKind, LayerWriter, Timestamp, sha256};
 
 /// One file of a random tree.
@@ -147,6 +149,11 @@ fn tar(changes: &[(Change, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
+fn copy(from: &Path, to: &Path) {
+    let mut command = Command::new("cp");
+    assert!(command.args(["-a", "--no-preserve=timestamps"]).arg(from.join(".")).arg(to).status().unwrap().success());
+}
+
 fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
@@ -171,6 +178,62 @@ proptest! {
             let mut again = Vec::new();
             store.layers().write_tar(&layer.id, TarOptions::default(), &mut again).unwrap();
             prop_assert!(again == bytes);
+        }
+    }
+
+    #[test]
+    fn a_layer_that_is_built_of_changes_is_the_one_that_its_files_make(
+        changes in layer(),
+        forms in prop::collection::vec(0..6_u8, 40),
+        root_mode in prop::option::of(0..0o10000_u32),
+    ) {
+        if is_root() {
+            let root = tempfile::tempdir().unwrap();
+            let store = Store::open(root.path()).unwrap();
+            let linked = |path: &Path| {
+                changes.iter().any(|(change, _)| {
+                    let Change::Upsert(Entry { kind: EntryKind::Hardlink { target }, .. }) = change else { return false };
+                    target == path
+                })
+            };
+            let mut builder = store.layers().build().unwrap();
+            if let Some(mode) = root_mode {
+                let (path, kind, xattrs) = (PathBuf::new(), EntryKind::Directory, BTreeMap::new());
+                let entry = Entry { path, kind, mode, uid: 3, gid: 4, mtime: Timestamp::from_seconds(5), xattrs };
+                builder.append(&Change::Upsert(entry), FileContent::empty()).unwrap();
+            }
+            for ((change, content), form) in changes.iter().zip(forms.iter().cycle()) {
+                let is_file = matches!(change, Change::Upsert(Entry { kind: EntryKind::File { .. }, .. }));
+                let (mut reader, file) = (content.as_slice(), tempfile::tempfile().unwrap());
+                let mut given = match form {
+                    _ if !is_file => FileContent::empty(),
+                    0 | 1 => FileContent::bytes(content.clone()),
+                    2 | 3 => FileContent::reader(&mut reader),
+                    _ => {
+                        std::io::Write::write_all(&mut &file, content).unwrap();
+                        std::io::Seek::rewind(&mut &file).unwrap();
+                        FileContent::file(&file)
+                    }
+                };
+                if form % 2 == 1 {
+                    given = given.with_digest(*blake3::hash(content).as_bytes());
+                }
+                if linked(change.path()) {
+                    given = given.linked();
+                }
+                builder.append(change, given).unwrap();
+            }
+            let built = builder.commit(LayerKind::Files).unwrap();
+            let source = root.path().join("layers-v1").join(built.id.as_str());
+            let metadata = fs::metadata(&source).unwrap();
+            let snapshot = store.layers().prepare(&[]).unwrap();
+            copy(&source, &snapshot.upper());
+            let read = snapshot.commit(LayerKind::Files).unwrap();
+            prop_assert_eq!((&built.identity, built.entries), (&read.identity, read.entries));
+            prop_assert_eq!(metadata.mode() & 0o7777, root_mode.unwrap_or(0o755));
+            let mut bytes = Vec::new();
+            store.layers().write_tar(&built.id, TarOptions::default(), &mut bytes).unwrap();
+            prop_assert!(bytes == tar(&changes));
         }
     }
 
@@ -220,13 +283,7 @@ proptest! {
                 let id = store.layers().import(&sha256(&bytes), &mut bytes.as_slice()).unwrap().id;
                 let source = root.path().join("layers-v1").join(id.as_str());
                 let snapshot = store.layers().prepare(&[]).unwrap();
-                let copied = std::process::Command::new("cp")
-                    .args(["-a", "--no-preserve=timestamps"])
-                    .arg(source.join("."))
-                    .arg(snapshot.upper())
-                    .status()
-                    .unwrap();
-                assert!(copied.success());
+                copy(&source, &snapshot.upper());
                 snapshot.commit(LayerKind::Files).unwrap().identity
             };
             // What the digest does not see: times, and which names share an inode.

@@ -57,6 +57,32 @@ pub enum LayerError {
         /// Its target.
         target: PathBuf,
     },
+    /// The changes of a layer do not come in canonical order, or one comes twice.
+    #[error("`{path}` comes at the wrong place of a layer")]
+    Order {
+        /// Relative to the root file system.
+        path: PathBuf,
+    },
+    /// The content of a file that is to become part of a layer cannot be read.
+    #[error("cannot read what `{path}` should contain")]
+    Source {
+        /// Relative to the root file system.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The file system refuses a part of a layer.
+    #[error("cannot {action} `{path}`")]
+    Change {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// Relative to the root file system.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The original tar of a pulled layer is gone, and cannot be made again from its files.
     #[error("the original bytes of layer `{0}` are not in the store")]
     Foreign(LayerId),
@@ -79,13 +105,18 @@ impl LayerError {
             Self::DiffId { .. } => {
                 Some("the image is damaged where it came from, or in transfer: pull it again".into())
             }
-            Self::Write(error) if error.kind() == io::ErrorKind::StorageFull => Some("the disk is full".into()),
+            Self::Write(error) | Self::Change { source: error, .. } if error.kind() == io::ErrorKind::StorageFull => {
+                Some("the disk is full".into())
+            }
             Self::TooMany(_) => Some("join some of the `RUN` and `COPY` instructions".into()),
             Self::Tar(_)
             | Self::Write(_)
             | Self::Parent { .. }
             | Self::Link { .. }
             | Self::NotADiffId(_)
+            | Self::Order { .. }
+            | Self::Source { .. }
+            | Self::Change { .. }
             | Self::Redirect { .. } => None,
         }
     }

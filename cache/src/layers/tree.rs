@@ -295,7 +295,8 @@ fn hash_file(root: BorrowedFd<'_>, path: &Path, size: u64) -> std::io::Result<[u
     Ok(*hasher.finalize().as_bytes())
 }
 
-fn hash_node(hasher: &mut KeyHasher, node: &Node, content: Option<&[u8; 32]>) {
+/// Adds one file to a tree digest; `content` is the digest of a regular file's content.
+pub(crate) fn hash_node(hasher: &mut KeyHasher, node: &Node, content: Option<&[u8; 32]>) {
     hasher.bytes(node.path.as_os_str().as_bytes());
     let device = |hasher: &mut KeyHasher, kind: &str, major: u32, minor: u32| {
         hasher.text(kind).number(major.into()).number(minor.into());
