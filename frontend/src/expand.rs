@@ -15,9 +15,11 @@ use crate::ast::{Heredoc, Spanned, Word};
 use crate::diagnostic::Diagnostic;
 use crate::grammar::{Grammar, Pair, Parser as _, Rule};
 
+mod output;
 mod pattern;
 mod simple;
 
+use output::{Output, Split, Whole};
 use simple::{Piece, Pieces, Quotes};
 
 /// `${a:-${b:-…}}` may be this deep: the bound of the grammar's rule `deeper`.
@@ -167,80 +169,6 @@ impl Expander<'_> {
         let mut walker = Walker { lookup: self.lookup, word, escape, undefined: Vec::new() };
         walker.pieces(pair, Escapes::Resolve, &mut output)?;
         Ok((output, walker.undefined))
-    }
-}
-
-/// Where expanded text goes.
-trait Output {
-    /// Text that spaces may split.
-    fn loose(&mut self, text: &str);
-    /// Text that stays together.
-    fn fixed(&mut self, text: &str);
-    /// Bytes so far.
-    fn size(&self) -> usize;
-}
-
-/// Everything in one piece.
-struct Whole(String);
-
-impl Whole {
-    fn new() -> Self {
-        Self(String::new())
-    }
-}
-
-impl Output for Whole {
-    fn loose(&mut self, text: &str) {
-        self.0.push_str(text);
-    }
-
-    fn fixed(&mut self, text: &str) {
-        self.0.push_str(text);
-    }
-
-    fn size(&self) -> usize {
-        self.0.len()
-    }
-}
-
-/// Cut at loose spaces; empty words vanish, quoted or not.
-#[derive(Default)]
-struct Split {
-    words: Vec<String>,
-    current: String,
-    size: usize,
-}
-
-impl Split {
-    fn finish(mut self) -> Vec<String> {
-        self.cut();
-        self.words
-    }
-
-    fn cut(&mut self) {
-        if !self.current.is_empty() {
-            self.words.push(std::mem::take(&mut self.current));
-        }
-    }
-}
-
-impl Output for Split {
-    fn loose(&mut self, text: &str) {
-        for (at, part) in text.split(char::is_whitespace).enumerate() {
-            if at > 0 {
-                self.cut();
-            }
-            self.fixed(part);
-        }
-    }
-
-    fn fixed(&mut self, text: &str) {
-        self.size += text.len();
-        self.current.push_str(text);
-    }
-
-    fn size(&self) -> usize {
-        self.size
     }
 }
 

@@ -38,6 +38,7 @@ mod remote;
 mod run;
 mod signal;
 mod stage;
+mod state;
 mod title;
 
 use std::collections::{HashMap, HashSet};

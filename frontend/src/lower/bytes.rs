@@ -5,7 +5,7 @@
 //! text itself travel byte by byte.
 
 use super::Lowering;
-use super::stage::State;
+use super::state::State;
 use crate::Diagnostic;
 use crate::ast::Heredoc;
 use crate::expand::Expander;

@@ -139,7 +139,7 @@ impl Lowering<'_> {
 
     pub(super) fn checksum(
         &mut self,
-        state: &super::stage::State,
+        state: &super::state::State,
         request: &Request<'_>,
     ) -> Result<Option<(String, Span)>, Diagnostic> {
         self.optional(state, request.remote.and_then(|flags| flags.checksum))
