@@ -3,6 +3,7 @@
 #
 #   scripts/reference.sh start docker|buildah DIR   install them if they are not there yet, start one with its state in DIR
 #   scripts/reference.sh exec DIR COMMAND...        run a client: exec DIR docker build …, exec DIR buildah build …
+#   scripts/reference.sh how DIR docker|buildah     say what `exec` would run, a word to a line: NAME=VALUE..., --, WORD...
 #   scripts/reference.sh stop DIR                   end it; DIR can be removed then
 #
 # They live in a Debian tree of their own (about 700 MB, kept in $RBUILD_REFERENCES, default ~/.cache/rbuild/references)
@@ -68,23 +69,27 @@ ready() {
   if [ "$1" = docker ]; then enter "$2" docker version; else enter "$2" buildah --version; fi
 }
 
-# enter DIR COMMAND...: runs it where the process that was started is, keeping the environment but for its PATH.
+# enter DIR CLIENT [ARGUMENT...]: runs it where the process that was started is, keeping the environment but for its PATH.
 enter() {
-  local state=$1; shift
-  local first; first=$(pgrep -P "$(cat "$state/pid")")
-  local client=("$@")
-  if [ "$1" = buildah ]; then
-    shift
-    client=(buildah --root "$state/root" --runroot "$state/run" --storage-driver overlay "$@")
-  fi
-  exec_in "$first" "${client[@]}"
+  local environment client
+  find_client "$1" "$2"
+  shift 2
+  env "${environment[@]}" "${client[@]}" "$@"
 }
 
-exec_in() {
-  local first=$1; shift
-  PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DOCKER_HOST=unix://$state/docker.sock \
-    BUILDAH_RUNTIME=/usr/bin/runc HOME=/root \
-    /usr/bin/nsenter --target "$first" --mount --net --pid --root --wd=/ -- "$@"
+find_client() {
+  local state=$1 first
+  first=$(pgrep -P "$(cat "$state/pid")")
+  environment=(PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "DOCKER_HOST=unix://$state/docker.sock"
+    BUILDAH_RUNTIME=/usr/bin/runc HOME=/root)
+  client=(/usr/bin/nsenter --target "$first" --mount --net --pid --root --wd=/ -- "$2")
+  [ "$2" != buildah ] || client+=(--root "$state/root" --runroot "$state/run" --storage-driver overlay)
+}
+
+how() {
+  local environment client
+  find_client "$1" "$2"
+  printf '%s\n' "${environment[@]}" -- "${client[@]}"
 }
 
 stop() {
@@ -99,6 +104,7 @@ stop() {
 case "${1:-}" in
   start) [ $# = 3 ] || die "start docker|buildah DIR"; start "$2" "$3" ;;
   exec) shift; enter "$@" ;;
+  how) how "$2" "$3" ;;
   stop) stop "$2" ;;
-  *) sed -n '2,11p' "$0"; exit 2 ;;
+  *) sed -n '2,12p' "$0"; exit 2 ;;
 esac

@@ -1,198 +1,214 @@
-"""What is done?  Each workload makes its context once and is then asked of every builder, one after the other, in turns.
+"""What is done?  Each workload is asked of every builder, in turns, for a number of rounds.
 
-A workload is a function of a builder, a directory for it alone, and the number of the round; it returns the cost of what
-counts.  What comes before (a first build, an edit) it does itself.
+A workload is a function of a site (a builder, a directory on its file system, the number of the round); it returns the cost
+of what counts.  What comes before (a first build, an edit) it does itself.  The workloads of a scene share file systems, and
+so what was built and made: one that needs something makes it unless an earlier one has.
 """
 
+import dataclasses
 import os
 import pathlib
-import random
-import shutil
+from typing import Callable
 
+import contexts
 from builders import Builder
-from meter import Cost
+from meter import Cost, Failed
 
-WORKLOADS: dict[str, "Workload"] = {}
+GIB = 1 << 30
 
 
+@dataclasses.dataclass
+class Site:
+    builder: Builder
+    directory: pathlib.Path
+    round: int
+    shrink: int
+    """What is large is divided by it: 1 unless the harness itself is tried."""
+    patience: float
+    """Seconds that what comes before may take; more than what counts, since much of it is slow on purpose."""
+
+    def before(self, work: Callable[[], object]) -> None:
+        """Does something that does not count."""
+        limit, self.builder.limit = self.builder.limit, self.patience
+        try:
+            work()
+        except Failed as error:
+            failed = Failed(f"{error}, before what counts")
+            failed.said = error.said
+            raise failed from error
+        finally:
+            self.builder.limit = limit
+
+    def built(self, tag: str, context: pathlib.Path, prepare: bool = False) -> pathlib.Path:
+        """Builds once."""
+        mark = self.directory / f".built-{tag}"
+        if not mark.exists():
+            self.before(lambda: (self.builder.prepare if prepare else self.builder.build)(tag, context))
+            mark.touch()
+        return context
+
+
+@dataclasses.dataclass
 class Workload:
-    def __init__(self, name: str, title: str, rounds: int, measure, slow: bool):
-        self.name, self.title, self.rounds, self.measure, self.slow = name, title, rounds, measure, slow
+    name: str
+    title: str
+    scene: str
+    measure: Callable[[Site], Cost]
+    budget: float | None = None
+    """Seconds."""
+    rounds: int = 1
+    slow: bool = False
+    """Left out of a quick run."""
 
 
-def workload(title: str, rounds: int = 1, slow: bool = False):
+@dataclasses.dataclass
+class Scene:
+    gigabytes: int
+    """What all builders together need of the disk."""
+    images: list[str]
+
+
+SCENES = {"small": Scene(3, ["busybox"]), "many": Scene(9, ["busybox"]), "debian": Scene(4, []),
+          "large": Scene(20, ["busybox"]), "layer": Scene(25, ["busybox"])}
+WORKLOADS: dict[str, Workload] = {}
+
+
+def workload(title: str, scene: str, **more):
     def enter(function):
-        name = function.__name__.replace("_", "-")
-        WORKLOADS[name] = Workload(name, title, rounds, function, slow)
+        name = more.pop("name", function.__name__.replace("_", "-"))
+        WORKLOADS[name] = Workload(name, title, scene, function, **more)
         return function
 
     return enter
 
 
-def write(directory: pathlib.Path, dockerfile: str) -> pathlib.Path:
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "Dockerfile").write_text(dockerfile)
-    return directory
+@workload("fully cached, small context", "small", budget=0.002, rounds=20)
+def cached_small(site):
+    context = site.built("small", contexts.small(site.directory / "small"))
+    return site.builder.build("small", context)
 
 
-def small(directory: pathlib.Path) -> pathlib.Path:
-    if not directory.exists():
-        write(directory, "FROM busybox\nCOPY . /app\nWORKDIR /app\nRUN cat * >/dev/null\nCMD sh\n")
-        for number in range(20):
-            (directory / str(number)).write_text(f"{number}\n")
-    return directory
+@workload("fully cached, 500 lines", "small", budget=0.005, rounds=10)
+def cached_lines(site):
+    context = site.built("lines", contexts.lines(site.directory / "lines"))
+    return site.builder.build("lines", context)
 
 
-def many(directory: pathlib.Path) -> pathlib.Path:
-    """50,000 files of 7 KB on average, in 5,000 directories."""
-    if not directory.exists():
-        write(directory, "FROM busybox\nCOPY . /app\n")
-        chance = random.Random(1)
-        block = chance.randbytes(32 << 10)
-        for outer in range(50):
-            for inner in range(100):
-                place = directory / f"{outer}/{inner}"
-                place.mkdir(parents=True)
-                for file in range(10):
-                    start = chance.randrange(16 << 10)
-                    (place / str(file)).write_bytes(b"%d" % chance.getrandbits(60) + block[start:start + chance.randrange(14 << 10)])
-    return directory
+@workload("40 × RUN true in a chain", "small", budget=0.2, rounds=3)
+def chain(site):
+    lines = "".join(f"RUN true {site.round} {step}\n" for step in range(40))
+    return site.builder.build("chain", contexts.write(site.directory / "chain", f"FROM busybox\n{lines}"))
 
 
-def wide_file(directory: pathlib.Path) -> pathlib.Path:
-    """500 lines in 10 stages."""
-    if not directory.exists():
-        lines = []
-        for stage in range(10):
-            lines.append(f"FROM busybox AS s{stage}")
-            for number in range(24):
-                lines.append(f"ENV V{number}={stage}.{number} W{number}=\"$V0 {number}\"")
-                lines.append(f"LABEL l{number}=\"${{V{number}:-none}}\"")
-            lines.append(f"RUN echo {stage} >/s{stage}")
-        lines += ["FROM busybox"] + [f"COPY --from=s{stage} /s{stage} /" for stage in range(10)]
-        write(directory, "\n".join(lines) + "\n")
-    return directory
-
-
-def cached(builder: Builder, context: pathlib.Path, tag: str, number: int) -> Cost:
-    if number == 0:
-        builder.build(tag, context)
-    return builder.build(tag, context)
-
-
-@workload("fully cached build, small context", rounds=20)
-def cached_small(builder, directory, number):
-    return cached(builder, small(directory / "small"), "small", number)
-
-
-@workload("fully cached 500-line Dockerfile", rounds=10)
-def cached_500_lines(builder, directory, number):
-    return cached(builder, wide_file(directory / "wide"), "wide", number)
-
-
-@workload("cold build, 50,000 files")
-def cold_many(builder, directory, number):
-    return builder.build("many", many(directory / "many"))
-
-
-@workload("fully cached build, 50,000 files", rounds=5)
-def cached_many(builder, directory, number):
-    return cached(builder, many(directory / "many"), "many", number)
-
-
-@workload("one file of 50,000 changed", rounds=3)
-def changed_many(builder, directory, number):
-    context = many(directory / "many")
-    if number == 0:
-        builder.build("many", context)
-    (context / "25/50/5").write_text(f"changed {os.urandom(8).hex()}\n")
-    return builder.build("many", context)
-
-
-@workload("40 times RUN true, in a chain")
-def chain(builder, directory, number):
-    lines = "".join(f"RUN true {step}\n" for step in range(40))
-    return builder.build("chain", write(directory / "chain", f"FROM busybox\n{lines}"))
-
-
-@workload("8 independent stages of sleep 1")
-def stages(builder, directory, number):
-    made = "".join(f"FROM busybox AS s{stage}\nRUN sleep 1; echo {stage} >/{stage}\n" for stage in range(8))
+@workload("8 independent stages of sleep 1", "small", budget=1.1, rounds=2)
+def stages(site):
+    made = "".join(f"FROM busybox AS s{stage}\nRUN sleep 1; echo {site.round} >/{stage}\n" for stage in range(8))
     copies = "".join(f"COPY --from=s{stage} /{stage} /\n" for stage in range(8))
-    return builder.build("stages", write(directory / "stages", f"{made}FROM busybox\n{copies}"), jobs=8)
+    context = contexts.write(site.directory / "stages", f"{made}FROM busybox\n{copies}")
+    return site.builder.build("stages", context, jobs=8)
 
 
-@workload("COPY of one file of 2 GiB", slow=True)
-def large_file(builder, directory, number):
-    context = write(directory / "large", "FROM busybox\nCOPY data /data\n")
-    noise(context / "data", 2 << 30)
-    return builder.build("large", context)
+def fifty_thousand(site: Site) -> pathlib.Path:
+    return contexts.many(site.directory / "many", 50_000 // site.shrink)
 
 
-@workload("RUN that writes 1 GiB", slow=True)
-def large_run(builder, directory, number):
-    command = "for i in $(seq 64); do cat /block; done >/data"
-    context = write(directory / "run", f"FROM busybox\nCOPY block /block\nRUN {command}\n")
-    noise(context / "block", 16 << 20)
-    return builder.build("gigabyte", context)
+@workload("cold build, 50,000 files", "many", budget=1.7)
+def cold_many(site):
+    context = fifty_thousand(site)
+    before = site.builder.disk.used()
+    cost = site.builder.build("many", context)
+    (site.directory / ".built-many").touch()
+    after = site.builder.disk.used()
+    cost.store = {kind: after[kind] - before[kind] for kind in after}
+    return cost
+
+
+@workload("fully cached, 50,000 files", "many", budget=0.15, rounds=5)
+def cached_many(site):
+    return site.builder.build("many", site.built("many", fifty_thousand(site)))
+
+
+@workload("one of 50,000 files changed", "many", budget=0.8, rounds=3)
+def changed_many(site):
+    context = site.built("many", fifty_thousand(site))
+    (context / "1/50/5").write_text(f"changed {os.urandom(8).hex()}\n")
+    return site.builder.build("many", context)
+
+
+@workload("pull Debian (gzip), run one step", "debian", budget=0.45, rounds=3)
+def pull_and_run(site):
+    name = f"{site.builder.address()}/debian"
+    if site.round == 0:
+        site.builder.registry.fill(os.environ["VERSUS_DEBIAN"], "debian")
+    else:
+        site.before(lambda: site.builder.remove("pulled", name))
+    context = contexts.write(site.directory / "pulled", f"FROM {name}\nRUN echo {site.round} >/round\n")
+    return pulled(site, lambda: site.builder.build("pulled", context))
+
+
+def pulled(site: Site, work: Callable[[], Cost]) -> Cost:
+    """What fetches nothing from the registry has not pulled."""
+    fetched = site.builder.registry.fetched()
+    cost = work()
+    if site.builder.registry.fetched() == fetched:
+        raise Failed("pulled nothing: the image was still there")
+    return cost
+
+
+@workload("COPY of a 2 GiB file", "large", budget=4, slow=True)
+def large_file(site):
+    context = contexts.write(site.directory / "large", "FROM busybox\nCOPY data /data\n")
+    contexts.noise(context / "data", 2 * GIB // site.shrink)
+    return site.builder.build("large", context)
+
+
+def gigabyte(site: Site, mark: str) -> pathlib.Path:
+    """A context of its own, whose RUN writes a layer that nobody has compressed yet."""
+    return contexts.written(site.directory / f"gigabyte-{mark}", GIB // site.shrink, mark)
+
+
+@workload("RUN that writes 1 GiB, image stored", "layer", slow=True)
+def run_gigabyte(site):
+    context = gigabyte(site, "run")
+    site.before(lambda: site.builder.prepare("base", contexts.write(site.directory / "base", "FROM busybox\nRUN true\n")))
+    return site.builder.build("run", context)
 
 
 def exported(compression):
-    def measure(builder, directory, number):
-        context = directory / "run"
-        if not context.exists():
-            large_run(builder, directory, 0)
-        target = directory / f"{compression}.tar"
-        cost = builder.export("gigabyte", context, compression, target)
+    def measure(site):
+        context = site.built("export", gigabyte(site, "export"), prepare=True)
+        target = site.directory / f"{compression}.tar"
+        cost = site.builder.export("export", context, compression, target)
         target.unlink()
         return cost
 
     return measure
 
 
-for codec in ("gzip", "zstd", "uncompressed"):
-    name = f"export-{codec}"
-    WORKLOADS[name] = Workload(name, f"that image as an OCI archive, {codec}", 1, exported(codec), True)
+for codec in ("uncompressed", "gzip", "zstd"):
+    workload(f"that layer into an OCI archive, {codec}", "layer", name=f"export-{codec}", slow=True)(exported(codec))
 
 
 def pushed(compression):
-    def measure(builder, directory, number):
-        if not (directory / "run").exists():
-            large_run(builder, directory, 0)
-        return builder.push("gigabyte", compression)
+    def measure(site):
+        tag = f"push-{compression}"
+        context = site.built(tag, gigabyte(site, tag), prepare=True)
+        return site.builder.push(tag, context, compression)
 
     return measure
 
 
-for codec in ("gzip", "zstd"):
-    name = f"push-{codec}"
-    WORKLOADS[name] = Workload(name, f"push of that image to a local registry, {codec}", 1, pushed(codec), True)
+for codec, seconds in (("gzip", 3.5), ("zstd", 2)):
+    workload(f"push a 1 GiB RUN layer, {codec}", "layer", name=f"push-{codec}", budget=seconds, slow=True)(pushed(codec))
 
 
-@workload("pull of Debian from a local registry, and one RUN", rounds=2)
-def pull_and_run(builder, directory, number):
-    name = f"{builder.address}/debian"
-    if number == 0:
-        builder.push("debian", "gzip")
-    builder.remove("debian", name)
-    context = write(directory / "pulled", f"FROM {name}\nRUN echo {os.urandom(8).hex()}\n")
-    pulled = builder.pull("debian")
-    built = builder.build("pulled", context)
-    builder.remove("pulled")
-    return Cost(pulled.wall + built.wall, pulled.cpu + built.cpu, max(pulled.memory, built.memory))
-
-
-def noise(path: pathlib.Path, size: int) -> None:
-    """A file that compresses by a third: half of each block is random."""
-    if path.exists() and path.stat().st_size == size:
-        return
-    chance = random.Random(size)
-    with open(path, "wb") as file:
-        words = chance.randbytes(1 << 20)
-        for start in range(0, size, 2 << 20):
-            file.write(chance.randbytes(1 << 20))
-            file.write(words[: min(1 << 20, size - start - (1 << 20))])
-
-
-def clean(directory: pathlib.Path) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
+@workload("pull that image (gzip)", "layer", slow=True)
+def pull_gigabyte(site):
+    builder, tag, name = site.builder, "push-gzip", f"{site.builder.address()}/push-gzip"
+    mark = site.directory / ".built-removed"
+    if not mark.exists():
+        context = site.built(tag, gigabyte(site, tag), prepare=True)
+        site.before(lambda: builder.push(tag, context, "gzip"))
+        mark.touch()
+    site.before(lambda: builder.remove(tag, name))
+    return pulled(site, lambda: builder.pull(tag))
