@@ -2,3 +2,4 @@
 
 pub mod dockerfiles;
 pub mod reading;
+pub mod sandboxes;
