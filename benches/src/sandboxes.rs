@@ -38,7 +38,7 @@ impl Chain {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let chain = Self {
             directory: directory.to_owned(),
-            program: ["/bin/program", "true"].map(str::to_owned).to_vec(),
+            program: ["/bin/busybox", "true"].map(str::to_owned).to_vec(),
             host: Host::probe(),
             runtime: runtime.map_err(|error| error.to_string())?,
             next: 0,
@@ -52,7 +52,7 @@ impl Chain {
         for name in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
             fs::create_dir_all(base.join(name))?;
         }
-        fs::copy(program, base.join("bin/program"))?;
+        fs::copy(program, base.join("bin/busybox"))?;
         fs::create_dir_all(self.directory.join("stubs"))
     }
 

@@ -4,10 +4,11 @@
 //! side is an end of file on the other, however it died. That end of file *is* the lifeline.
 //!
 //! ```text
-//! rbuild ── Request + descriptors ──► supervisor ── Go ──► pid 1
-//!        ◄── Report(Started|Failed) ─            ◄─ Ready|Failure
-//!        ── Command(Signal) ────────►
-//!        ◄── Report(Exited) ────────
+//! rbuild ── Command(Request) + descriptors ──► supervisor ── Go ──► pid 1
+//!        ◄── Report(Started|Failed) ──────────            ◄─ Ready|Failure
+//!        ── Command(Signal) ─────────────────►
+//!        ◄── Report(Exited) ─────────────────
+//!        ── Command(Request) + descriptors ──► …
 //! ```
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -44,9 +45,13 @@ pub(crate) struct Join {
     pub(crate) filter: bool,
 }
 
-/// From rbuild to the supervisor, after the request.
+/// From rbuild to the supervisor.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) enum Command {
+    /// Do what the first descriptor says, a memory file with a [`Request`]; standard input, output and error follow,
+    /// then the process to join if one is to be joined. Only after the report of the end of the one before.
+    Request,
+    /// Send it to the process. One that comes after the end of the process is for nobody.
     Signal(i32),
 }
 

@@ -1,8 +1,8 @@
 //! What does `rbuild __init` do?
 //!
 //! It is this program, executed again by [`crate::Sandbox`] so as to have one thread: its standard input is the socket
-//! to rbuild, over which the request and its descriptors arrive. It becomes the supervisor of one process and ends with
-//! it. All output goes to that socket.
+//! to rbuild, over which requests and their descriptors arrive. It becomes the supervisor of one process at a time, one
+//! after the other, and ends with the socket. All output goes to that socket.
 //!
 //! ```text
 //! rbuild ──spawn──► supervisor ──clone──► pid 1 ──exec──► the process
@@ -18,7 +18,9 @@ mod supervisor;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 
-use crate::channel::{self, Request};
+use rustix::fs::Mode;
+
+use crate::channel::{self, Command, Request};
 use crate::sys;
 
 /// Standard input, output and error of the process-to-be.
@@ -32,17 +34,28 @@ pub(crate) struct Descriptors {
 /// The body of `rbuild __init`. Must be called before the program starts threads or reads its standard input. Its exit
 /// code means nothing: rbuild reads reports.
 pub fn init() -> ! {
-    let code = match read_request() {
-        Ok((Request::Start(plan), descriptors)) => supervisor::start(&plan, descriptors),
-        Ok((Request::Join(join), descriptors)) => join::join(join, descriptors),
-        Err(_) => 1,
-    };
-    sys::exit_now(code)
+    sys::exit_now(i32::from(serve().is_err()))
 }
 
-fn read_request() -> io::Result<(Request, Descriptors)> {
+/// Does what is asked, until nobody can ask any more.
+fn serve() -> io::Result<()> {
+    // Modes of what is made are meant as written; pid 1 sets the usual mask for the process.
+    rustix::process::umask(Mode::empty());
+    crate::mount::remember_user_namespace();
+    while let Some((command, descriptors)) = channel::receive::<Command>(rustix::stdio::stdin())? {
+        if let Command::Request = command {
+            match read_request(descriptors)? {
+                (Request::Start(plan), descriptors) => supervisor::start(&plan, descriptors),
+                // It is in the sandbox's namespaces afterwards.
+                (Request::Join(join), descriptors) => return join::join(join, descriptors),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_request(descriptors: Vec<OwnedFd>) -> io::Result<(Request, Descriptors)> {
     let broken = || io::Error::other("incomplete request");
-    let (_, descriptors) = channel::receive::<()>(rustix::stdio::stdin())?.ok_or_else(broken)?;
     let mut descriptors = descriptors.into_iter();
     let mut next = || descriptors.next().ok_or_else(broken);
     let mut memory = std::fs::File::from(next()?);

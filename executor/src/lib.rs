@@ -18,6 +18,7 @@ mod rlimit;
 mod sandbox;
 mod seccomp;
 mod spec;
+mod supervisors;
 mod sys;
 mod user;
 pub mod userns;

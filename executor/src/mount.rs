@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rbuild_core::{Mount, MountKind, OverlayUpper};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
@@ -300,11 +301,18 @@ fn layers_in_namespace(
         .unwrap_or_else(|_| Err(MountError::mount("overlay", io::Error::other("the mounting thread panicked"))))
 }
 
-/// Whether the machine's own administrator is somebody else.
+/// Whether the machine's own administrator is somebody else. `userns::enter` changes the answer.
 pub(crate) fn in_user_namespace() -> bool {
-    // Not remembered: `userns::enter` changes the answer.
-    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| userns::is_nested(&map))
+    let read = || std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| userns::is_nested(&map));
+    USER_NAMESPACE.get().copied().unwrap_or_else(read)
 }
+
+/// Asks for the last time: for a process that stays where it is, and a dozen mounts need the answer.
+pub(crate) fn remember_user_namespace() {
+    USER_NAMESPACE.get_or_init(in_user_namespace);
+}
+
+static USER_NAMESPACE: OnceLock<bool> = OnceLock::new();
 
 #[cfg(test)]
 mod tests {

@@ -5,25 +5,18 @@
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
-use std::process::Stdio as ChildStdio;
-use std::sync::OnceLock;
 
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, memfd_create};
-use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::termios::{Winsize, tcsetwinsize};
-use tokio::io::Interest;
-use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::process::Child;
 
-use crate::channel::{self, Command, Join, Report, Request};
+use crate::channel::{Command, Join, Report, Request};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::mount::set_attributes;
 use crate::plan::{DEFAULT_CAPABILITIES, Plan};
 use crate::spec::{Privileges, Process};
+use crate::supervisors::{Afterwards, Supervisor};
 
 /// Where a sandboxed process reads from.
 #[derive(Debug, Default)]
@@ -94,8 +87,8 @@ pub struct Sandbox {
     pid: u32,
     process: OwnedFd,
     privileges: Privileges,
-    channel: UnixStream,
-    supervisor: Child,
+    /// Until the end is known.
+    supervisor: Option<Supervisor>,
     exit: Option<Exit>,
 }
 
@@ -154,22 +147,6 @@ impl Sandbox {
         target: Option<BorrowedFd<'_>>,
         stdio: Stdio,
     ) -> Result<Self, Error> {
-        let (ours, theirs) = channel::pair().map_err(Error::Spawn)?;
-        rustix::io::ioctl_fionbio(&ours, true).map_err(|error| Error::Spawn(error.into()))?;
-        // A stream only in name: messages are received with `recvmsg`, never read.
-        let channel = UnixStream::from_std(ours.into()).map_err(Error::Spawn)?;
-        let supervisor = tokio::process::Command::new(program())
-            .arg0("rbuild")
-            .arg("__init")
-            .env_clear()
-            .stdin(ChildStdio::from(theirs))
-            .stdout(ChildStdio::null())
-            .stderr(ChildStdio::null())
-            // Away from the terminal's foreground group: Ctrl-C is for rbuild, which ends its sandboxes in order.
-            .process_group(0)
-            .spawn()
-            .map_err(Error::Spawn)?;
-
         let memory = memory_file(request).map_err(Error::Spawn)?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| Error::Spawn(error.into()))?;
@@ -181,10 +158,10 @@ impl Sandbox {
         };
         let mut descriptors = vec![memory.as_fd(), stdin.as_fd(), stdout_theirs.as_fd(), stderr_theirs.as_fd()];
         descriptors.extend(target);
-        channel::send(&channel, &(), &descriptors).map_err(Error::Channel)?;
+        let afterwards = if target.is_some() { Afterwards::Ends } else { Afterwards::Waits };
+        let supervisor = Supervisor::ask(&descriptors, afterwards)?;
         drop((stdin, stdout_theirs, stderr_theirs));
-
-        let (report, descriptors) = receive(&channel).await?.ok_or(Error::Lost)?;
+        let (report, descriptors) = supervisor.receive().await?.ok_or(Error::Lost)?;
         let mut descriptors = descriptors.into_iter();
         match (report, descriptors.next()) {
             (Report::Started { pid }, Some(process)) => Ok(Self {
@@ -194,8 +171,7 @@ impl Sandbox {
                 pid: pid.unsigned_abs(),
                 process,
                 privileges,
-                channel,
-                supervisor,
+                supervisor: Some(supervisor),
                 exit: None,
             }),
             (Report::Failed(failure), _) => Err(failure.into()),
@@ -214,13 +190,14 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Lost`] if the supervisor was killed; the sandbox died with it.
     pub async fn wait(&mut self) -> Result<Exit, Error> {
-        if self.exit.is_none() {
-            self.exit = match receive(&self.channel).await? {
-                Some((Report::Exited(exit), _)) => Some(exit),
-                _ => None,
-            };
+        if let Some(supervisor) = &self.supervisor {
+            let report = supervisor.receive().await?;
+            let supervisor = self.supervisor.take().expect("it was there a moment ago");
+            if let Some((Report::Exited(exit), _)) = report {
+                self.exit = Some(exit);
+                supervisor.keep();
+            }
         }
-        self.supervisor.wait().await.map_err(Error::Channel)?;
         self.exit.ok_or(Error::Lost)
     }
 
@@ -229,28 +206,9 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Channel`] if it has ended.
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
-        channel::send(&self.channel, &Command::Signal(signal), &[]).map_err(Error::Channel)
+        let ended = || Error::Channel(io::ErrorKind::NotConnected.into());
+        self.supervisor.as_ref().ok_or_else(ended)?.send(&Command::Signal(signal))
     }
-}
-
-/// This program, by a path that stays usable and leads to a mount of it that cannot be written to. While `__init` is
-/// inside, a process of the sandbox that is as privileged as root could otherwise open `/proc/PID/exe` and overwrite the
-/// host's rbuild (CVE-2019-5736).
-fn program() -> PathBuf {
-    static READ_ONLY: OnceLock<Option<OwnedFd>> = OnceLock::new();
-    let own = "/proc/self/exe";
-    let made = READ_ONLY.get_or_init(|| {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let made = open_tree(CWD, own, flags).ok()?;
-        set_attributes(made.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, false).ok()?;
-        Some(made)
-    });
-    // Without the privilege to make mounts there will be no sandbox either, with an error that says so.
-    made.as_ref().map_or(PathBuf::from(own), |made| PathBuf::from(format!("/proc/self/fd/{}", made.as_raw_fd())))
-}
-
-async fn receive(channel: &UnixStream) -> Result<Option<(Report, Vec<OwnedFd>)>, Error> {
-    channel.async_io(Interest::READABLE, || channel::receive(channel)).await.map_err(Error::Channel)
 }
 
 fn output(output: Output, null: &OwnedFd) -> io::Result<(OwnedFd, Option<pipe::Receiver>)> {

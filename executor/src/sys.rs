@@ -65,15 +65,46 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// What the children of this process that were waited for took, with all that they waited for.
-pub(crate) fn children_resources() -> Resources {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the pointer is valid for writes of a `rusage`, of which all-zero bytes are a valid value should the call
-    // fail, which it cannot with this constant.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
-        usage.assume_init()
-    };
+/// How a process ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    /// With this exit code.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+/// Waits for the end of a child, and tells what it and all that it waited for took: of that child only, unlike
+/// `RUSAGE_CHILDREN`, since it is not the first one of this process.
+pub(crate) fn reap(child: BorrowedFd<'_>) -> io::Result<(End, Resources)> {
+    // SAFETY: both are plain integers and unions of them, of which all-zero bytes are a valid value.
+    let (mut info, mut usage) = unsafe { std::mem::zeroed::<(libc::siginfo_t, libc::rusage)>() };
+    loop {
+        // SAFETY: both pointers are valid for writes of the structures that waitid fills. The system call takes the
+        // fifth argument, which libc's function does not have.
+        let waited = check(unsafe {
+            libc::syscall(
+                libc::SYS_waitid,
+                libc::P_PIDFD,
+                child.as_raw_fd(),
+                ptr::from_mut(&mut info),
+                libc::WEXITED,
+                ptr::from_mut(&mut usage),
+            )
+        });
+        match waited {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(_) => break,
+        }
+    }
+    // SAFETY: after waitid the structure describes a child that ended, which has a status.
+    let status = unsafe { info.si_status() };
+    let end = if info.si_code == libc::CLD_EXITED { End::Exited(status) } else { End::Killed(status) };
+    Ok((end, resources(&usage)))
+}
+
+fn resources(usage: &libc::rusage) -> Resources {
     let time = |time: libc::timeval| {
         let (seconds, micros) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_usec));
         Duration::new(seconds.unwrap_or(0), micros.unwrap_or(0) * 1000)

@@ -4,8 +4,8 @@
 //! children only. The child is confined like pid 1. It dies with the sandbox, whose pid namespace it is in, and with
 //! whoever asked for it.
 
-use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::{fs, io};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
@@ -20,13 +20,12 @@ use crate::resolve::{self, Kind};
 use crate::sys;
 
 /// Runs the process and stays until it has ended.
-pub(super) fn join(request: Join, descriptors: Descriptors) -> i32 {
+pub(super) fn join(request: Join, descriptors: Descriptors) -> io::Result<()> {
     let report = match enter(request, descriptors) {
         Ok(exit) => Report::Exited(exit),
         Err(failure) => Report::Failed(failure),
     };
-    drop(channel::send(rustix::stdio::stdin(), &report, &[]));
-    0
+    channel::send(rustix::stdio::stdin(), &report, &[])
 }
 
 fn enter(request: Join, mut descriptors: Descriptors) -> Result<Exit, Failure> {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rbuild_core::MountKind;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
+use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use super::{Descriptors, inside};
 use crate::cgroup::Cgroup;
@@ -27,20 +27,16 @@ use crate::spec::Network;
 use crate::sys;
 
 /// Makes the sandbox and stays until it has ended.
-pub(super) fn start(plan: &Plan, descriptors: Descriptors) -> i32 {
-    let outcome = make(plan, descriptors);
-    let report = match &outcome {
-        Ok(exit) => Report::Exited(*exit),
-        Err(failure) => Report::Failed(failure.clone()),
+pub(super) fn start(plan: &Plan, descriptors: Descriptors) {
+    let report = match make(plan, descriptors) {
+        Ok(exit) => Report::Exited(exit),
+        Err(failure) => Report::Failed(failure),
     };
     // Nobody to tell means nobody to mind.
     drop(channel::send(rustix::stdio::stdin(), &report, &[]));
-    i32::from(outcome.is_err())
 }
 
 fn make(plan: &Plan, descriptors: Descriptors) -> Result<Exit, Failure> {
-    // Modes of what is made are meant as written; pid 1 sets the usual mask for the process.
-    rustix::process::umask(Mode::empty());
     let cgroup = match &plan.cgroup {
         Some(limits) => Some(
             Cgroup::create(limits, &Host::probe().cgroup).map_err(|error| Failure::step("limit resources", error))?,
@@ -225,7 +221,7 @@ fn wait(process: &OwnedFd) -> Result<Exit, Failure> {
         }
         match channel::receive::<Command>(stdin) {
             Ok(Some((Command::Signal(number), _))) => send_signal(process, number),
-            Ok(None) | Err(_) => {
+            Ok(None | Some((Command::Request, _))) | Err(_) => {
                 listening = false;
                 kill(process);
             }
@@ -243,15 +239,11 @@ fn poll_forever(fds: &mut [PollFd<'_>]) -> io::Result<()> {
 }
 
 fn reap(process: &OwnedFd) -> Result<Exit, Failure> {
-    let status = waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED)
-        .map_err(|error| Failure::step("wait for the process", error))?;
-    Ok(exit(status.as_ref()))
-}
-
-fn exit(status: Option<&WaitIdStatus>) -> Exit {
-    let signal = status.and_then(WaitIdStatus::terminating_signal);
-    let code = signal.map(|signal| 128 + signal).or_else(|| status.and_then(WaitIdStatus::exit_status));
-    Exit { code: code.unwrap_or(255), signal, oom: false, resources: sys::children_resources() }
+    let (end, resources) = sys::reap(process.as_fd()).map_err(|error| Failure::step("wait for the process", error))?;
+    Ok(match end {
+        sys::End::Exited(code) => Exit { code, signal: None, oom: false, resources },
+        sys::End::Killed(signal) => Exit { code: 128 + signal, signal: Some(signal), oom: false, resources },
+    })
 }
 
 fn send_signal(process: &OwnedFd, number: i32) {
