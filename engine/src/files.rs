@@ -8,7 +8,7 @@
 //! ```
 //!
 //! - [`Root`] is a directory tree behind a file descriptor; no path leads out of it, whatever links it contains.
-//! - [`ContextScan`] is what a build may see of a local directory: one parallel walk under the ignore rules, content
+//! - [`ContextScan`] is what a build may see of a local directory: one walk under the ignore rules (`gather`), content
 //!   digests on demand through a stat cache.
 //! - [`Tree`] is what both have in common. What a pattern selects ([`select`]) and what a directory contains
 //!   (`walk`) is found by the same code for the cache key and for the copy, so the two cannot disagree.
@@ -18,6 +18,7 @@
 
 mod content;
 pub mod copy;
+mod gather;
 mod node;
 mod path;
 mod root;

@@ -11,6 +11,7 @@ use std::path::Path;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, ResolveFlags, StatxFlags, openat, openat2, readlinkat, statx};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::{InnerPath, Kind, Node, Tree};
 
@@ -137,11 +138,11 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 /// What an open descriptor stands for.
 pub(crate) fn node_of(fd: BorrowedFd<'_>) -> io::Result<Node> {
     let stat = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
-    with_target(Node::from_statx(&stat, None), fd, OsStr::new(""))
+    with_target(Node::from_statx(&stat, None), fd, c"")
 }
 
 /// What a name in a directory stands for, links not followed.
-pub(crate) fn node_at(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Node>> {
+pub(crate) fn node_at(directory: BorrowedFd<'_>, name: impl Arg + Copy) -> io::Result<Option<Node>> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     match statx(directory, name, flags, StatxFlags::BASIC_STATS) {
         Ok(stat) => with_target(Node::from_statx(&stat, None), directory, name).map(Some),
@@ -150,7 +151,7 @@ pub(crate) fn node_at(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Opt
     }
 }
 
-fn with_target(mut node: Node, directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Node> {
+fn with_target(mut node: Node, directory: BorrowedFd<'_>, name: impl Arg) -> io::Result<Node> {
     if node.kind == Kind::Symlink {
         let target = readlinkat(directory, name, Vec::new())?.into_bytes();
         node.target = Some(OsString::from_vec(target).into());

@@ -1,25 +1,25 @@
 //! What does a build see of a local directory?
 //!
-//! One walk under the ignore rules lists everything, in parallel if it is much; excluded directories are not entered unless an exception
+//! One walk under the ignore rules lists everything (`gather`); excluded directories are not entered unless an exception
 //! reaches into them. Contents are read later, only of what is selected and has changed ([`StatCache`]). What cannot
 //! be read is an error only once something selects it: an ignored directory with an exception below it, never by a
 //! copy of everything, only by one that names what is below it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ignore::{DirEntry, ParallelVisitor, ParallelVisitorBuilder, WalkBuilder, WalkState};
-use rbuild_frontend::{IgnoreFile, Match};
+use rbuild_frontend::IgnoreFile;
 use rustix::fd::AsFd;
 
+use super::gather::{Found, Met, gather};
 use super::path::walk_order;
-use super::root::{names, node_at, node_of};
+use super::root::node_of;
 use super::tree::SourceTree;
 use super::{FileDigest, InnerPath, Kind, Node, Root, StatCache, Tree, content};
 
@@ -44,20 +44,13 @@ pub struct ContextScan {
     node: Node,
     ignore: IgnoreFile,
     /// In the order of a walk, without the root.
-    entries: Vec<Entry>,
+    entries: Vec<Met>,
+    /// What is known of the content of each.
+    digests: Vec<OnceLock<Known>>,
     unreadable: BTreeMap<InnerPath, io::Error>,
     cache: StatCache,
     /// Nanoseconds since the epoch when the walk began.
     clock: i64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    path: Box<[u8]>,
-    node: Node,
-    /// A directory that is only here because of what was taken back in below it.
-    excluded: bool,
-    digest: OnceLock<Known>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,15 +78,21 @@ impl ContextScan {
         let directory = fs::canonicalize(directory).map_err(error)?;
         let root = Root::open(&directory).map_err(error)?;
         let node = node_of(root.as_fd()).map_err(error)?;
-        let Found { mut entries, mut unreadable } = walk(&directory, &root, &ignore);
+        let Found { mut entries, mut unreadable } = gather(&root, &ignore);
         if let Some(source) = unreadable.remove(&InnerPath::root()) {
             return Err(error(source));
         }
-        entries.sort_unstable_by(|left, right| walk_order(&left.path, &right.path));
-        drop_excluded(&mut entries);
-        entries.shrink_to_fit();
+        if !ignore.is_empty() {
+            drop_excluded(&mut entries);
+        }
+        let digests = entries.iter().map(|_| OnceLock::new()).collect();
         let clock = i64::try_from(clock.as_nanos()).unwrap_or(i64::MAX);
-        Ok(Self { root, node, ignore, entries, unreadable, cache, clock })
+        Ok(Self { root, node, ignore, entries, digests, unreadable, cache, clock })
+    }
+
+    /// Whether everything could be looked at.
+    pub fn is_complete(&self) -> bool {
+        self.unreadable.is_empty()
     }
 
     /// How many files, directories and links there are.
@@ -108,28 +107,28 @@ impl ContextScan {
 
     /// What the next scan wants to know of this one; nothing if it would learn nothing new.
     pub fn stat_cache(&self) -> Option<Vec<u8>> {
-        let known = |entry: &Entry| entry.digest.get().copied();
-        if !self.entries.iter().filter_map(known).any(|known| known.origin == Origin::Read) {
+        let was_read = |known: &OnceLock<Known>| known.get().is_some_and(|known| known.origin == Origin::Read);
+        if !self.digests.iter().any(was_read) {
             return None;
         }
-        let files = self.entries.iter().filter(|entry| entry.node.kind == Kind::File);
+        let files = self.entries.iter().zip(&self.digests).filter(|(entry, _)| entry.node.kind == Kind::File);
         Some(self.cache.renew(
             self.clock,
-            files.map(|entry| {
-                let known = known(entry).filter(|known| known.origin != Origin::ReadLater);
+            files.map(|(entry, known)| {
+                let known = known.get().filter(|known| known.origin != Origin::ReadLater);
                 (&entry.node, known.map(|known| known.digest))
             }),
         ))
     }
 
     fn place(&self, path: &InnerPath) -> Option<usize> {
-        self.entries.binary_search_by(|entry| walk_order(&entry.path, path.as_bytes())).ok()
+        self.entries.binary_search_by(|entry| walk_order(entry.path.as_bytes(), path.as_bytes())).ok()
     }
 
     /// The first place after `start` that is not below the directory at `start`.
     fn end_of(&self, start: usize) -> usize {
-        let directory = &*self.entries[start].path;
-        let below = |entry: &Entry| entry.path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'));
+        let directory = &self.entries[start].path;
+        let below = |entry: &Met| entry.path.is_below(directory);
         // Most directories are small: look close by first.
         let mut reach = 8;
         while self.entries.get(start + reach).is_some_and(below) {
@@ -149,6 +148,40 @@ impl ContextScan {
             return None;
         }
         std::iter::successors(Some(path.clone()), InnerPath::parent).find_map(|path| self.error_at(&path))
+    }
+}
+
+impl ContextScan {
+    /// The digests of `files` as far as they are known, and of the others their number and their place in the scan.
+    fn look_up(&self, files: &[(&InnerPath, &Node)]) -> (Vec<FileDigest>, Vec<(usize, Option<usize>)>) {
+        let mut digests = vec![FileDigest::default(); files.len()];
+        let mut unknown = Vec::new();
+        // Files come in the order of the scan: each is looked for behind the last one first.
+        let (mut next, mut cached) = (0, 0);
+        for (number, (path, node)) in files.iter().enumerate() {
+            // Attributes of directories do not count: reading them would take longer than all the rest of a scan.
+            if node.is_directory() {
+                next += 1;
+                continue;
+            }
+            let mut place = Some(next);
+            if self.entries.get(next).is_none_or(|entry| entry.path != **path) {
+                place = self.place(path);
+            }
+            next = place.unwrap_or(self.entries.len()) + 1;
+            let known = place.and_then(|place| {
+                let known = &self.digests[place];
+                known.get().copied().or_else(|| {
+                    let digest = self.cache.find_near(&self.entries[place].node, &mut cached)?;
+                    Some(*known.get_or_init(|| Known { digest, origin: Origin::Cache }))
+                })
+            });
+            match known {
+                Some(known) => digests[number] = known.digest,
+                None => unknown.push((number, place)),
+            }
+        }
+        (digests, unknown)
     }
 }
 
@@ -186,7 +219,7 @@ impl Tree for ContextScan {
         let mut entries = Vec::new();
         while place < end {
             let entry = &self.entries[place];
-            entries.push((OsStr::from_bytes(&entry.path[skip..]).to_owned(), entry.node.clone()));
+            entries.push((OsStr::from_bytes(&entry.path.as_bytes()[skip..]).to_owned(), entry.node.clone()));
             place = if entry.node.is_directory() { self.end_of(place) } else { place + 1 };
         }
         let unreadable = self
@@ -212,42 +245,35 @@ impl SourceTree for ContextScan {
         &self.root
     }
 
+    fn known_digests(&self, files: &[(&InnerPath, &Node)]) -> Option<Vec<FileDigest>> {
+        let (digests, unknown) = self.look_up(files);
+        unknown.is_empty().then_some(digests)
+    }
+
     fn digests(&self, files: &[(&InnerPath, &Node)]) -> Result<Vec<FileDigest>, (InnerPath, io::Error)> {
-        let mut digests = vec![FileDigest::default(); files.len()];
-        let mut unknown = Vec::new();
-        // Files come in the order of the scan: each is looked for behind the last one first.
-        let (mut next, mut cached) = (0, 0);
-        for (number, (path, node)) in files.iter().enumerate() {
-            // Attributes of directories do not count: reading them would take longer than all the rest of a scan.
-            if node.is_directory() {
-                next += 1;
-                continue;
-            }
-            if self.entries.get(next).is_none_or(|entry| *entry.path != *path.as_bytes()) {
-                next = self.place(path).unwrap_or(self.entries.len());
-            }
-            let entry = self.entries.get(next);
-            next += 1;
-            let known = entry.and_then(|entry| {
-                entry.digest.get().copied().or_else(|| {
-                    let digest = self.cache.find_near(&entry.node, &mut cached)?;
-                    Some(*entry.digest.get_or_init(|| Known { digest, origin: Origin::Cache }))
-                })
-            });
-            match known {
-                Some(known) => digests[number] = known.digest,
-                None => unknown.push((number, entry)),
-            }
-        }
+        let (mut digests, unknown) = self.look_up(files);
         let unread: Vec<_> = unknown.iter().map(|(number, _)| files[*number]).collect();
-        for ((number, entry), (digest, now)) in unknown.into_iter().zip(content::digest_all(&self.root, &unread)?) {
+        for ((number, place), (digest, now)) in unknown.into_iter().zip(content::digest_all(&self.root, &unread)?) {
             digests[number] = digest;
-            if let Some(entry) = entry {
-                let origin = if now.same_version(&entry.node) { Origin::Read } else { Origin::ReadLater };
-                entry.digest.get_or_init(|| Known { digest, origin });
+            if let Some(place) = place {
+                let same = now.same_version(&self.entries[place].node);
+                let origin = if same { Origin::Read } else { Origin::ReadLater };
+                self.digests[place].get_or_init(|| Known { digest, origin });
             }
         }
         Ok(digests)
+    }
+
+    fn below(&self, directory: &InnerPath) -> Option<Vec<(&InnerPath, &Node)>> {
+        if !self.is_complete() {
+            return None;
+        }
+        let range = match self.place(directory) {
+            _ if directory.is_root() => 0..self.entries.len(),
+            Some(place) => place + 1..self.end_of(place),
+            None => return None,
+        };
+        Some(self.entries[range].iter().map(|entry| (&entry.path, &entry.node)).collect())
     }
 
     fn hidden_by(&self, path: &InnerPath) -> Option<String> {
@@ -260,12 +286,11 @@ impl SourceTree for ContextScan {
 }
 
 /// Drops directories that are excluded and have nothing in them that is not.
-fn drop_excluded(entries: &mut Vec<Entry>) {
+fn drop_excluded(entries: &mut Vec<Met>) {
     let mut open: Vec<usize> = Vec::new();
     for place in 0..entries.len() {
-        let path = &entries[place].path;
         while let Some(top) = open.last()
-            && path.strip_prefix(&*entries[*top].path).is_none_or(|rest| rest.first() != Some(&b'/'))
+            && !entries[place].path.is_below(&entries[*top].path)
         {
             open.pop();
         }
@@ -278,166 +303,6 @@ fn drop_excluded(entries: &mut Vec<Entry>) {
         }
     }
     entries.retain(|entry| !entry.excluded);
-}
-
-#[derive(Debug, Default)]
-struct Found {
-    entries: Vec<Entry>,
-    unreadable: BTreeMap<InnerPath, io::Error>,
-}
-
-/// How many entries are listed before threads are worth their start.
-const FEW: usize = 1024;
-
-fn walk(directory: &Path, root: &Root, ignore: &IgnoreFile) -> Found {
-    let mut found = Found::default();
-    let mut waiting = VecDeque::from([InnerPath::root()]);
-    while found.entries.len() < FEW
-        && let Some(path) = waiting.pop_front()
-    {
-        if let Err(error) = list_into(&path, root, ignore, &mut found, &mut waiting) {
-            found.unreadable.insert(path, error);
-        }
-    }
-    if waiting.is_empty() { found } else { walk_in_parallel(directory, root, ignore, &waiting, found) }
-}
-
-fn list_into(
-    path: &InnerPath,
-    root: &Root,
-    ignore: &IgnoreFile,
-    found: &mut Found,
-    waiting: &mut VecDeque<InnerPath>,
-) -> io::Result<()> {
-    let directory = root.open_directory(path)?;
-    for name in names(directory.as_fd())? {
-        let path = path.join(&name);
-        let node = match node_at(directory.as_fd(), &name) {
-            Ok(Some(node)) => node,
-            Ok(None) => continue,
-            Err(error) => {
-                if !ignore.matched(path.as_relative()).is_excluded() {
-                    found.unreadable.insert(path, error);
-                }
-                continue;
-            }
-        };
-        let verdict = ignore.matched(path.as_relative());
-        if is_pruned(ignore, verdict, path.as_relative(), node.is_directory()) {
-            continue;
-        }
-        if node.is_directory() {
-            waiting.push_back(path.clone());
-        }
-        let (path, excluded) = (path.as_bytes().into(), verdict.is_excluded());
-        found.entries.push(Entry { path, node, excluded, digest: OnceLock::new() });
-    }
-    Ok(())
-}
-
-fn is_pruned(ignore: &IgnoreFile, verdict: Match<'_>, path: &Path, is_directory: bool) -> bool {
-    verdict.is_excluded() && (!is_directory || ignore.prunes(verdict, path))
-}
-
-/// Lists what is below the directories that wait.
-fn walk_in_parallel(
-    directory: &Path,
-    root: &Root,
-    ignore: &IgnoreFile,
-    waiting: &VecDeque<InnerPath>,
-    found: Found,
-) -> Found {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(2, 12);
-    let all = Mutex::new(found);
-    let mut walker = WalkBuilder::from_iter(waiting.iter().map(|path| directory.join(path.as_relative())));
-    walker.standard_filters(false).follow_links(false).threads(threads);
-    walker.build_parallel().visit(&mut Visitors { directory, root, ignore, all: &all });
-    all.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
-struct Visitors<'a> {
-    directory: &'a Path,
-    root: &'a Root,
-    ignore: &'a IgnoreFile,
-    all: &'a Mutex<Found>,
-}
-
-impl<'a> ParallelVisitorBuilder<'a> for Visitors<'a> {
-    fn build(&mut self) -> Box<dyn ParallelVisitor + 'a> {
-        let Self { directory, root, ignore, all } = *self;
-        Box::new(Visitor { directory, root, ignore, all, found: Found::default() })
-    }
-}
-
-/// Collects what one thread finds, and hands it over when that thread is done.
-struct Visitor<'a> {
-    directory: &'a Path,
-    root: &'a Root,
-    ignore: &'a IgnoreFile,
-    all: &'a Mutex<Found>,
-    found: Found,
-}
-
-impl Drop for Visitor<'_> {
-    fn drop(&mut self) {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entries.append(&mut self.found.entries);
-        all.unreadable.append(&mut self.found.unreadable);
-    }
-}
-
-impl ParallelVisitor for Visitor<'_> {
-    fn visit(&mut self, found: Result<DirEntry, ignore::Error>) -> WalkState {
-        match found {
-            // Where the walk begins is known already.
-            Ok(entry) if entry.depth() == 0 => WalkState::Continue,
-            Ok(entry) => self.entry(&entry),
-            Err(error) => {
-                let path = InnerPath::from_clean(self.inner(path_of(&error).unwrap_or(self.directory)));
-                let error = error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into());
-                self.found.unreadable.insert(path, error);
-                WalkState::Continue
-            }
-        }
-    }
-}
-
-impl Visitor<'_> {
-    fn inner<'p>(&self, path: &'p Path) -> &'p [u8] {
-        let path = path.as_os_str().as_bytes();
-        let inner = path.strip_prefix(self.directory.as_os_str().as_bytes()).unwrap_or(path);
-        inner.strip_prefix(b"/").unwrap_or(inner)
-    }
-
-    fn entry(&mut self, entry: &DirEntry) -> WalkState {
-        let inner = self.inner(entry.path());
-        let relative = Path::new(OsStr::from_bytes(inner));
-        let verdict = self.ignore.matched(relative);
-        let is_directory = entry.file_type().is_some_and(|kind| kind.is_dir());
-        if is_pruned(self.ignore, verdict, relative, is_directory) {
-            return WalkState::Skip;
-        }
-        match node_at(self.root.as_fd(), relative.as_os_str()) {
-            Ok(Some(node)) => {
-                let (path, excluded) = (inner.into(), verdict.is_excluded());
-                self.found.entries.push(Entry { path, node, excluded, digest: OnceLock::new() });
-                WalkState::Continue
-            }
-            Ok(None) => WalkState::Skip,
-            Err(error) => {
-                self.found.unreadable.insert(InnerPath::from_clean(inner), error);
-                WalkState::Skip
-            }
-        }
-    }
-}
-
-fn path_of(error: &ignore::Error) -> Option<&Path> {
-    match error {
-        ignore::Error::WithPath { path, .. } => Some(path),
-        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => path_of(err),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -463,7 +328,7 @@ mod tests {
     }
 
     fn names(scan: &ContextScan) -> String {
-        let names = scan.entries.iter().map(|entry| String::from_utf8_lossy(&entry.path).into_owned());
+        let names = scan.entries.iter().map(|entry| String::from_utf8_lossy(entry.path.as_bytes()).into_owned());
         names.collect::<Vec<_>>().join(" ")
     }
 

@@ -1,7 +1,7 @@
 //! What is the content of what a step copies or mounts?
 //!
-//! One digest over everything that is selected, with a component for each path, so that a miss can be explained. What
-//! counts (and what does not):
+//! One digest over everything that is selected; if it is asked for, a component for each path, so that a miss can be
+//! explained. What counts (and what does not):
 //!
 //! | of each | counts |
 //! |---|---|
@@ -15,9 +15,12 @@
 //! Times, inode numbers and link counts do not count, nor does anything that ignore files or `--exclude` leave out. Of
 //! a context's own root directory nothing counts but what it contains.
 
+use std::borrow::Cow;
+use std::ops::Deref;
+use std::os::unix::ffi::OsStrExt;
+
 use rbuild_core::{Digest, KeyHasher};
 use rbuild_solver::graph::{CopyAction, CopySource, LocalOp};
-use std::os::unix::ffi::OsStrExt;
 
 use super::select::{Match, Parents, matches};
 use super::tree::SourceTree;
@@ -128,27 +131,60 @@ impl Selection {
     /// If a pattern is malformed or something selected cannot be read. A path that does not exist is no error: its
     /// absence is part of the digest.
     pub fn of(tree: &dyn SourceTree, selector: &Selector) -> Result<Self, DigestError> {
-        let exclude = Exclude::new(&selector.exclude)?;
-        let mut items = Items { list: Vec::new(), base: InnerPath::root() };
-        let everything = [String::new()];
-        let include = if selector.include.is_empty() { &everything[..] } else { &selector.include[..] };
-        for pattern in include {
-            if selector.parents {
-                items.parents(tree, pattern, selector.wildcards, &exclude)?;
-            } else {
-                items.sources(tree, pattern, selector.wildcards, &exclude)?;
-            }
-        }
-        items.digest(tree, selector.owners)
+        let items = Items::of(tree, selector)?;
+        let contents = items.contents(tree)?;
+        let mut components = Vec::with_capacity(items.list.len());
+        let digest = items.digest(contents, selector.owners, |item, record| {
+            let digest = Digest::blake3(*blake3::hash(record).as_bytes());
+            components.push(Component { path: item.path.clone().into_owned(), digest });
+        });
+        Ok(Self { digest, components })
+    }
+
+    /// As [`Selection::of`], without components.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn digest(tree: &dyn SourceTree, selector: &Selector) -> Result<Digest, DigestError> {
+        let items = Items::of(tree, selector)?;
+        let contents = items.contents(tree)?;
+        Ok(items.digest(contents, selector.owners, |_, _| {}))
+    }
+
+    /// As [`Selection::digest`]; nothing if a file would have to be read for it.
+    ///
+    /// # Errors
+    /// The same, but for errors of reading files.
+    pub fn known_digest(tree: &dyn SourceTree, selector: &Selector) -> Result<Option<Digest>, DigestError> {
+        let items = Items::of(tree, selector)?;
+        let contents = tree.known_digests(&items.with_content());
+        Ok(contents.map(|contents| items.digest(contents, selector.owners, |_, _| {})))
     }
 }
 
 /// What is to be hashed about one path.
-struct Item {
+struct Item<'a> {
     label: Label,
-    path: InnerPath,
+    path: Cow<'a, InnerPath>,
     role: Role,
-    node: Option<Node>,
+    node: Option<Seen<'a>>,
+}
+
+/// A node that the tree has, or that was made for the one who asked.
+enum Seen<'a> {
+    There(&'a Node),
+    Here(Box<Node>),
+}
+
+impl Deref for Seen<'_> {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        match self {
+            Self::There(node) => node,
+            Self::Here(node) => node,
+        }
+    }
 }
 
 /// What a copy calls it.
@@ -169,15 +205,33 @@ enum Role {
     OnTheWay = 2,
 }
 
-struct Items {
-    list: Vec<Item>,
+struct Items<'a> {
+    list: Vec<Item<'a>>,
     base: InnerPath,
 }
 
-impl Items {
+/// How much is hashed at once.
+const BATCH: usize = 1 << 16;
+
+impl<'a> Items<'a> {
+    fn of(tree: &'a dyn SourceTree, selector: &Selector) -> Result<Self, DigestError> {
+        let exclude = Exclude::new(&selector.exclude)?;
+        let mut items = Self { list: Vec::new(), base: InnerPath::root() };
+        let everything = [String::new()];
+        let include = if selector.include.is_empty() { &everything[..] } else { &selector.include[..] };
+        for pattern in include {
+            if selector.parents {
+                items.parents(tree, pattern, selector.wildcards, &exclude)?;
+            } else {
+                items.sources(tree, pattern, selector.wildcards, &exclude)?;
+            }
+        }
+        Ok(items)
+    }
+
     fn sources(
         &mut self,
-        tree: &dyn SourceTree,
+        tree: &'a dyn SourceTree,
         pattern: &str,
         wildcards: bool,
         exclude: &Exclude,
@@ -185,9 +239,13 @@ impl Items {
         for found in matches(tree, pattern, wildcards)? {
             let is_directory = found.node.as_ref().is_some_and(Node::is_directory);
             self.push_match(&found, is_directory);
-            if is_directory {
-                self.base = found.path;
-                walk(tree, &self.base.clone(), Filter { exclude: &exclude.0, include: None }, self)?;
+            if !is_directory {
+                continue;
+            }
+            self.base = found.path;
+            match tree.below(&self.base).filter(|_| exclude.0.is_empty()) {
+                Some(all) => self.push_all(&all),
+                None => walk(tree, &self.base.clone(), Filter { exclude: &exclude.0, include: None }, self)?,
             }
         }
         Ok(())
@@ -195,7 +253,7 @@ impl Items {
 
     fn parents(
         &mut self,
-        tree: &dyn SourceTree,
+        tree: &'a dyn SourceTree,
         pattern: &str,
         wildcards: bool,
         exclude: &Exclude,
@@ -215,43 +273,63 @@ impl Items {
 
     fn push_match(&mut self, found: &Match, is_directory: bool) {
         let label = Label::Name(if is_directory { Box::default() } else { found.name.as_bytes().into() });
-        self.list.push(Item { label, path: found.path.clone(), role: Role::Match, node: found.node.clone() });
+        let node = found.node.clone().map(|node| Seen::Here(Box::new(node)));
+        self.list.push(Item { label, path: Cow::Owned(found.path.clone()), role: Role::Match, node });
     }
 
     fn push(&mut self, path: &InnerPath, node: &Node, role: Role) {
         let full = self.base.join_path(path);
         let label = Label::PathFrom(full.as_bytes().len() - path.as_bytes().len());
-        self.list.push(Item { label, path: full, role, node: Some(node.clone()) });
+        let node = Some(Seen::Here(Box::new(node.clone())));
+        self.list.push(Item { label, path: Cow::Owned(full), role, node });
     }
 
-    fn digest(self, tree: &dyn SourceTree, owners: bool) -> Result<Selection, DigestError> {
-        let with_content =
-            |item: &&Item| item.node.as_ref().is_some_and(|node| matches!(node.kind, Kind::File | Kind::Directory));
-        let files: Vec<_> = self
-            .list
-            .iter()
-            .filter(with_content)
-            .filter_map(|item| item.node.as_ref().map(|node| (&item.path, node)))
-            .collect();
-        let contents = tree.digests(&files).map_err(|(path, source)| DigestError::Read { path, source })?;
+    /// What a walk would come by, which is at hand.
+    fn push_all(&mut self, all: &[(&'a InnerPath, &'a Node)]) {
+        let start = if self.base.is_root() { 0 } else { self.base.as_bytes().len() + 1 };
+        let item = |&(path, node): &(&'a InnerPath, &'a Node)| Item {
+            label: Label::PathFrom(start),
+            path: Cow::Borrowed(path),
+            role: Role::Below,
+            node: Some(Seen::There(node)),
+        };
+        self.list.extend(all.iter().filter(|(_, node)| node.kind != Kind::Socket).map(item));
+    }
+
+    fn with_content(&self) -> Vec<(&InnerPath, &Node)> {
+        let with_content = self.list.iter().filter(|item| item.has_content());
+        with_content.filter_map(|item| Some((&*item.path, &**item.node.as_ref()?))).collect()
+    }
+
+    /// The digests of those that [have content](Item::has_content).
+    fn contents(&self, tree: &dyn SourceTree) -> Result<Vec<FileDigest>, DigestError> {
+        tree.digests(&self.with_content()).map_err(|(path, source)| DigestError::Read { path, source })
+    }
+
+    /// Hashes everything, and shows what is hashed of each.
+    fn digest(&self, contents: Vec<FileDigest>, owners: bool, mut show: impl FnMut(&Item<'a>, &[u8])) -> Digest {
         let mut contents = contents.into_iter();
-        let mut hasher = KeyHasher::new("tree/1");
-        let mut record = Vec::new();
-        let mut components = Vec::with_capacity(self.list.len());
-        for item in self.list {
-            let content =
-                if with_content(&&item) { contents.next().unwrap_or_default() } else { FileDigest::default() };
-            record.clear();
-            item.write(&mut record, content, owners);
-            let digest = Digest::blake3(*blake3::hash(&record).as_bytes());
-            hasher.bytes(digest.as_bytes());
-            components.push(Component { path: item.path, digest });
+        let mut hasher = KeyHasher::new("selection/1");
+        let mut batch = Vec::with_capacity(BATCH);
+        for item in &self.list {
+            let content = if item.has_content() { contents.next().unwrap_or_default() } else { FileDigest::default() };
+            let start = batch.len();
+            batch.extend_from_slice(&[0; 8]);
+            item.write(&mut batch, content, owners);
+            let (length, record) = batch[start..].split_at_mut(8);
+            length.copy_from_slice(&(record.len() as u64).to_le_bytes());
+            show(item, record);
+            if batch.len() >= BATCH {
+                hasher.bytes(&batch);
+                batch.clear();
+            }
         }
-        Ok(Selection { digest: hasher.finish(), components })
+        hasher.bytes(&batch);
+        hasher.finish()
     }
 }
 
-impl Visitor for Items {
+impl Visitor for Items<'_> {
     type Error = DigestError;
 
     fn enter(&mut self, path: &InnerPath, node: &Node, reason: Reason) -> Result<(), DigestError> {
@@ -272,7 +350,11 @@ impl Visitor for Items {
     }
 }
 
-impl Item {
+impl Item<'_> {
+    fn has_content(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| matches!(node.kind, Kind::File | Kind::Directory))
+    }
+
     /// Every field has a fixed length or its length before it.
     fn write(&self, record: &mut Vec<u8>, content: FileDigest, owners: bool) {
         let text = |record: &mut Vec<u8>, text: &[u8]| {

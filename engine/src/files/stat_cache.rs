@@ -5,18 +5,21 @@
 //! a second change could have got the same time ("racily clean"): such files are read again.
 //!
 //! ```text
-//! magic(16) clock(8) count(8) { dev(8) ino(8) size(8) mtime(8) ctime(8) mode(4) age(4) digest(32) }* blake3(32)
+//! magic(16) clock(8) count(8) { dev(8) ino(8) size(8) mtime(8) ctime(8) mode(4) age(4) digest(32) }*
 //! ```
 //!
-//! Numbers are little-endian, times in nanoseconds, records sorted by device and inode so that they are searched where
-//! they lie. Bytes that are not like this count as an empty cache.
+//! Numbers are little-endian, times in nanoseconds. Records are in the order in which the scan met the files, and the next
+//! scan meets most of them in the same order: the one that is wanted is nearly always the next one. Whoever keeps the
+//! bytes makes sure that they come back whole; bytes that are not like this count as an empty cache.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use super::{FileDigest, Node};
 
-const MAGIC: &[u8; 16] = b"rbuild-stat/1\0\0\0";
+const MAGIC: &[u8; 16] = b"rbuild-stat/2\0\0\0";
 const HEADER: usize = 32;
 const RECORD: usize = 80;
-const CHECKSUM: usize = 32;
 
 /// How many times a cache is rewritten before it forgets a file that no scan has met since: other Dockerfiles with
 /// other ignore files may share the directory.
@@ -33,7 +36,12 @@ const COARSE_TICK: i64 = 2_000_000_000;
 pub struct StatCache {
     /// Empty, or checked to be well-formed.
     bytes: Vec<u8>,
+    /// The places of all records by device and inode, once enough of them were not where they were expected.
+    places: OnceLock<HashMap<(u64, u64), usize>>,
 }
+
+/// How far a record is looked for before an index of all of them is made: some files came or went.
+const NEAR: usize = 64;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Record {
@@ -103,14 +111,12 @@ fn number(bytes: &[u8], at: usize) -> u64 {
 impl StatCache {
     /// Takes what an earlier [`ContextScan::stat_cache`](super::ContextScan::stat_cache) returned.
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
-        let well_formed = bytes.len() >= HEADER + CHECKSUM && bytes.starts_with(MAGIC) && {
-            let (body, checksum) = bytes.split_at(bytes.len() - CHECKSUM);
-            let records = body.len() - HEADER;
-            records.is_multiple_of(RECORD)
-                && number(body, 24) == (records / RECORD) as u64
-                && blake3::hash(body).as_bytes() == checksum
-        };
-        Self { bytes: if well_formed { bytes } else { Vec::new() } }
+        let records = bytes.len().checked_sub(HEADER);
+        let well_formed = bytes.starts_with(MAGIC)
+            && records.is_some_and(|records| {
+                records.is_multiple_of(RECORD) && number(&bytes, 24) == (records / RECORD) as u64
+            });
+        Self { bytes: if well_formed { bytes } else { Vec::new() }, places: OnceLock::new() }
     }
 
     fn clock(&self) -> i64 {
@@ -118,8 +124,20 @@ impl StatCache {
     }
 
     fn records(&self) -> &[[u8; RECORD]] {
-        let body = self.bytes.get(HEADER..self.bytes.len().saturating_sub(CHECKSUM)).unwrap_or_default();
-        body.as_chunks().0
+        self.bytes.get(HEADER..).unwrap_or_default().as_chunks().0
+    }
+
+    /// Where the record of a file is, close to `near` if possible.
+    fn place(&self, key: (u64, u64), near: usize) -> Option<usize> {
+        let records = self.records();
+        let behind = records.get(near..)?.iter().take(NEAR);
+        if let Some(found) = behind.enumerate().find(|(_, record)| key_of(record) == key) {
+            return Some(near + found.0);
+        }
+        let places = self
+            .places
+            .get_or_init(|| records.iter().enumerate().map(|(place, record)| (key_of(record), place)).collect());
+        places.get(&key).copied()
     }
 
     /// The digest of a file that has not changed.
@@ -128,55 +146,47 @@ impl StatCache {
         self.find_near(node, &mut 0)
     }
 
-    /// The digest of a file that has not changed. It is looked for at `place` first, which then is the next one: files
-    /// that were made together have neighbouring numbers.
-    pub(crate) fn find_near(&self, node: &Node, place: &mut usize) -> Option<FileDigest> {
-        let records = self.records();
-        let key = (node.dev, node.ino);
-        let key_of = |record: &[u8; RECORD]| (number(record, 0), number(record, 8));
-        if records.get(*place).is_none_or(|record| key_of(record) != key) {
-            *place = records.binary_search_by_key(&key, key_of).ok()?;
-        }
-        let record = Record::read(&records[*place]);
-        *place += 1;
+    /// The digest of a file that has not changed. It is looked for at `next` first, which then is what follows it.
+    pub(crate) fn find_near(&self, node: &Node, next: &mut usize) -> Option<FileDigest> {
+        let place = self.place((node.dev, node.ino), *next)?;
+        *next = place + 1;
+        let record = Record::read(&self.records()[place]);
         (record.is_of(node) && record.is_settled(self.clock())).then_some(record.digest)
     }
 
     /// The cache after a scan that began at `clock` and met `met`: for each file its digest if it is known by now.
     pub(crate) fn renew<'a>(&self, clock: i64, met: impl Iterator<Item = (&'a Node, Option<FileDigest>)>) -> Vec<u8> {
-        let mut place = 0;
-        let mut fresh: Vec<(u64, u64, Option<Record>)> = met
-            .map(|(node, digest)| {
-                let record =
-                    digest.or_else(|| self.find_near(node, &mut place)).map(|digest| Record::new(node, digest));
-                (node.dev, node.ino, record.filter(|record| record.is_settled(clock)))
-            })
-            .collect();
-        fresh.sort_unstable_by_key(|(dev, ino, record)| (*dev, *ino, record.is_none()));
-        fresh.dedup_by_key(|(dev, ino, _)| (*dev, *ino));
-        let mut kept: Vec<Record> = self
-            .records()
-            .iter()
-            .map(|record| Record::read(record))
-            .filter(|record| record.age < MAX_AGE && record.is_settled(self.clock()))
-            .filter(|record| {
-                fresh.binary_search_by_key(&(record.dev, record.ino), |(dev, ino, _)| (*dev, *ino)).is_err()
-            })
-            .map(|record| Record { age: record.age + 1, ..record })
-            .collect();
-        kept.extend(fresh.into_iter().filter_map(|(_, _, record)| record));
-        kept.sort_unstable_by_key(|record| (record.dev, record.ino));
-        let mut bytes = Vec::with_capacity(HEADER + kept.len() * RECORD + CHECKSUM);
+        let mut next = 0;
+        let mut kept: Vec<Record> = Vec::new();
+        // A file may have several names, and a digest need not be known by all of them.
+        let mut seen: HashMap<(u64, u64), bool> = HashMap::new();
+        for (node, digest) in met {
+            let has_record = seen.entry((node.dev, node.ino)).or_default();
+            if *has_record {
+                continue;
+            }
+            let digest = digest.or_else(|| self.find_near(node, &mut next));
+            let record = digest.map(|digest| Record::new(node, digest)).filter(|record| record.is_settled(clock));
+            *has_record = record.is_some();
+            kept.extend(record);
+        }
+        let old = self.records().iter().filter(|record| !seen.contains_key(&key_of(record)));
+        let old = old.map(|record| Record::read(record));
+        let old = old.filter(|record| record.age < MAX_AGE && record.is_settled(self.clock()));
+        kept.extend(old.map(|record| Record { age: record.age + 1, ..record }));
+        let mut bytes = Vec::with_capacity(HEADER + kept.len() * RECORD);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&clock.to_le_bytes());
         bytes.extend_from_slice(&(kept.len() as u64).to_le_bytes());
         for record in &kept {
             record.write(&mut bytes);
         }
-        let checksum = blake3::hash(&bytes);
-        bytes.extend_from_slice(checksum.as_bytes());
         bytes
     }
+}
+
+fn key_of(record: &[u8; RECORD]) -> (u64, u64) {
+    (number(record, 0), number(record, 8))
 }
 
 #[cfg(test)]
@@ -230,6 +240,35 @@ mod tests {
     }
 
     #[test]
+    fn records_are_found_wherever_they_are() {
+        let nodes: Vec<Node> = (0..1000).map(|ino| node(ino, 10)).collect();
+        let met = nodes.iter().map(|node| (node, digest(node.ino.to_le_bytes()[0])));
+        let cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, met));
+        let gone = |ino: u64| ino.is_multiple_of(3) || (200..400).contains(&ino);
+        let orders: [Box<dyn Iterator<Item = &Node>>; 3] = [
+            Box::new(nodes.iter().filter(|node| !gone(node.ino))),
+            Box::new(nodes.iter().rev()),
+            Box::new(nodes.iter().flat_map(|node| [node, node])),
+        ];
+        for order in orders {
+            let mut next = 0;
+            for node in order {
+                assert_eq!(cache.find_near(node, &mut next), digest(node.ino.to_le_bytes()[0]), "{}", node.ino);
+                assert_eq!(cache.find_near(&self::node(node.ino + 5000, 10), &mut next), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_with_several_names_has_one_record() {
+        let (first, second) = (node(1, 10), node(2, 10));
+        let met = [(&first, None), (&second, digest(2)), (&first, digest(1)), (&first, digest(1)), (&second, None)];
+        let bytes = StatCache::default().renew(CLOCK, met.into_iter());
+        let cache = StatCache::from_bytes(bytes);
+        assert_eq!((cache.records().len(), cache.find(&first), cache.find(&second)), (2, digest(1), digest(2)));
+    }
+
+    #[test]
     fn files_younger_than_the_scan_are_read_again() {
         let at = |nanoseconds: i64| {
             let rest = u32::try_from(nanoseconds % 1_000_000_000).unwrap();
@@ -274,7 +313,7 @@ mod tests {
         for end in 0..good.len() {
             assert!(StatCache::from_bytes(good[..end].to_vec()).find(&node(1, 10)).is_none());
         }
-        for at in 0..good.len() {
+        for at in (0..MAGIC.len()).chain(24..HEADER) {
             let mut bytes = good.clone();
             bytes[at] ^= 1;
             assert!(StatCache::from_bytes(bytes).find(&node(1, 10)).is_none(), "{at}");

@@ -40,6 +40,16 @@ pub trait SourceTree: Tree {
     /// The first file that cannot be read.
     fn digests(&self, files: &[(&InnerPath, &Node)]) -> Result<Vec<FileDigest>, (InnerPath, io::Error)>;
 
+    /// The same, unless one of them would have to be read.
+    fn known_digests(&self, _files: &[(&InnerPath, &Node)]) -> Option<Vec<FileDigest>> {
+        None
+    }
+
+    /// Everything below a directory in the order of a walk, if that is at hand.
+    fn below(&self, _directory: &InnerPath) -> Option<Vec<(&InnerPath, &Node)>> {
+        None
+    }
+
     /// The pattern of the ignore file that hides `path`.
     fn hidden_by(&self, path: &InnerPath) -> Option<String>;
 
