@@ -85,6 +85,16 @@ impl Layers<'_> {
         if doubt { self.recover(layer) } else { Ok(Some(layer)) }
     }
 
+    /// Whether there are layers that were not flushed to disk before the machine was started anew. Who finds such a layer
+    /// first reads all of it.
+    ///
+    /// # Errors
+    /// The metadata cannot be read.
+    pub fn are_in_doubt(&self) -> Result<bool, StoreError> {
+        let marks = self.0.0.meta.read(|reader| reader.list(&UNSETTLED, b""))?;
+        Ok(marks.iter().any(|(_, (boot, _))| boot != store::boot()))
+    }
+
     /// As [`Layers::find`], where the layer must exist.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Context, Result, StoreError};
 
 /// Address space, not disk: the file is as large as its pages.
-const MAP_SIZE: usize = 64 << 30;
+const MAP_SIZE: usize = 16 << 30;
 /// Concurrent read transactions, over all processes. 64 bytes each, in the lock file.
 const MAX_READERS: u32 = 1024;
 /// LMDB's own limit on a key.
@@ -225,6 +225,12 @@ impl Reader<'_> {
     pub(crate) fn contains<V>(&self, table: &Table<V>, key: &[u8]) -> Result<bool> {
         let full = table.key(key)?;
         Ok(self.meta.rows.get(self.transaction, &full).map_err(self.meta.failed("read"))?.is_some())
+    }
+
+    /// Whether a table has rows.
+    pub(crate) fn has_any<V>(&self, table: &Table<V>) -> Result<bool> {
+        let mut rows = self.meta.rows.prefix_iter(self.transaction, &[table.tag]).map_err(self.meta.failed("read"))?;
+        Ok(rows.next().transpose().map_err(self.meta.failed("read"))?.is_some())
     }
 
     /// All rows whose key begins with `prefix`, in key order.

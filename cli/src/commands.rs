@@ -23,7 +23,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use crate::failure::Failure;
-use crate::interrupt::{block_on, interruptible};
+use crate::interrupt::{block_on, block_on_demand, interruptible};
 use crate::session::Session;
 use crate::template::Template;
 
@@ -110,15 +110,16 @@ pub enum Touches {
     OldLayers,
     /// It may write some.
     NewLayers,
+    /// As `NewLayers`, unless it finds that there is nothing to do: it says so itself once it knows.
+    PerhapsNewLayers,
 }
 
 impl Command {
     /// What it does with the files of layers.
     pub fn touches(&self) -> Touches {
         match self {
-            Self::Build(_)
-            | Self::Plan(_)
-            | Self::Run(_)
+            Self::Build(_) | Self::Plan(_) => Touches::PerhapsNewLayers,
+            Self::Run(_)
             | Self::Create(_)
             | Self::Start(_)
             | Self::Restart(_)
@@ -150,9 +151,10 @@ impl Command {
 
     /// Does it. An event loop is only started for what waits.
     pub fn execute(&self, session: &Session) -> Result<(), Failure> {
+        let prepare = || session.prepare_for(Touches::NewLayers);
         match self {
-            Self::Build(arguments) => block_on(interruptible(arguments.execute(session))),
-            Self::Plan(arguments) => block_on(interruptible(arguments.execute(session))),
+            Self::Build(arguments) => block_on_demand(arguments.execute(session), prepare),
+            Self::Plan(arguments) => block_on_demand(arguments.execute(session), prepare),
             Self::Check(arguments) => arguments.execute(),
             // It passes signals on once the container runs.
             Self::Run(arguments) => block_on(arguments.execute(session)),

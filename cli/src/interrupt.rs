@@ -5,12 +5,15 @@
 //! with something that cannot be dropped, such as a read of standard input. Nothing half done is visible to the next
 //! command in any case.
 //!
-//! A thread of its own listens, since the command's may be busy.
+//! A thread of its own listens, since the command's may be busy. As long as a command has not waited for anything, there
+//! is neither that thread nor an event loop, and signals do what they do by default: end the program.
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -30,6 +33,20 @@ pub fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<()
     // Threads of the blocking pool may still be at work for a command that was interrupted; nobody waits for them.
     runtime.shutdown_background();
     result
+}
+
+/// Runs a command's future as far as it comes without waiting, which may be to its end. Else does what has to be done
+/// `before` there are threads, and runs the rest as [`block_on`] does, until the user is tired of it.
+pub fn block_on_demand(
+    command: impl Future<Output = Result<(), Failure>>,
+    before: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut command = pin!(command);
+    if let Poll::Ready(result) = command.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        return result;
+    }
+    before()?;
+    block_on(interruptible(command))
 }
 
 /// Runs a future until it is done or the user is tired of it.

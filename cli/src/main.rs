@@ -25,14 +25,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
-use rbuild_executor::userns::Mapping;
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::{CommandLine, normalize};
-use crate::commands::Touches;
 use crate::diagnostics::Colour;
 use crate::failure::Failure;
-use crate::session::{Session, note, print};
+use crate::session::{Session, print};
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = env::args_os().collect();
@@ -73,24 +71,8 @@ fn run(words: Vec<OsString>) -> Result<(), Failure> {
     let rootless = !rustix::process::geteuid().is_root();
     // Before the user namespace, in which everybody is root and would get root's state directory.
     let session = Session::new(&line.global, rootless);
-    if rootless {
-        match line.command.touches() {
-            Touches::Nothing => {}
-            Touches::OldLayers => drop(enter_namespace()?),
-            Touches::NewLayers => {
-                if let Some(reason) = enter_namespace()?.single {
-                    note(&format!("only your own user exists in containers and layers, `chown` fails: {reason}"));
-                }
-            }
-        }
-    }
+    session.prepare_for(line.command.touches())?;
     line.command.execute(&session)
-}
-
-/// Becomes root of a user namespace, while this process still has a single thread.
-fn enter_namespace() -> Result<Mapping, Failure> {
-    let hint = "`rbuild doctor` says what this machine lacks";
-    rbuild_executor::userns::enter().map_err(|error| Failure::error(error, Some(hint.to_owned())))
 }
 
 /// `rbuild __monitor ROOT root|rootless ID`.

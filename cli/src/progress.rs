@@ -10,6 +10,7 @@ mod lines;
 mod plain;
 mod tty;
 
+use std::future::poll_fn;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -54,7 +55,7 @@ impl ProgressMode {
 #[must_use = "dropping it ends the display"]
 pub struct Progress {
     shared: Arc<Shared>,
-    drawing: Option<JoinHandle<()>>,
+    drawing: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -93,14 +94,33 @@ impl Progress {
             ProgressMode::Json => Output::Json,
             ProgressMode::Quiet => Output::Quiet,
         };
-        let draws = matches!(output, Output::Terminal(_));
         let state = Mutex::new(State { fold: Fold::default(), output, ended: false });
         let shared = Arc::new(Shared { verb: verb.into(), started: Instant::now(), state, ended: Condvar::new() });
-        let drawing = draws.then(|| {
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || shared.draw_until_ended())
-        });
-        Self { shared, drawing }
+        Self { shared, drawing: Mutex::default() }
+    }
+
+    /// Draws, on a terminal, from the moment at which `work` waits for something.
+    pub fn during<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = T> {
+        let mut work = Box::pin(work);
+        poll_fn(move |context| {
+            let polled = work.as_mut().poll(context);
+            // Before there is an event loop there may be no thread.
+            if polled.is_pending() && tokio::runtime::Handle::try_current().is_ok() {
+                self.draw();
+            }
+            polled
+        })
+    }
+
+    /// Starts the thread that draws, unless there is nothing to draw on, or it is there.
+    fn draw(&self) {
+        if matches!(self.shared.lock().output, Output::Terminal(_)) {
+            let mut drawing = self.drawing.lock().unwrap_or_else(PoisonError::into_inner);
+            drawing.get_or_insert_with(|| {
+                let shared = Arc::clone(&self.shared);
+                thread::spawn(move || shared.draw_until_ended())
+            });
+        }
     }
 
     /// What the engine reports to.
@@ -141,7 +161,8 @@ impl Progress {
     fn stop_drawing(&mut self) -> Before {
         let before = std::mem::replace(&mut self.shared.lock().ended, true);
         self.shared.ended.notify_all();
-        if let Some(drawing) = self.drawing.take() {
+        let drawing = self.drawing.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(drawing) = drawing {
             // A drawing thread that panicked has said so itself; the command's result does not depend on it.
             drop(drawing.join());
         }

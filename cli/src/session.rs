@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use rbuild_engine::{Config, Engine};
 
 use crate::arguments::Global;
+use crate::commands::Touches;
 use crate::failure::Failure;
 
 /// The state directory and how it is used.
@@ -25,6 +26,20 @@ impl Session {
     /// Where the state is.
     pub fn root(&self) -> &PathBuf {
         &self.config.root
+    }
+
+    /// Becomes root of a user namespace, if an ordinary user needs that for what a command does with files. To be called
+    /// while this process has a single thread.
+    pub fn prepare_for(&self, touches: Touches) -> Result<(), Failure> {
+        if !self.config.rootless || matches!(touches, Touches::Nothing | Touches::PerhapsNewLayers) {
+            return Ok(());
+        }
+        let hint = "`rbuild doctor` says what this machine lacks";
+        let mapping = rbuild_executor::userns::enter().map_err(|error| Failure::error(error, Some(hint.to_owned())))?;
+        if let Some(reason) = mapping.single.filter(|_| touches == Touches::NewLayers) {
+            note(&format!("only your own user exists in containers and layers, `chown` fails: {reason}"));
+        }
+        Ok(())
     }
 
     /// Opens the state directory.

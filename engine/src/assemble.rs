@@ -32,9 +32,13 @@ pub(crate) fn facts(store: &Store, layers: &[LayerId]) -> Result<Vec<(LayerFact,
         let created = i64::try_from(layer.created).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
         Ok((LayerFact { diff_id, created: created.unwrap_or_default() }, size))
     };
-    let unknown = |id: &LayerId| store.layers().read(id).is_ok_and(|layer| layer.diff_id.is_none());
     // A pool of threads is only worth its start when something has to be read.
-    if layers.iter().any(unknown) { layers.par_iter().map(fact).collect() } else { layers.iter().map(fact).collect() }
+    if are_described(store, layers) { layers.iter().map(fact).collect() } else { layers.par_iter().map(fact).collect() }
+}
+
+/// Whether the diff IDs of all layers are known.
+pub(crate) fn are_described(store: &Store, layers: &[LayerId]) -> bool {
+    !layers.iter().any(|id| store.layers().read(id).is_ok_and(|layer| layer.diff_id.is_none()))
 }
 
 /// Fills in diff IDs and times. `layers` are all layers, lowest first; `inherited` is how many entries of the history

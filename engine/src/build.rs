@@ -2,6 +2,8 @@
 //!
 //! Parse, lower, solve, assemble, export: each step is somebody else's; this is their order. Nothing is visible before
 //! the image and its names are stored in one transaction.
+//!
+//! A build that finds everything needs no event loop, see [`blocking`](crate::blocking).
 
 mod arguments;
 mod check;
@@ -31,7 +33,7 @@ use self::contexts::Contexts;
 pub use self::outcome::{BuildError, BuildOutcome};
 pub use self::plan::{BuildPlan, Cause, Forecast, PlannedStage, PlannedStep, StepInput, StepKind};
 use crate::assemble::{self, LayerFact};
-use crate::blocking::blocking;
+use crate::blocking::{at_once, blocking, event_loop, has_event_loop};
 use crate::cdi::Devices;
 use crate::context::{Fetcher, Layout};
 use crate::engine::{Engine, reference};
@@ -49,9 +51,16 @@ use crate::worker::{BuildWorker, Remotes};
 impl Engine {
     /// Builds an image into the local store, and wherever else the request says.
     ///
+    /// The future may be polled before there is a tokio runtime. It is ready then if everything was found, and otherwise
+    /// pending until it is polled within one; up to there it keeps no thread.
+    ///
     /// # Errors
     /// [`BuildError`] tells mistakes in the Dockerfile, failed steps and everything else apart.
     pub async fn build(&self, request: BuildRequest, reporter: &Reporter) -> Result<BuildOutcome, BuildError> {
+        if self.store().layers().are_in_doubt().map_err(Error::from)? {
+            // They are read before they are believed again.
+            event_loop().await;
+        }
         let lease = self.store().lease("build").map_err(Error::from)?;
         let names =
             request.tags.iter().map(|tag| Ok(reference(tag)?.to_string())).collect::<Result<Vec<_>, Error>>()?;
@@ -60,7 +69,9 @@ impl Engine {
             Err(error) => {
                 // A transfer that failed leaves something behind.
                 let store = self.store().clone();
-                if let Err(error) = blocking(move || store.reap()).await {
+                if has_event_loop()
+                    && let Err(error) = blocking(move || store.reap()).await
+                {
                     tracing::debug!(%error, "cleaning up failed");
                 }
                 return Err(error);
@@ -118,8 +129,13 @@ impl Engine {
     ) -> Result<Prepared, BuildError> {
         let secrets = Secrets::new(request.secrets.clone());
         let fetcher = Fetcher { engine: self, secrets: &secrets };
-        let Read { source, file, arguments, main, place } = check::read(fetcher, request, reporter).await?;
-        let contexts = contexts::all(request, main, &place)?;
+        let mut read = read_all(fetcher, request, reporter).await;
+        if read.is_err() && !has_event_loop() {
+            // Who has more powers by then may be able to.
+            event_loop().await;
+            read = read_all(fetcher, request, reporter).await;
+        }
+        let (source, file, arguments, contexts) = read?;
         let lowered = self.lower(&file, request, arguments, &contexts, &source, purpose).await;
         let (mut lowered, resolved) = lowered.map_err(|error| check::with_warnings(&file, error))?;
         let mut warnings = check::warnings(&source, &file, &lowered);
@@ -147,7 +163,7 @@ impl Engine {
             host_ca: if request.host_ca { Some(HostCa::find().ok_or(BuildError::NoHostCa)?) } else { None },
             remotes: Remotes::new(reporter.clone()),
         };
-        let limits = Limits { jobs: request.jobs.unwrap_or(Limits::default().jobs), ..Limits::default() };
+        let limits = Limits { jobs: request.jobs, ..Limits::default() };
         let solver = Solver::new(worker, StoreRecords::new(self.store().clone()), limits);
         Ok(Prepared { source, file, warnings, lowered, solver })
     }
@@ -157,9 +173,13 @@ impl Engine {
     async fn clean_up(&self, worker: &BuildWorker) {
         let (engine, store, contexts) = (self.clone(), self.store().clone(), worker.contexts.clone());
         let made = worker.made.load(Ordering::Relaxed);
-        let cleaned = blocking(move || {
-            // First: on a full disk nothing can be remembered before there is room again.
-            store.reap()?;
+        let waited = has_event_loop();
+        let cleaned = at_once(move || {
+            // First: on a full disk nothing can be remembered before there is room again. Who only looked has left nothing,
+            // but may have been what a prune was waiting for.
+            if waited || store.has_condemned()? {
+                store.reap()?;
+            }
             contexts.values().try_for_each(|context| context.remember(&store))?;
             if made { engine.collect() } else { Ok(()) }
         });
@@ -254,7 +274,10 @@ impl Engine {
     ) -> Result<rbuild_cache::Image, Error> {
         let (store, config, epoch) = (self.store().clone(), lowered.config.clone(), lowered.source_date_epoch);
         let names = names.to_vec();
-        blocking(move || {
+        if !assemble::are_described(&store, &layers) {
+            event_loop().await;
+        }
+        at_once(move || {
             let facts = assemble::facts(&store, &layers)?;
             let inherited = config.history.iter().rposition(|entry| entry.created.is_some()).map_or(0, |at| at + 1);
             let epoch = epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
@@ -276,6 +299,17 @@ impl Engine {
         })
         .await
     }
+}
+
+/// Reads the Dockerfile and all ignore files.
+async fn read_all(
+    fetcher: Fetcher<'_>,
+    request: &BuildRequest,
+    reporter: &Reporter,
+) -> Result<(Arc<Source>, rbuild_frontend::Dockerfile, Arguments, Contexts), BuildError> {
+    let Read { source, file, arguments, main, place } = check::read(fetcher, request, reporter).await?;
+    let contexts = contexts::all(request, main, &place)?;
+    Ok((source, file, arguments, contexts))
 }
 
 /// A build that has only to be solved.

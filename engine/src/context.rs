@@ -2,6 +2,9 @@
 //!
 //! A context is a directory of the user's, or files that were sent or fetched ([`Fetched`]). It is walked at most once
 //! a build, and only when some step looks at it; a named one on the network is fetched no sooner than that.
+//!
+//! Before there is an event loop only what the stat cache knows is believed: reading files takes threads, and for an
+//! ordinary user the powers of the namespace that is entered with the event loop.
 
 mod error;
 mod fetch;
@@ -23,7 +26,7 @@ pub(crate) use self::fetch::{Fetcher, file_at, repository_at};
 pub(crate) use self::fetched::{Fetched, STANDARD_INPUT};
 pub(crate) use self::look::{IGNORE_FILE, Look, Malformed, Place};
 pub(crate) use self::source::{Layout, NamedSource};
-use crate::blocking::blocking;
+use crate::blocking::{blocking, event_loop, has_event_loop};
 use crate::error::Error;
 use crate::files::{ContextScan, Selection, Selector, StatCache};
 use crate::files_error::FilesError;
@@ -89,12 +92,19 @@ impl Context {
             let (store, path, ignore) =
                 (fetcher.engine.store().clone(), opened.place.root().to_owned(), opened.ignore.clone());
             let is_kept = opened.place.is_kept();
-            blocking(move || {
+            let look = move || {
                 let known = if is_kept { store.stat_cache().load(&path)? } else { None };
-                let scan = ContextScan::new(&path, ignore, known.map(StatCache::from_bytes).unwrap_or_default());
+                let known = known.map(StatCache::from_bytes).unwrap_or_default();
+                let scan = ContextScan::new(&path, ignore.clone(), known);
                 Ok::<_, WorkerError>(Arc::new(scan.map_err(FilesError::from)?))
-            })
-            .await
+            };
+            if !has_event_loop() {
+                match look() {
+                    Ok(scan) if scan.is_complete() => return Ok(scan),
+                    _ => event_loop().await,
+                }
+            }
+            blocking(look).await
         });
         Ok(scan.await?.clone())
     }
@@ -110,9 +120,13 @@ impl Context {
         }
         let scan = self.scan(fetcher).await?;
         let selector = Selector::from(selection);
-        let found = blocking(move || Selection::of(&*scan, &selector)).await.map_err(FilesError::from)?;
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).push((selection.clone(), found.digest));
-        Ok(found.digest)
+        let easy = if has_event_loop() { None } else { Selection::known_digest(&*scan, &selector).ok().flatten() };
+        let digest = match easy {
+            Some(digest) => digest,
+            None => blocking(move || Selection::digest(&*scan, &selector)).await.map_err(FilesError::from)?,
+        };
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).push((selection.clone(), digest));
+        Ok(digest)
     }
 
     /// Remembers what the walk learnt about files, for the next build.

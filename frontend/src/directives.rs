@@ -17,6 +17,7 @@ use crate::grammar::{Grammar, Pair, Parser as _, Rule as Syntax};
 use crate::rule::{CheckOptions, Rule, RuleSet};
 use crate::suggest::did_you_mean;
 
+/// Reading the expression takes longer than reading most Dockerfiles: only for a text that begins like it.
 static JSON_SYNTAX: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"^\s*\{[^{}]*?"syntax"\s*:\s*"([^"\\]*)""#).expect("a constant that tests read"));
 
@@ -49,7 +50,9 @@ pub(crate) fn other_syntax(text: &str, diagnostics: &mut Findings) {
                 break;
             }
         }
-    } else if let Some(value) = JSON_SYNTAX.captures(body).and_then(|captures| captures.get(1)) {
+    } else if body.trim_start().starts_with('{')
+        && let Some(value) = JSON_SYNTAX.captures(body).and_then(|captures| captures.get(1))
+    {
         let word = Word { text: value.as_str().to_owned(), span: place(value.start(), value.end()) };
         syntax(word, diagnostics);
     }

@@ -118,7 +118,7 @@ pub(crate) async fn fly<W: Worker, R: Records<W::Output>>(
     if let Some(made) = find(&solver.records, &order).await {
         return Ok(made);
     }
-    let slots = if order.vertex.op.runs_process() { &solver.processes } else { &solver.others };
+    let slots = if order.vertex.op.runs_process() { solver.processes() } else { &solver.others };
     let permit = slots.acquire(order.priority).await;
     audience.start();
     let reporter = audience.reporter(order.step);

@@ -178,7 +178,7 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
     async fn prioritise(&mut self) {
         let processes: Vec<_> =
             self.missed.iter().copied().filter(|id| self.graph.vertex(*id).op.runs_process()).collect();
-        if processes.len() <= self.solver.limits.jobs {
+        if processes.len() <= self.solver.limits.jobs() {
             return;
         }
         let (records, names) = (&self.solver.records, &self.names);

@@ -15,8 +15,8 @@
 
 use std::fmt;
 use std::num::NonZero;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use rbuild_core::{Outcome, Reporter, Span, StepId};
 
@@ -32,17 +32,26 @@ use crate::worker::Worker;
 /// How much may be executed at once, by all solves of one solver together. Zero counts as one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Vertices that start a process: `--jobs`.
-    pub jobs: usize,
+    /// Vertices that start a process: `--jobs`. If absent, several per core, since build steps wait for networks and disks
+    /// as often as they compute.
+    pub jobs: Option<usize>,
     /// All other vertices: downloads, copies.
     pub others: usize,
 }
 
 impl Default for Limits {
-    /// Several processes per core, since build steps wait for networks and disks as often as they compute.
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        Self { jobs: (4 * cores).max(16), others: 64 }
+        Self { jobs: None, others: 64 }
+    }
+}
+
+impl Limits {
+    /// Asks the kernel if need be, which takes as long as finding a dozen results.
+    pub(crate) fn jobs(self) -> usize {
+        self.jobs.unwrap_or_else(|| {
+            let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+            (4 * cores).max(16)
+        })
     }
 }
 
@@ -129,10 +138,17 @@ pub(crate) struct Inner<W: Worker, R> {
     pub(crate) worker: W,
     pub(crate) records: R,
     pub(crate) limits: Limits,
-    pub(crate) processes: Slots,
+    processes: OnceLock<Slots>,
     pub(crate) others: Slots,
     pub(crate) flights: Flights<W::Output, W::Error>,
     pub(crate) builds: AtomicU64,
+}
+
+impl<W: Worker, R> Inner<W, R> {
+    /// For vertices that start a process.
+    pub(crate) fn processes(&self) -> &Slots {
+        self.processes.get_or_init(|| Slots::new(self.limits.jobs()))
+    }
 }
 
 impl<W: Worker, R: Records<W::Output>> Solver<W, R> {
@@ -142,7 +158,7 @@ impl<W: Worker, R: Records<W::Output>> Solver<W, R> {
             worker,
             records,
             limits,
-            processes: Slots::new(limits.jobs),
+            processes: OnceLock::new(),
             others: Slots::new(limits.others),
             flights: Flights::new(),
             builds: AtomicU64::new(0),

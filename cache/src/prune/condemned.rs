@@ -113,9 +113,12 @@ pub(super) fn condemn(writer: &mut Writer<'_>, layers: &[LayerId], blobs: &[Dige
 }
 
 impl Store {
-    /// Whether [`Store::sweep`] might find something.
-    pub(crate) fn has_condemned(&self) -> Result<bool> {
-        self.0.meta.read(|reader| Ok(!reader.list::<u64>(&CONDEMNED, b"")?.is_empty()))
+    /// Whether a prune has condemned something that is still there: [`Store::reap`] sweeps it once no lease needs it.
+    ///
+    /// # Errors
+    /// The metadata cannot be read.
+    pub fn has_condemned(&self) -> Result<bool> {
+        self.0.meta.read(|reader| reader.has_any(&CONDEMNED))
     }
 
     /// Moves condemned layers and blobs to the trash, as far as no lease can have seen them. Also returns what has to

@@ -259,7 +259,8 @@ impl BuildArgs {
         }
         let engine = session.engine()?;
         let progress = Progress::start(self.title(), mode);
-        let result = engine.build(request, &progress.reporter()).await;
+        let reporter = progress.reporter();
+        let result = progress.during(engine.build(request, &reporter)).await;
         progress.finish(result.is_ok());
         let outcome = result.map_err(|error| self.explain(error))?;
         if !self.quiet {

@@ -170,7 +170,8 @@ impl RunArgs {
     async fn make(&self, engine: &Engine) -> Result<Container, Failure> {
         let request = self.request(|path| std::fs::read_to_string(path)).map_err(|failure| failure.code(125))?;
         let progress = Progress::start("Pulling", ProgressMode::Auto);
-        let created = engine.create(&request, &progress.reporter()).await;
+        let reporter = progress.reporter();
+        let created = progress.during(engine.create(&request, &reporter)).await;
         progress.finish(created.is_ok());
         created.map_err(failed)
     }

@@ -28,7 +28,8 @@ impl PullArgs {
     pub async fn execute(&self, session: &Session) -> Result<(), Failure> {
         let engine = session.engine()?;
         let progress = Progress::start("Pulling", mode(self.quiet, self.progress));
-        let result = engine.pull(&self.name, self.platform.as_ref(), &progress.reporter()).await;
+        let reporter = progress.reporter();
+        let result = progress.during(engine.pull(&self.name, self.platform.as_ref(), &reporter)).await;
         progress.finish(result.is_ok());
         let pulled = result?;
         let mut text = String::new();
@@ -57,7 +58,8 @@ impl PushArgs {
     pub async fn execute(&self, session: &Session) -> Result<(), Failure> {
         let engine = session.engine()?;
         let progress = Progress::start("Pushing", mode(self.quiet, self.progress));
-        let result = engine.push(&self.name, &progress.reporter()).await;
+        let reporter = progress.reporter();
+        let result = progress.during(engine.push(&self.name, &reporter)).await;
         progress.finish(result.is_ok());
         let pushed = result?;
         if self.quiet {

@@ -17,7 +17,7 @@ use rbuild_solver::{ComponentChange, Reason, Verdict};
 
 use super::check::Purpose;
 use super::{BuildError, Prepared};
-use crate::blocking::blocking;
+use crate::blocking::at_once;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::request::BuildRequest;
@@ -169,7 +169,7 @@ impl Engine {
         images: &HashMap<Digest, Vec<LayerId>>,
     ) -> Result<HashMap<Digest, (usize, usize)>, Error> {
         let (store, images) = (self.store().clone(), images.clone());
-        blocking(move || images.iter().map(|(id, layers)| Ok((*id, missing(&store, layers)?))).collect()).await
+        at_once(move || images.iter().map(|(id, layers)| Ok((*id, missing(&store, layers)?))).collect()).await
     }
 }
 

@@ -11,7 +11,7 @@ use rbuild_cache::{BlobWriter, Form, Image, Layer, LayerId, RemoteName};
 use rbuild_core::{Digest, Event, KeyHasher, Platform, Reporter, StepId};
 use rbuild_image::{Descriptor, Document, ImageConfig, Manifest, Reference};
 
-use crate::blocking::blocking;
+use crate::blocking::{blocking, event_loop};
 use crate::engine::{Engine, reference};
 use crate::error::Error;
 use crate::lock::key_lock;
@@ -88,6 +88,7 @@ impl Engine {
 
     /// Fetches manifest and configuration, registers the layers and gives the image its name.
     async fn pull_config(&self, reference: &Reference, platform: &Platform) -> Result<(Image, ImageConfig), Error> {
+        event_loop().await;
         let client = self.registry();
         let descriptor = client.resolve(reference, platform).await?;
         let bytes = client.manifest(reference, &descriptor).await?;

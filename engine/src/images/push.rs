@@ -12,6 +12,7 @@ use rbuild_image::{Compression, Descriptor, Document, Manifest, Reference};
 use tokio_util::io::ReaderStream;
 
 use super::blobs::Wanted;
+use crate::blocking::event_loop;
 use crate::engine::{Engine, reference};
 use crate::error::Error;
 
@@ -57,6 +58,7 @@ impl Engine {
     /// # Errors
     /// If there is no such image, or the registry refuses.
     pub async fn push(&self, name: &str, reporter: &Reporter) -> Result<Pushed, Error> {
+        event_loop().await;
         let _lease = self.store().lease("push")?;
         let target = reference(name)?;
         let image = self.image(name)?;

@@ -70,7 +70,7 @@ impl BuildWorker {
         blocking(move || {
             let mut hasher = KeyHasher::new("copied/1");
             for selector in &selectors {
-                hasher.digest(&Selection::of(&view.root, selector).map_err(FilesError::from)?.digest);
+                hasher.digest(&Selection::digest(&view.root, selector).map_err(FilesError::from)?);
             }
             Ok(hasher.finish())
         })
@@ -84,8 +84,7 @@ impl BuildWorker {
         }
         let view = self.view(layers).await?;
         let selector = Selector::path(source);
-        let found = blocking(move || Selection::of(&view.root, &selector)).await;
-        Ok(found.map_err(FilesError::from)?.digest)
+        Ok(blocking(move || Selection::digest(&view.root, &selector)).await.map_err(FilesError::from)?)
     }
 
     /// Selected files of a context as a layer, for mounting them: owned by root and without what the ignore file

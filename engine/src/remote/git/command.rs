@@ -21,6 +21,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::super::{RemoteError, redacted, secret};
+use crate::blocking::event_loop;
 use crate::secret::Secrets;
 
 /// Variables that lead to the network, to its certificates and to the user's keys.
@@ -97,6 +98,7 @@ impl Git {
         directory: &Path,
         arguments: &[&str],
     ) -> Result<String, RemoteError> {
+        event_loop().await;
         let (status, output, messages) = self.execute(directory, arguments).await.map_err(|error| {
             if error.kind() == std::io::ErrorKind::NotFound && directory.is_dir() {
                 RemoteError::NoGit { remote: self.remote.clone() }
