@@ -22,6 +22,7 @@
 //! The crate mounts nothing: it returns [`rbuild_core::Mount`]s.
 
 mod aside;
+mod builds;
 mod cache_mounts;
 mod containers;
 mod content;
@@ -29,6 +30,7 @@ mod error;
 mod images;
 mod layers;
 mod lease;
+mod listings;
 mod meta;
 mod prune;
 mod records;
@@ -36,6 +38,7 @@ mod scratch;
 mod stat_cache;
 mod store;
 
+pub use builds::{Build, Builds};
 pub use cache_mounts::{CacheMount, CacheMounts, Sharing};
 pub use containers::{Container, ContainerError, Containers};
 pub use content::{Blob, BlobWriter, Content, ContentError};
@@ -46,6 +49,7 @@ pub use layers::{
     Layers, MAX_LAYERS, TarOptions,
 };
 pub use lease::{Holder, Lease};
+pub use listings::Listings;
 pub use prune::{
     DiskUsage, Entry, Filter, FilterField, FilterTest, Item, PruneImages, PrunePolicy, PruneReport, Reason, Removal,
     Space, Swept, Usage,

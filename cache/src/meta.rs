@@ -233,6 +233,13 @@ impl Reader<'_> {
         Ok(rows.next().transpose().map_err(self.meta.failed("read"))?.is_some())
     }
 
+    /// The keys of all rows, in their order.
+    pub(crate) fn keys<V>(&self, table: &Table<V>) -> Result<Vec<Vec<u8>>> {
+        let full = table.key(b"")?;
+        let rows = self.meta.rows.prefix_iter(self.transaction, &full).map_err(self.meta.failed("read"))?;
+        rows.map(|row| Ok(row.map_err(self.meta.failed("read"))?.0[1..].to_vec())).collect()
+    }
+
     /// All rows whose key begins with `prefix`, in key order.
     pub(crate) fn list<V: DeserializeOwned>(&self, table: &Table<V>, prefix: &[u8]) -> Result<Vec<(Vec<u8>, V)>> {
         let full = table.key(prefix)?;

@@ -30,6 +30,7 @@ use crate::cache_mounts::{CACHE_MOUNTS, is_same};
 use crate::error::{Context, Result, StoreError};
 use crate::images::REMOTES;
 use crate::lease::{self, Holder};
+use crate::listings;
 use crate::meta::Writer;
 use crate::records::{KEYS, RECORDS, STEPS};
 use crate::store::{Store, USED, used_key};
@@ -143,6 +144,9 @@ impl Store {
         self.discard_others("layers-v1", &kept)?;
         let kept = state.containers.iter().map(|container| container.id.clone()).collect();
         self.discard_others("containers", &kept)?;
+        let stay = state.records.iter().filter(|record| !records.contains(&record.id));
+        let kept = stay.flat_map(|record| record.listings.iter().map(Digest::hex)).collect();
+        self.discard_others(listings::DIRECTORY, &kept)?;
         let kept: HashSet<_> = state.mounts.iter().map(|mount| mount.hash.clone()).collect();
         self.discard_mounts(&kept)
     }
@@ -169,7 +173,12 @@ impl Store {
     /// Discards what is in a directory of the store and not in `kept`.
     fn discard_others(&self, name: &str, kept: &HashSet<String>) -> Result<()> {
         let directory = self.root().join(name);
-        for entry in fs::read_dir(&directory).context("read", &directory)? {
+        let entries = match fs::read_dir(&directory) {
+            // Some are only made when something is put there.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.context("read", &directory)?,
+        };
+        for entry in entries {
             let entry = entry.context("read", &directory)?;
             if !entry.file_name().to_str().is_some_and(|name| kept.contains(name)) {
                 self.0.aside.discard(&entry.path())?;

@@ -28,7 +28,7 @@ pub(crate) const KEYS: Table<Digest> = Table::new(b'k', "cache key");
 pub(crate) const STEPS: Table<Digest> = Table::new(b'h', "build step");
 
 /// What a build step produced.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Record {
     /// Every layer without which the record means nothing.
     pub layers: Vec<LayerId>,
@@ -36,6 +36,9 @@ pub struct Record {
     pub outputs: serde_json::Value,
     /// How it came to be, in the caller's own terms: to explain a later miss.
     pub provenance: serde_json::Value,
+    /// The listings that explain a later miss, see [`Listings`](crate::Listings).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listings: Vec<Digest>,
     /// The step, as the user knows it.
     pub title: String,
     /// Seconds since 1970.
@@ -196,6 +199,7 @@ mod tests {
             layers: layers.to_vec(),
             outputs: serde_json::json!(["a root"]),
             provenance: serde_json::json!({ "command": "true" }),
+            listings: Vec::new(),
             title: "RUN true".into(),
             created: 1,
             duration_ms: 2,

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::aside::Aside;
 use crate::error::{Context, Result};
 use crate::meta::{Meta, Table};
-use crate::{CacheMounts, Containers, Content, Images, Layers, Records, StatCache};
+use crate::{Builds, CacheMounts, Containers, Content, Images, Layers, Listings, Records, StatCache};
 
 /// Directories of a new store. `meta-v1` is made last: where it is, all are.
 const DIRECTORIES: [&str; 10] = [
@@ -149,6 +149,16 @@ impl Store {
     /// What is known about the files of build contexts.
     pub fn stat_cache(&self) -> StatCache<'_> {
         StatCache(self)
+    }
+
+    /// The files that steps were built from.
+    pub fn listings(&self) -> Listings<'_> {
+        Listings(self)
+    }
+
+    /// What the last builds did.
+    pub fn builds(&self) -> Builds<'_> {
+        Builds(self)
     }
 
     /// Cleans up after a build: what it discarded, what dead processes left, what prunes condemned while somebody might

@@ -17,6 +17,7 @@ fn layer(store: &Store, content: &str) -> LayerId {
 fn record(store: &Store, number: u8, layers: &[&LayerId]) -> Digest {
     let key = Digest::blake3([number; 32]);
     let record = Record {
+        listings: Vec::new(),
         layers: layers.iter().map(|id| (*id).clone()).collect(),
         outputs: serde_json::json!([number]),
         provenance: serde_json::Value::Null,

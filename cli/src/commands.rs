@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod build;
+mod cause;
 pub mod check;
 pub mod containers;
 pub mod images;
@@ -16,6 +17,7 @@ pub mod ps;
 pub mod run;
 mod system;
 pub mod transfer;
+pub mod why;
 
 use std::str::FromStr;
 
@@ -36,6 +38,8 @@ pub enum Command {
     Build(Box<build::BuildArgs>),
     /// Show what a build would do, without doing it
     Plan(Box<plan::PlanArgs>),
+    /// Say why the last build ran what it ran
+    Why(why::WhyArgs),
     /// Look for mistakes in a Dockerfile, and repair them
     Check(check::CheckArgs),
     /// Run a command in a new container
@@ -141,6 +145,7 @@ impl Command {
             | Self::Tag(_)
             | Self::History(_)
             | Self::Inspect(_)
+            | Self::Why(_)
             | Self::Login(_)
             | Self::Logout(_)
             | Self::Doctor(_)
@@ -155,6 +160,7 @@ impl Command {
         match self {
             Self::Build(arguments) => block_on_demand(arguments.execute(session), prepare),
             Self::Plan(arguments) => block_on_demand(arguments.execute(session), prepare),
+            Self::Why(arguments) => arguments.execute(session),
             Self::Check(arguments) => arguments.execute(),
             // It passes signals on once the container runs.
             Self::Run(arguments) => block_on(arguments.execute(session)),

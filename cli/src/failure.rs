@@ -178,7 +178,7 @@ impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
         match error {
             BuildError::Dockerfile { text: source, diagnostics } => Self::Dockerfile { source, diagnostics },
-            BuildError::Step { text: source, diagnostic, mut warnings } => {
+            BuildError::Step { text: source, diagnostic, mut warnings, .. } => {
                 warnings.push(*diagnostic);
                 Self::Dockerfile { source, diagnostics: warnings }
             }

@@ -21,6 +21,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rbuild_core::{Event, Reporter};
 
 use self::fold::{Fold, News};
+pub use self::json::took;
 use self::plain::Plain;
 use self::tty::{Phase, Row, Tone, View};
 use crate::diagnostics::Colour;

@@ -6,16 +6,20 @@
 //! A build that finds everything needs no event loop, see [`blocking`](crate::blocking).
 
 mod arguments;
+mod cause;
 mod check;
 mod contexts;
 mod date;
 mod dockerfile;
+mod history;
 mod outcome;
 mod plan;
+mod steps;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use rbuild_cache::LayerId;
 use rbuild_core::{Digest, Platform, Reporter};
@@ -24,14 +28,17 @@ use rbuild_frontend::{
     StageUse,
 };
 use rbuild_image::{Descriptor, ImageConfig};
-use rbuild_solver::{Limits, Solver};
+use rbuild_solver::{Journal, Limits, Solver};
 
 use self::arguments::Arguments;
+pub use self::cause::Cause;
 pub use self::check::Checked;
 use self::check::{Purpose, Read};
 use self::contexts::Contexts;
+use self::history::{Account, Numbers, Scope};
+pub use self::history::{PastBuild, PastResult, PastStep, PastVerdict};
 pub use self::outcome::{BuildError, BuildOutcome};
-pub use self::plan::{BuildPlan, Cause, Forecast, PlannedStage, PlannedStep, StepInput, StepKind};
+pub use self::plan::{BuildPlan, Forecast, PlannedStage, PlannedStep, StepInput, StepKind};
 use crate::assemble::{self, LayerFact};
 use crate::blocking::{at_once, blocking, event_loop, has_event_loop};
 use crate::cdi::Devices;
@@ -46,7 +53,7 @@ use crate::request::{Entitlement, NetworkMode};
 use crate::secret::Secrets;
 use crate::ssh::Agents;
 use crate::value::Value;
-use crate::worker::{BuildWorker, Remotes};
+use crate::worker::{BuildWorker, Listings, Remotes};
 
 impl Engine {
     /// Builds an image into the local store, and wherever else the request says.
@@ -64,6 +71,8 @@ impl Engine {
         let lease = self.store().lease("build").map_err(Error::from)?;
         let names =
             request.tags.iter().map(|tag| Ok(reference(tag)?.to_string())).collect::<Result<Vec<_>, Error>>()?;
+        let (began, numbers) = (Instant::now(), Numbers::default());
+        let reporter = &numbers.counting(reporter);
         let prepared = match self.prepare(&request, Purpose::Build, reporter).await {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -77,18 +86,27 @@ impl Engine {
                 return Err(error);
             }
         };
-        let result = self.finish(&request, &names, &prepared, reporter).await;
+        let journal = Journal::default();
+        let result = self.finish(&request, &names, &prepared, reporter, &journal).await;
+        let account = Account {
+            request: &request,
+            elapsed: began.elapsed(),
+            result: result.as_ref().map(|(id, _)| *id),
+            numbers: &numbers,
+            journal: &journal,
+        };
+        let account = self.account(&prepared, &account).await;
         // Also after a failure: what it discarded may be all that stands between a full disk and the next build.
         drop(lease);
         self.clean_up(prepared.solver.worker()).await;
         let Prepared { source, warnings, .. } = prepared;
         let (id, manifest) = match result {
-            Err(BuildError::Step { text, diagnostic, .. }) => {
-                return Err(BuildError::Step { text, diagnostic, warnings });
+            Err(BuildError::Step { text, diagnostic, vertex, .. }) => {
+                return Err(BuildError::Step { text, diagnostic, warnings, vertex });
             }
             result => result?,
         };
-        Ok(BuildOutcome { id, manifest, names, warnings, source })
+        Ok(BuildOutcome { id, manifest, names, warnings, source, account })
     }
 
     /// Solves, stores and exports.
@@ -98,9 +116,10 @@ impl Engine {
         names: &[String],
         Prepared { source, lowered, solver, .. }: &Prepared,
         reporter: &Reporter,
+        journal: &Journal,
     ) -> Result<(Digest, Option<Descriptor>), BuildError> {
         let outputs = solver
-            .solve(&lowered.graph, &[lowered.result], reporter)
+            .solve_noting(&lowered.graph, &[lowered.result], reporter, journal)
             .await
             .map_err(|error| BuildError::step(source, error))?;
         let Some(Value::Root(layers)) = outputs.into_iter().next() else {
@@ -120,6 +139,23 @@ impl Engine {
         Ok((image.id, manifest))
     }
 
+    /// Tells what a build did, and remembers it if it did something.
+    async fn account(&self, prepared: &Prepared, account: &Account<'_>) -> Option<PastBuild> {
+        let made = history::is_worth_a_row(account);
+        if !made && !account.request.explain {
+            return None;
+        }
+        let past = PastBuild::new(prepared, account).await;
+        if made {
+            let (store, row) = (self.store().clone(), past.row(&prepared.scope));
+            // Waits for other processes that write, and for the disk.
+            if let Err(error) = blocking(move || store.builds().add(&row)).await {
+                tracing::debug!(%error, "build not remembered");
+            }
+        }
+        Some(past)
+    }
+
     /// Everything that can be done before the cache is asked.
     async fn prepare(
         &self,
@@ -135,7 +171,7 @@ impl Engine {
             event_loop().await;
             read = read_all(fetcher, request, reporter).await;
         }
-        let (source, file, arguments, contexts) = read?;
+        let (source, file, arguments, contexts, scope) = read?;
         let lowered = self.lower(&file, request, arguments, &contexts, &source, purpose).await;
         let (mut lowered, resolved) = lowered.map_err(|error| check::with_warnings(&file, error))?;
         let mut warnings = check::warnings(&source, &file, &lowered);
@@ -151,7 +187,8 @@ impl Engine {
         if !wrong.is_empty() && purpose == Purpose::Build {
             return Err(BuildError::Dockerfile { text: source, diagnostics: wrong });
         }
-        lowered.graph.set_scope(source.name());
+        lowered.graph.set_scope(&*scope.dockerfile);
+        let listings = Listings::default();
         let worker = BuildWorker {
             engine: self.clone(),
             images: resolved,
@@ -162,19 +199,22 @@ impl Engine {
             agents: Agents::open(&request.ssh)?,
             host_ca: if request.host_ca { Some(HostCa::find().ok_or(BuildError::NoHostCa)?) } else { None },
             remotes: Remotes::new(reporter.clone()),
+            listings: listings.clone(),
         };
         let limits = Limits { jobs: request.jobs, ..Limits::default() };
-        let solver = Solver::new(worker, StoreRecords::new(self.store().clone()), limits);
-        Ok(Prepared { source, file, warnings, lowered, solver })
+        let solver = Solver::new(worker, StoreRecords::new(self.store().clone(), listings), limits);
+        Ok(Prepared { source, file, warnings, lowered, solver, scope })
     }
 
     /// Remembers what was learnt about files, and deletes what the build discarded and what the store has too much of, now
     /// that its result is there. A failure leaves work for the next build, no more.
     async fn clean_up(&self, worker: &BuildWorker) {
         let (engine, store, contexts) = (self.clone(), self.store().clone(), worker.contexts.clone());
+        let listings = worker.listings.clone();
         let made = worker.made.load(Ordering::Relaxed);
         let waited = has_event_loop();
         let cleaned = at_once(move || {
+            listings.finish();
             // First: on a full disk nothing can be remembered before there is room again. Who only looked has left nothing,
             // but may have been what a prune was waiting for.
             if waited || store.has_condemned()? {
@@ -306,10 +346,11 @@ async fn read_all(
     fetcher: Fetcher<'_>,
     request: &BuildRequest,
     reporter: &Reporter,
-) -> Result<(Arc<Source>, rbuild_frontend::Dockerfile, Arguments, Contexts), BuildError> {
+) -> Result<(Arc<Source>, rbuild_frontend::Dockerfile, Arguments, Contexts, Scope), BuildError> {
     let Read { source, file, arguments, main, place } = check::read(fetcher, request, reporter).await?;
+    let scope = Scope::new(request, &place, &main);
     let contexts = contexts::all(request, main, &place)?;
-    Ok((source, file, arguments, contexts))
+    Ok((source, file, arguments, contexts, scope))
 }
 
 /// A build that has only to be solved.
@@ -319,6 +360,7 @@ struct Prepared {
     warnings: Vec<Diagnostic>,
     lowered: Lowered,
     solver: Solver<BuildWorker, StoreRecords>,
+    scope: Scope,
 }
 
 /// Base images for lowering.

@@ -12,6 +12,7 @@ mod fetched;
 mod look;
 mod source;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -40,7 +41,7 @@ pub(crate) struct Context {
     /// What is still to be fetched.
     later: Option<(ContextSource, RemoteIgnore)>,
     scan: OnceCell<Arc<ContextScan>>,
-    known: Mutex<Vec<(LocalOp, Digest)>>,
+    known: Mutex<HashMap<LocalOp, Digest>>,
 }
 
 /// A context that is on this machine.
@@ -111,9 +112,9 @@ impl Context {
 
     /// The digest of what `selection` selects.
     pub(crate) async fn digest(&self, fetcher: Fetcher<'_>, selection: &LocalOp) -> Result<Digest, WorkerError> {
-        let known = |known: &Mutex<Vec<(LocalOp, Digest)>>| {
+        let known = |known: &Mutex<HashMap<LocalOp, Digest>>| {
             let known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.iter().find(|(of, _)| of == selection).map(|(_, digest)| *digest)
+            known.get(selection).copied()
         };
         if let Some(digest) = known(&self.known) {
             return Ok(digest);
@@ -125,7 +126,7 @@ impl Context {
             Some(digest) => digest,
             None => blocking(move || Selection::digest(&*scan, &selector)).await.map_err(FilesError::from)?,
         };
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).push((selection.clone(), digest));
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(selection.clone(), digest);
         Ok(digest)
     }
 

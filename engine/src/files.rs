@@ -19,6 +19,7 @@
 mod content;
 pub mod copy;
 mod gather;
+pub mod listing;
 mod node;
 mod path;
 mod root;

@@ -33,7 +33,8 @@ mod value;
 mod worker;
 
 pub use build::{
-    BuildError, BuildOutcome, BuildPlan, Cause, Checked, Forecast, PlannedStage, PlannedStep, StepInput, StepKind,
+    BuildError, BuildOutcome, BuildPlan, Cause, Checked, Forecast, PastBuild, PastResult, PastStep, PastVerdict,
+    PlannedStage, PlannedStep, StepInput, StepKind,
 };
 pub use cdi::DeviceError;
 pub use container::{
@@ -43,6 +44,7 @@ pub use container::{
 pub use context::ContextError;
 pub use engine::{Config, Engine};
 pub use error::Error;
+pub use files::listing::{Change, Changes};
 pub use files_error::FilesError;
 pub use images::{HistoryRow, ImageSummary, Pulled, Pushed, PushedLayer, Removal};
 pub use input::Input;

@@ -9,14 +9,15 @@ use rbuild_solver::{Provenance, Records, Stored};
 use crate::blocking::blocking;
 use crate::lock::key_lock;
 use crate::value::Value;
+use crate::worker::Listings;
 
 /// The store as the solver's memory. Whatever fails is as good as not remembered, and only traced.
 #[derive(Clone, Debug)]
-pub(crate) struct StoreRecords(Store);
+pub(crate) struct StoreRecords(Store, Listings);
 
 impl StoreRecords {
-    pub(crate) fn new(store: Store) -> Self {
-        Self(store)
+    pub(crate) fn new(store: Store, listings: Listings) -> Self {
+        Self(store, listings)
     }
 }
 
@@ -43,6 +44,7 @@ impl Records<Value> for StoreRecords {
             layers: layers.collect(),
             outputs: serde_json::to_value(outputs).expect("layer ids are texts"),
             provenance: serde_json::to_value(provenance).expect("a provenance has only texts and numbers"),
+            listings: self.1.among(&provenance.inputs),
             title: provenance.title.clone(),
             created: crate::time::now(),
             duration_ms: u64::try_from(provenance.duration.as_millis()).unwrap_or(u64::MAX),

@@ -53,6 +53,8 @@ pub struct BuildRequest {
     pub outputs: Vec<Export>,
     /// Whether the tags are pushed afterwards.
     pub push: bool,
+    /// Whether the outcome is to say what was done and why even if nothing was made.
+    pub explain: bool,
     /// How many processes may run at once; the number of processors if absent.
     pub jobs: Option<usize>,
     /// Size of `/dev/shm` in bytes.
@@ -85,6 +87,7 @@ impl BuildRequest {
             labels: Vec::new(),
             outputs: Vec::new(),
             push: false,
+            explain: false,
             jobs: None,
             shm_size: None,
         }

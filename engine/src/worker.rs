@@ -6,6 +6,7 @@
 mod cache_mount;
 mod exec;
 mod file;
+mod listings;
 mod remote;
 mod tree;
 
@@ -16,19 +17,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rbuild_cache::{LayerId, Store};
 use rbuild_core::{Digest, KeyHasher, Reporter, StepId};
 use rbuild_executor::Exit;
-use rbuild_solver::graph::{Component, ExecMountKind, Op};
+use rbuild_solver::graph::{Component, ExecMountKind, LocalOp, Op};
 use rbuild_solver::{Executed, Fingerprint, Task, Worker};
 
+use crate::blocking::blocking;
 use crate::cdi::{DeviceError, Devices};
 use crate::context::{Context, Fetcher};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::files::Selector;
+use crate::files::listing::Listing;
 use crate::files_error::FilesError;
 use crate::host_ca::HostCa;
 use crate::secret::{SecretError, Secrets};
 use crate::ssh::Agents;
 use crate::value::Value;
 
+pub(crate) use self::listings::Listings;
 pub(crate) use self::remote::Remotes;
 
 /// Executes the ops of one build.
@@ -46,6 +51,7 @@ pub(crate) struct BuildWorker {
     pub(crate) devices: Devices,
     pub(crate) host_ca: Option<HostCa>,
     pub(crate) remotes: Remotes,
+    pub(crate) listings: Listings,
 }
 
 /// Why a vertex could not be made.
@@ -198,7 +204,10 @@ impl Worker for BuildWorker {
                 Value::Root(layers.clone())
             }
             Op::Local(selection) => {
-                let digest = self.context(&selection.name).digest(self.fetcher(), selection).await?;
+                let context = self.context(&selection.name);
+                let digest = context.digest(self.fetcher(), selection).await?;
+                let scan = context.scan(self.fetcher()).await?;
+                self.listings.make(self.store(), scan, selection, task.definition);
                 Value::Local { selection: selection.clone(), digest }
             }
             Op::Http(http) => self.download(task, http).await?,
@@ -236,6 +245,18 @@ impl BuildWorker {
 
     fn context(&self, name: &str) -> &Arc<Context> {
         self.contexts.get(name).expect("lowering only names contexts that the build opened")
+    }
+
+    /// The files of a selection, listed in this build or now; `None` if they cannot be read.
+    pub(crate) async fn listing(&self, selection: &LocalOp) -> Option<Arc<Listing>> {
+        let listings = self.listings.clone();
+        blocking(move || listings.finish()).await;
+        if let Some(listing) = self.listings.of(selection) {
+            return Some(listing);
+        }
+        let scan = self.context(&selection.name).scan(self.fetcher()).await.ok()?;
+        let selector = Selector::from(selection);
+        blocking(move || Listing::of(&*scan, &selector)).await.ok().map(Arc::new)
     }
 
     /// The layers of an input that is a root file system.

@@ -7,12 +7,13 @@ use std::collections::HashMap;
 
 use futures_util::future::try_join_all;
 use rbuild_core::Digest;
+use serde::{Deserialize, Serialize};
 
 use crate::graph::{Component, Graph, Output, VertexId};
 use crate::key;
 use crate::plan::{Keys, Plan, State};
+use crate::records::previous;
 use crate::records::{Provenance, Records};
-use crate::run::previous;
 use crate::solve::{SolveError, Solver};
 use crate::step;
 use crate::worker::Worker;
@@ -20,8 +21,15 @@ use crate::worker::Worker;
 /// What a solve would do with a vertex.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// There is a record under this key.
+    /// There is a record under this definition key.
     Hit(Digest),
+    /// There is none, but one under this content key: its inputs were made anew, or are others, with the same content.
+    CutOff {
+        /// The content key.
+        key: Digest,
+        /// Why it was not found by its definition key.
+        reason: Reason,
+    },
     /// It has to be executed, unless its inputs turn out to have the same content as before.
     Missed(Reason),
     /// It is the same step as this other vertex, whose verdict counts.
@@ -35,16 +43,25 @@ pub enum Reason {
     NeverBuilt,
     /// The step itself reads differently now. Never empty.
     OpChanged(Vec<ComponentChange>),
-    /// The step is as before, but this input is another or will have to be made again.
-    InputChanged(Output),
+    /// The step is as before, but these inputs are others or will have to be made again. Never empty.
+    InputsChanged(Vec<InputChange>),
     /// Records are to be ignored.
     Forced,
     /// Step and inputs are as before, but the record is gone: pruned, or its layers are.
     Forgotten,
 }
 
+/// One input that is not what it was.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct InputChange {
+    /// The input.
+    pub input: Output,
+    /// The definition key of what was in its place; absent if that is the same and it has to be made again.
+    pub former: Option<Digest>,
+}
+
 /// One named value that differs.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ComponentChange {
     /// The component's name; `order` if nothing but the order differs.
     pub name: String,
@@ -80,16 +97,18 @@ impl<W: Worker, R: Records<W::Output>> Solver<W, R> {
                     found.insert(id, stored.outputs.clone());
                     Verdict::Hit(keys.of(id).definition)
                 }
-                State::Missed => match self.by_content(graph, &keys, &found, id).await? {
-                    Some((key, outputs)) => {
-                        found.insert(id, outputs);
-                        Verdict::Hit(key)
+                State::Missed => {
+                    let content = self.by_content(graph, &keys, &found, id).await?;
+                    let previous = previous(records, &names[id.index()]).await;
+                    let reason = reason(graph, &keys, id, previous.as_ref(), |input| !found.contains_key(&input));
+                    match content {
+                        Some((key, outputs)) => {
+                            found.insert(id, outputs);
+                            Verdict::CutOff { key, reason }
+                        }
+                        None => Verdict::Missed(reason),
                     }
-                    None => {
-                        let previous = previous(records, &names[id.index()]).await;
-                        Verdict::Missed(reason(graph, &keys, id, previous, |input| !found.contains_key(&input)))
-                    }
-                },
+                }
             };
             verdicts.push((id, verdict));
         }
@@ -119,11 +138,12 @@ impl<W: Worker, R: Records<W::Output>> Solver<W, R> {
     }
 }
 
-fn reason(
+/// Why a vertex has no record to use. `missed` says which canonical vertices have none either.
+pub(crate) fn reason(
     graph: &Graph,
     keys: &Keys,
     id: VertexId,
-    previous: Option<Provenance>,
+    previous: Option<&Provenance>,
     missed: impl Fn(VertexId) -> bool,
 ) -> Reason {
     let facts = keys.of(id);
@@ -135,11 +155,21 @@ fn reason(
     if !changes.is_empty() {
         return Reason::OpChanged(changes);
     }
-    let inputs = graph.vertex(id).inputs();
     let mut former = previous.inputs.iter();
-    let other = inputs.iter().find(|input| former.next() != Some(&keys.of(input.vertex).definition));
-    let gone = || inputs.iter().find(|input| missed(keys.canonical(input.vertex)));
-    other.or_else(gone).map_or(Reason::Forgotten, |input| Reason::InputChanged(*input))
+    let (mut others, mut again) = (Vec::new(), Vec::new());
+    for input in graph.vertex(id).inputs() {
+        let former = former.next().copied();
+        if former != Some(keys.of(input.vertex).definition) {
+            others.push(InputChange { input: *input, former });
+        } else if missed(keys.canonical(input.vertex)) {
+            again.push(InputChange { input: *input, former: None });
+        }
+    }
+    // An input that only has to be made again explains nothing beside one that is another.
+    match [others, again].into_iter().find(|changes| !changes.is_empty()) {
+        Some(changes) => Reason::InputsChanged(changes),
+        None => Reason::Forgotten,
+    }
 }
 
 /// What differs between two lists of components; those of equal names are compared in their order.

@@ -29,6 +29,7 @@ pub(crate) struct Made<T> {
     pub(crate) resources: Option<Resources>,
     /// Whether it was executed rather than found by its content key.
     pub(crate) executed: bool,
+    pub(crate) content: Digest,
     /// The definition key under which it is already recorded.
     pub(crate) definition: Digest,
 }
@@ -126,6 +127,7 @@ pub(crate) async fn fly<W: Worker, R: Records<W::Output>>(
         op: &order.vertex.op,
         origin: &order.vertex.origin,
         key: &order.content,
+        definition: &order.definition,
         step: order.step,
         reporter: &reporter,
     };
@@ -135,7 +137,7 @@ pub(crate) async fn fly<W: Worker, R: Records<W::Output>>(
     drop(permit);
     let provenance = Provenance { duration, resources, ..order.provenance };
     solver.records.insert(&[order.content, order.definition], &outputs, &provenance).await;
-    Ok(Made { outputs, duration, resources, executed: true, definition: order.definition })
+    Ok(Made { outputs, duration, resources, executed: true, content: order.content, definition: order.definition })
 }
 
 /// Early cut-off: an equal result is known, from other inputs of the same content.
@@ -151,6 +153,7 @@ async fn find<T: Clone + Send + Sync, R: Records<T>>(records: &R, order: &Order<
         duration: stored.duration,
         resources: None,
         executed: false,
+        content: order.content,
         definition: order.definition,
     })
 }

@@ -7,6 +7,7 @@
 mod explain;
 mod flight;
 pub mod graph;
+mod journal;
 mod key;
 mod plan;
 mod progress;
@@ -17,7 +18,8 @@ mod solve;
 mod step;
 mod worker;
 
-pub use explain::{ComponentChange, Reason, Verdict};
+pub use explain::{ComponentChange, InputChange, Reason, Verdict};
+pub use journal::{Entry, Journal, Making};
 pub use records::{Provenance, Records, Stored};
 pub use solve::{Limits, SolveError, Solver};
 pub use worker::{Executed, Fingerprint, Task, Worker};

@@ -175,6 +175,14 @@ impl<T: Send> Plan<T> {
         &self.0[id.index()]
     }
 
+    pub(crate) fn is_hit(&self, id: VertexId) -> bool {
+        matches!(self.state(id), State::Hit(_))
+    }
+
+    pub(crate) fn is_unneeded(&self, id: VertexId) -> bool {
+        matches!(self.state(id), State::Unneeded)
+    }
+
     pub(crate) fn is_missed(&self, id: VertexId) -> bool {
         matches!(self.state(id), State::Missed)
     }

@@ -57,3 +57,13 @@ pub trait Records<T>: Send + Sync + 'static {
     /// The latest provenance that was inserted with `step` among its `steps`.
     fn previous(&self, step: &Digest) -> impl Future<Output = Option<Provenance>> + Send;
 }
+
+/// The latest provenance under the best of the names that has one.
+pub(crate) async fn previous<T, R: Records<T>>(records: &R, names: &[Digest]) -> Option<Provenance> {
+    for name in names {
+        if let Some(previous) = records.previous(name).await {
+            return Some(previous);
+        }
+    }
+    None
+}

@@ -11,12 +11,14 @@ use futures_util::future::try_join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rbuild_core::{Digest, Outcome};
 
+use crate::explain::{Verdict, reason};
 use crate::flight::{Flight, Landed, Order, fly};
 use crate::graph::{Graph, Output, VertexId};
+use crate::journal::{Journal, Making};
 use crate::key;
 use crate::plan::{Keys, Plan, State};
 use crate::progress::{Listener, Progress};
-use crate::records::{Provenance, Records};
+use crate::records::{Provenance, Records, previous};
 use crate::solve::{Inner, SolveError, step};
 use crate::step;
 use crate::worker::Worker;
@@ -30,10 +32,13 @@ pub(crate) struct Run<'a, W: Worker, R> {
     keys: &'a Keys,
     plan: Plan<W::Output>,
     progress: &'a Arc<Progress>,
+    journal: &'a Journal,
     build: u64,
     /// The missed vertices, canonical, inputs first.
     missed: Vec<VertexId>,
     names: Vec<Vec<Digest>>,
+    /// The former selves of the missed vertices, by vertex.
+    formers: Vec<Option<Provenance>>,
     priorities: Vec<Duration>,
     made: Vec<Option<Vec<W::Output>>>,
 }
@@ -49,24 +54,33 @@ type Arrival<W> = Result<
 >;
 
 impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
-    pub(crate) fn new(
+    pub(crate) async fn new(
         solver: &'a Arc<Inner<W, R>>,
         graph: &'a Graph,
         keys: &'a Keys,
         plan: Plan<W::Output>,
         progress: &'a Arc<Progress>,
+        journal: &'a Journal,
     ) -> Self {
         let missed: Vec<_> =
             keys.order.iter().copied().filter(|id| keys.canonical(*id) == *id && plan.is_missed(*id)).collect();
         let count = if missed.is_empty() { 0 } else { graph.len() };
+        let names = if missed.is_empty() { Vec::new() } else { step::names(graph) };
+        let formers = formers(&solver.records, &names, &missed, count).await;
+        for id in &missed {
+            let missed = |input: VertexId| plan.is_missed(input);
+            journal.decide(*id, Verdict::Missed(reason(graph, keys, *id, formers[id.index()].as_ref(), missed)));
+        }
         Self {
             solver,
             graph,
             keys,
             plan,
             progress,
+            journal,
             build: solver.builds.fetch_add(1, Ordering::Relaxed),
-            names: if missed.is_empty() { Vec::new() } else { step::names(graph) },
+            names,
+            formers,
             priorities: vec![Duration::ZERO; count],
             made: (0..count).map(|_| None).collect(),
             missed,
@@ -74,7 +88,7 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
     }
 
     pub(crate) async fn finish(mut self, targets: &[Output]) -> Result<Vec<W::Output>, SolveError<W::Error>> {
-        self.prioritise().await;
+        self.prioritise();
         self.made = self.make_missed().await?;
         targets.iter().map(|target| self.output(&self.made, *target)).collect()
     }
@@ -93,6 +107,8 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
             kept.push(flight);
             let landed = landed.map_err(|source| SolveError::execution(self.graph, id, source))?;
             let outcome = if landed.executed { Outcome::Done } else { Outcome::Cached };
+            let making = Making { duration: landed.duration, resources: landed.resources };
+            self.journal.made(id, landed.content, landed.executed.then_some(making));
             made[id.index()] = Some(landed.outputs);
             self.progress.finish(step(id), &self.graph.vertex(id).origin.title, outcome);
             for ready in needs.finished(id) {
@@ -175,19 +191,16 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
     }
 
     /// The longest path to a target behind each vertex; only worked out if somebody will have to wait.
-    async fn prioritise(&mut self) {
+    fn prioritise(&mut self) {
         let processes: Vec<_> =
             self.missed.iter().copied().filter(|id| self.graph.vertex(*id).op.runs_process()).collect();
         if processes.len() <= self.solver.limits.jobs() {
             return;
         }
-        let (records, names) = (&self.solver.records, &self.names);
-        let ask = |id: VertexId| async move { (id, previous(records, &names[id.index()]).await) };
-        let mut asked: FuturesUnordered<_> = processes.into_iter().map(ask).collect();
-        while let Some((id, previous)) = asked.next().await {
-            self.priorities[id.index()] = previous.map_or(UNKNOWN, |previous| previous.duration);
+        for id in processes {
+            let former = self.formers[id.index()].as_ref();
+            self.priorities[id.index()] = former.map_or(UNKNOWN, |former| former.duration);
         }
-        drop(asked);
         // What a vertex passes on is final when it is reached: all that need it come later in the order.
         let mut behind = vec![Duration::ZERO; self.graph.len()];
         for id in self.missed.iter().rev() {
@@ -201,14 +214,20 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
     }
 }
 
-/// The latest provenance under the best of the names that has one.
-pub(crate) async fn previous<T, R: Records<T>>(records: &R, names: &[Digest]) -> Option<Provenance> {
-    for name in names {
-        if let Some(previous) = records.previous(name).await {
-            return Some(previous);
-        }
+/// The latest provenance of each missed vertex, in a list of `count` places.
+async fn formers<T, R: Records<T>>(
+    records: &R,
+    names: &[Vec<Digest>],
+    missed: &[VertexId],
+    count: usize,
+) -> Vec<Option<Provenance>> {
+    let mut formers = vec![None; count];
+    let ask = |id: VertexId| async move { (id, previous(records, &names[id.index()]).await) };
+    let mut asked: FuturesUnordered<_> = missed.iter().copied().map(ask).collect();
+    while let Some((id, former)) = asked.next().await {
+        formers[id.index()] = former;
     }
-    None
+    formers
 }
 
 /// Who waits for how many, and who waits for whom. Indexed by vertex.

@@ -20,8 +20,10 @@ use std::sync::{Arc, OnceLock};
 
 use rbuild_core::{Outcome, Reporter, Span, StepId};
 
+use crate::explain::Verdict;
 use crate::flight::Flights;
 use crate::graph::{Graph, Output, VertexId};
+use crate::journal::Journal;
 use crate::plan::{Keys, Plan};
 use crate::progress::{Closing, Progress};
 use crate::records::Records;
@@ -188,8 +190,22 @@ impl<W: Worker, R: Records<W::Output>> Solver<W, R> {
         targets: &[Output],
         reporter: &Reporter,
     ) -> Result<Vec<W::Output>, SolveError<W::Error>> {
+        self.solve_noting(graph, targets, reporter, &Journal::default()).await
+    }
+
+    /// As [`Solver::solve`]; `journal`, which is empty, says afterwards what was done and why, also after a failure.
+    ///
+    /// # Errors
+    /// As [`Solver::solve`].
+    pub async fn solve_noting(
+        &self,
+        graph: &Graph,
+        targets: &[Output],
+        reporter: &Reporter,
+        journal: &Journal,
+    ) -> Result<Vec<W::Output>, SolveError<W::Error>> {
         let progress = Closing(Arc::new(Progress::new(reporter)));
-        let result = self.attempt(graph, targets, &progress.0).await;
+        let result = self.attempt(graph, targets, &progress.0, journal).await;
         if let Err(error) = &result {
             let id = error.vertex();
             progress.0.finish(step(id), &graph.vertex(id).origin.title, Outcome::Failed(error.reason()));
@@ -202,16 +218,23 @@ impl<W: Worker, R: Records<W::Output>> Solver<W, R> {
         graph: &Graph,
         targets: &[Output],
         progress: &Arc<Progress>,
+        journal: &Journal,
     ) -> Result<Vec<W::Output>, SolveError<W::Error>> {
         let keys = Keys::compute(&self.0.worker, graph, targets).await?;
         progress.planned(keys.order.len());
         let plan = Plan::make(&self.0.records, graph, &keys, targets).await;
         for id in &keys.order {
-            if !plan.is_missed(keys.canonical(*id)) {
+            let canonical = keys.canonical(*id);
+            if canonical != *id && !plan.is_unneeded(canonical) {
+                journal.decide(*id, Verdict::Same(canonical));
+            } else if plan.is_hit(*id) {
+                journal.decide(*id, Verdict::Hit(keys.of(*id).definition));
+            }
+            if !plan.is_missed(canonical) {
                 progress.finish(step(*id), &graph.vertex(*id).origin.title, Outcome::Cached);
             }
         }
-        Run::new(&self.0, graph, &keys, plan, progress).finish(targets).await
+        Run::new(&self.0, graph, &keys, plan, progress, journal).await.finish(targets).await
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Task<'a> {
     pub origin: &'a Origin,
     /// The content key: a unique, stable name for what is being made.
     pub key: &'a Digest,
+    /// The definition key: what provenances of other steps call this one as an input.
+    pub definition: &'a Digest,
     /// The step to name in events.
     pub step: StepId,
     /// Receives log output and transfers. `StepStarted` and `StepFinished` are the solver's to send. Every build that

@@ -15,7 +15,7 @@ use crate::error::{Context, Result, StoreError};
 use crate::images::{IMAGES, Image, NAMES, REMOTES};
 use crate::layers::{self, LAYERS, Layer, LayerId};
 use crate::meta::Reader;
-use crate::records::{KEYS, RECORDS, STEPS};
+use crate::records::{KEYS, RECORDS, Record, STEPS};
 use crate::store::{self, Store, USED, used_key};
 
 /// Everything a decision can depend on.
@@ -46,6 +46,7 @@ pub(super) struct RecordState {
     pub(super) id: Digest,
     pub(super) title: String,
     pub(super) layers: Vec<LayerId>,
+    pub(super) listings: Vec<Digest>,
     pub(super) used: u64,
 }
 
@@ -90,7 +91,8 @@ impl State {
         for (key, record) in reader.list(&RECORDS, b"")? {
             let Ok(id) = <[u8; 32]>::try_from(key.as_slice()).map(Digest::blake3) else { continue };
             let used = used(b'r', &key, record.created)?;
-            state.records.push(RecordState { id, title: record.title, layers: record.layers, used });
+            let Record { title, layers, listings, .. } = record;
+            state.records.push(RecordState { id, title, layers, listings, used });
         }
         state.keys = reader.list(&KEYS, b"")?;
         state.steps = reader.list(&STEPS, b"")?;

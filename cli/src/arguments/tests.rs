@@ -64,6 +64,7 @@ fn help_is_consistent() {
     Commands:
       build       Build an image from a Dockerfile
       plan        Show what a build would do, without doing it
+      why         Say why the last build ran what it ran
       check       Look for mistakes in a Dockerfile, and repair them
       run         Run a command in a new container
       ps          List containers
@@ -213,8 +214,9 @@ fn help_of_build() {
           --check
               Only say what is doubtful about the Dockerfile; ends with 1 if
               something is
-          --explain
-              Only say which steps would run, and why, as `rbuild plan` does
+          --explain[=<FORMAT>]
+              Say afterwards why each step ran that did, as text or json; `rbuild
+              why` says it later, `rbuild plan` before [possible values: text, json]
           --call <METHOD[,format=json]>
               Only answer a question about the Dockerfile: check, outline (what can
               be given to it) or targets (its stages)

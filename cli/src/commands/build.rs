@@ -11,13 +11,15 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rbuild_engine::{BuildError, BuildOutcome, BuildRequest, Entitlement, Input, NetworkMode, RemoteIgnore, SshSource};
+use rbuild_engine::{
+    BuildError, BuildOutcome, BuildRequest, Engine, Entitlement, Input, NetworkMode, RemoteIgnore, SshSource,
+};
 use serde_json::json;
 
 use self::call::{Call, Method};
 use self::output::Output;
 use self::secret::Secret;
-use super::plan;
+use super::why::{self, WhyFormat};
 use crate::arguments::unsupported::{Flag, Refuses, Unsupported};
 use crate::arguments::values::{self, Assignment};
 use crate::diagnostics::{self, Colour};
@@ -151,9 +153,16 @@ pub struct BuildArgs {
     #[arg(long)]
     check: bool,
 
-    /// Only say which steps would run, and why, as `rbuild plan` does
-    #[arg(long, conflicts_with = "check")]
-    explain: bool,
+    /// Say afterwards why each step ran that did, as text or json; `rbuild why` says it later, `rbuild plan` before
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text",
+        conflicts_with = "check"
+    )]
+    explain: Option<WhyFormat>,
 
     /// Only answer a question about the Dockerfile: check, outline (what can be given to it) or targets (its stages)
     #[arg(long, value_name = "METHOD[,format=json]")]
@@ -251,9 +260,6 @@ impl BuildArgs {
             }
             _ => {}
         }
-        if self.explain {
-            return plan::show(&session.engine()?, &request, plan::PlanFormat::Text).await.map_err(Failure::from);
-        }
         if self.load && !self.quiet {
             note("`--load` changes nothing: every image is in the store of this machine");
         }
@@ -262,6 +268,9 @@ impl BuildArgs {
         let reporter = progress.reporter();
         let result = progress.during(engine.build(request, &reporter)).await;
         progress.finish(result.is_ok());
+        if let Some(format) = self.explain {
+            self.account(&engine, &result, format)?;
+        }
         let outcome = result.map_err(|error| self.explain(error))?;
         if !self.quiet {
             report(&outcome, mode);
@@ -273,6 +282,29 @@ impl BuildArgs {
             write_file(path, &format!("{:#}\n", metadata(&outcome)))?;
         }
         if self.quiet { print(&format!("{}\n", outcome.id)) } else { Ok(()) }
+    }
+
+    /// Shows what was done and why. Of a build that failed it is what was remembered.
+    fn account(
+        &self,
+        engine: &Engine,
+        result: &Result<BuildOutcome, BuildError>,
+        format: WhyFormat,
+    ) -> Result<(), Failure> {
+        let context = self.context.as_deref().unwrap_or(Path::new("."));
+        let account = match result {
+            Ok(outcome) => outcome.account.clone(),
+            Err(BuildError::Step { .. }) => engine.past_build(self.file.as_deref(), context)?,
+            Err(_) => None,
+        };
+        let Some(account) = account else { return Ok(()) };
+        let text = why::show(&account, None, format);
+        if self.quiet || self.outputs.iter().any(Output::is_stdout) {
+            // Whoever closed standard error does not want to know.
+            drop(io::stderr().write_all(text.as_bytes()));
+            return Ok(());
+        }
+        print(&text)
     }
 
     /// What progress says of all of it; `BUILDKIT_BUILD_NAME` gives it a name.
@@ -371,6 +403,7 @@ impl BuildArgs {
         request.labels.clone_from(&self.labels);
         request.outputs = self.outputs.iter().map(|output| output.export.clone()).collect();
         request.push = self.push || self.outputs.iter().any(|output| output.push);
+        request.explain = self.explain.is_some();
         request.jobs = self.jobs.map(std::num::NonZeroUsize::get);
         request.shm_size = self.shm_size;
         if request.push && request.tags.is_empty() {

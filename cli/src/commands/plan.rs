@@ -139,7 +139,7 @@ fn contexts(plan: &BuildPlan) -> Vec<&str> {
 mod tests {
     use std::sync::Arc;
 
-    use rbuild_engine::{ComponentChange, PlannedStage, StepKind};
+    use rbuild_engine::{Change, Changes, ComponentChange, PlannedStage, StepKind};
     use rbuild_frontend::Source;
 
     use super::*;
@@ -173,6 +173,7 @@ mod tests {
             change("env VERSION", None, Some("2")),
             change("env DEBUG", Some("1"), None),
         ];
+        let changed = Changes { shown: vec![("go.sum".to_owned(), Change::Content)], others: 0 };
         let heredoc =
             "[build 5/6] RUN <<\"EOF\" (echo [a] | tee `b` {c}...) and a tail too long to be shown on one line";
         BuildPlan {
@@ -194,7 +195,7 @@ mod tests {
                     "[build 3/6] COPY go.mod go.sum ./",
                     4,
                     &[on(1), context("context", &["go.mod", "go.sum"])],
-                    Forecast::Runs(Cause::Files("context".to_owned())),
+                    Forecast::Runs(Cause::Files { context: "context".to_owned(), changes: Some(changed) }),
                 ),
                 step(0, "[build 4/6] RUN make", 5, &[on(2)], Forecast::Runs(Cause::Changed(changes))),
                 step(0, heredoc, 6, &[on(3)], Forecast::Depends(3)),

@@ -52,7 +52,7 @@ enum What<'a> {
     },
 }
 
-/// What the step's processes took; `why --format json` has the same names.
+/// What the step's processes took.
 #[derive(Serialize)]
 struct Took {
     user_seconds: f64,
@@ -60,6 +60,11 @@ struct Took {
     peak_memory: u64,
     read_bytes: u64,
     written_bytes: u64,
+}
+
+/// Resources as an object whose fields stand among those of a step, here and elsewhere.
+pub fn took(resources: Resources) -> serde_json::Value {
+    serde_json::to_value(Took::from(resources)).expect("numbers are JSON")
 }
 
 impl From<Resources> for Took {

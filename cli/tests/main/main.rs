@@ -59,3 +59,4 @@ mod rootless;
 mod run;
 mod ssh;
 mod steps;
+mod why;

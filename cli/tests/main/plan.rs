@@ -57,7 +57,10 @@ fn a_plan_says_what_the_build_then_does_and_leaves_the_store_alone() {
     bench.file("app/a", "2");
     let edited = plan(&["app"]);
     assert_eq!(forecasts(&edited), ["cached", "run", "depends", "depends", "depends"]);
-    assert_eq!(edited["steps"][1]["reason"], json!({ "code": "files", "context": "context" }));
+    assert_eq!(
+        edited["steps"][1]["reason"],
+        json!({ "code": "files", "context": "context", "files": [{ "path": "a", "change": "content" }], "others": 0 })
+    );
     assert_eq!(edited["steps"][2]["reason"], json!({ "code": "input", "step": 2 }));
 
     let other = plan(&["--no-cache", "--target", "build", "app"]);
@@ -66,12 +69,11 @@ fn a_plan_says_what_the_build_then_does_and_leaves_the_store_alone() {
 }
 
 #[test]
-fn a_plan_is_drawn_and_build_explain_is_its_text() {
+fn a_plan_is_drawn() {
     let bench = busybox_bench!();
     bench.file("app/Dockerfile", "FROM busybox AS debug\nRUN a\nFROM busybox\nRUN echo \"[x]\" '#' <<EOF\n<b>\nEOF\n");
     let text = bench.run(&["plan", "app"]).ok().stdout;
     assert!(text.contains("debug: FROM busybox on line 1, not needed"), "{text}");
-    assert_eq!(bench.run(&["build", "--explain", "app"]).ok().stdout, text);
     assert!(bench.run(&["plan", "--format", "dot", "app"]).ok().stdout.starts_with("digraph plan {\n"));
     assert!(bench.run(&["plan", "--format", "mermaid", "app"]).ok().stdout.starts_with("flowchart TB\n"));
     bench.run(&["plan", "--format", "xml", "app"]).fails(2).says(&["mermaid"]);

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::request::{BuildRequest, ContextSource, DockerfileSource};
 
 /// BuildKit's names, and last the one that buildah prefers.
-const NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
+pub(super) const NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 
 /// What messages call a Dockerfile that has no name.
 const NAMELESS: &str = NAMES[0];

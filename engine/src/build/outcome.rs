@@ -8,7 +8,9 @@ use rbuild_core::Digest;
 use rbuild_frontend::{Diagnostic, Source};
 use rbuild_image::Descriptor;
 use rbuild_solver::SolveError;
+use rbuild_solver::graph::VertexId;
 
+use super::history::PastBuild;
 use crate::cdi::DeviceError;
 use crate::error::{Error, chain};
 use crate::ssh::SshError;
@@ -27,6 +29,8 @@ pub struct BuildOutcome {
     pub warnings: Vec<Diagnostic>,
     /// The Dockerfile, to draw the warnings with.
     pub source: Arc<Source>,
+    /// What was done and why, if the request wanted that told or something was made.
+    pub account: Option<PastBuild>,
 }
 
 /// Why there is no image.
@@ -49,6 +53,8 @@ pub enum BuildError {
         diagnostic: Box<Diagnostic>,
         /// What was doubtful before.
         warnings: Vec<Diagnostic>,
+        /// Where in the build's graph.
+        vertex: Option<VertexId>,
     },
     /// The Dockerfile cannot be read.
     #[error("cannot read the Dockerfile `{}`", path.display())]
@@ -87,6 +93,7 @@ pub enum BuildError {
 
 impl BuildError {
     pub(super) fn step(source: &Arc<Source>, error: SolveError<WorkerError>) -> Self {
+        let vertex = Some(error.vertex());
         let (title, spans, cause) = match error {
             SolveError::Vertex { title, spans, source, .. } | SolveError::Key { title, spans, source, .. } => {
                 (title, spans, source)
@@ -104,7 +111,7 @@ impl BuildError {
         };
         let span = spans.iter().fold(*first, |all, span| all.to(*span));
         let diagnostic = Diagnostic::error(span, message).hint_if(cause.hint());
-        Self::Step { text: source.clone(), diagnostic: Box::new(diagnostic), warnings: Vec::new() }
+        Self::Step { text: source.clone(), diagnostic: Box::new(diagnostic), warnings: Vec::new(), vertex }
     }
 
     /// What the user can do about it; mistakes carry their own advice.

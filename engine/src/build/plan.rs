@@ -2,9 +2,6 @@
 //!
 //! The way of a build up to the point where something would be executed: the file is lowered, contexts are read, the
 //! cache is asked. Nothing is executed and no layer is fetched; configurations of base images are, if they are not here.
-//!
-//! Steps are the graph's vertices in the order of the file, but for two kinds: what a step reads from a context, and the
-//! empty file system of `scratch`, are inputs of steps and none themselves.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,10 +9,13 @@ use std::sync::Arc;
 use rbuild_cache::{Form, LayerId, Store};
 use rbuild_core::{Digest, Platform, Reporter};
 use rbuild_frontend::{Diagnostic, Dockerfile, Source};
-use rbuild_solver::graph::{Graph, Op, Output, Vertex, VertexId};
-use rbuild_solver::{ComponentChange, Reason, Verdict};
+use rbuild_solver::Verdict;
+use rbuild_solver::graph::{Op, VertexId};
+use serde::{Deserialize, Serialize};
 
+use super::cause::{Cause, FileChanges, causes};
 use super::check::Purpose;
+use super::steps::Steps;
 use super::{BuildError, Prepared};
 use crate::blocking::at_once;
 use crate::engine::Engine;
@@ -70,7 +70,8 @@ pub struct PlannedStep {
 }
 
 /// What a step does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum StepKind {
     /// Brings in a base image.
     Image,
@@ -122,23 +123,6 @@ pub enum Forecast {
     Same(usize),
 }
 
-/// Why a result cannot be used.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Cause {
-    /// No such step is known.
-    NeverBuilt,
-    /// The step itself reads differently now. Never empty.
-    Changed(Vec<ComponentChange>),
-    /// The files it needs of this context are others now.
-    Files(String),
-    /// This step, which is cached, is another than before, by its place among the steps.
-    Input(usize),
-    /// Earlier results may not be used.
-    Forced,
-    /// Nothing is different, but the result is no longer there.
-    Forgotten,
-}
-
 impl Engine {
     /// Says of each step of a build what would come of it.
     ///
@@ -146,20 +130,22 @@ impl Engine {
     /// As [`Engine::build`], except for failed steps.
     pub async fn plan(&self, request: &BuildRequest) -> Result<BuildPlan, BuildError> {
         let _lease = self.store().lease("plan").map_err(Error::from)?;
-        let Prepared { source, file, warnings, lowered, solver } =
+        let Prepared { source, file, warnings, lowered, solver, .. } =
             self.prepare(request, Purpose::Build, &Reporter::silent()).await?;
         let graph = &lowered.graph;
         let verdicts = solver.explain(graph, lowered.result).await;
         let verdicts: HashMap<VertexId, Verdict> =
             verdicts.map_err(|error| BuildError::step(&source, error))?.into_iter().collect();
         let missing = self.missing_layers(&solver.worker().images).await?;
-        let view = View { graph, source: &source, file: &file, steps: steps(graph, lowered.result), verdicts, missing };
+        let files = solver.worker().file_changes(graph, verdicts.values()).await;
+        let steps = Steps::new(graph, lowered.result, &source);
+        let view = View { steps, source: &source, file: &file, verdicts, files, missing };
         let platform = match &request.platform {
             Some(text) => text.parse().map_err(BuildError::Platform)?,
             None => Platform::host(),
         };
         let stages = view.stages(&lowered.needed);
-        let steps = view.steps.iter().map(|(id, _)| view.step(*id)).collect();
+        let steps = view.steps.ids().map(|id| view.step(id)).collect();
         Ok(BuildPlan { warnings, platform, target: lowered.target, stages, steps, source: source.clone() })
     }
 
@@ -182,21 +168,13 @@ fn missing(store: &Store, layers: &[LayerId]) -> Result<(usize, usize), Error> {
     Ok((missing, layers.len()))
 }
 
-/// The vertices that are steps and their numbers, in the order of the graph, which is that of the file.
-fn steps(graph: &Graph, target: Output) -> Vec<(VertexId, usize)> {
-    let ids = graph.reachable(&[target]).into_iter();
-    let ids = ids.filter(|id| !matches!(graph.vertex(*id).op, Op::Local(_) | Op::Scratch));
-    ids.enumerate().map(|(number, id)| (id, number)).collect()
-}
-
 /// Everything that says something about a vertex.
 struct View<'a> {
-    graph: &'a Graph,
+    steps: Steps<'a>,
     source: &'a Source,
     file: &'a Dockerfile,
-    /// In rising order of vertices.
-    steps: Vec<(VertexId, usize)>,
     verdicts: HashMap<VertexId, Verdict>,
+    files: FileChanges,
     missing: HashMap<Digest, (usize, usize)>,
 }
 
@@ -212,27 +190,25 @@ impl View<'_> {
     }
 
     fn step(&self, id: VertexId) -> PlannedStep {
-        let vertex = self.graph.vertex(id);
-        let spans = &vertex.origin.spans;
-        let start = spans.first().map_or(0, |span| span.start);
+        let vertex = self.steps.graph.vertex(id);
+        let start = vertex.origin.spans.first().map_or(0, |span| span.start);
         let before = self.file.stages.partition_point(|stage| stage.header.span.start <= start);
-        let all = spans.iter().copied().reduce(|all, span| all.to(span)).unwrap_or_default();
         PlannedStep {
             stage: before.saturating_sub(1),
             title: vertex.origin.title.clone(),
-            kind: kind(vertex),
-            lines: self.source.lines(all),
+            kind: self.steps.kind(id),
+            lines: self.steps.lines(id),
             inputs: vertex.inputs().iter().map(|input| self.input(input.vertex)).collect(),
             forecast: self.forecast(id),
         }
     }
 
     fn input(&self, id: VertexId) -> StepInput {
-        match &self.graph.vertex(id).op {
+        match &self.steps.graph.vertex(id).op {
             Op::Local(local) => StepInput::Context { name: local.name.clone(), include: local.include.clone() },
             Op::Scratch => StepInput::Scratch,
             Op::Image(_) | Op::Http(_) | Op::Git(_) | Op::Exec(_) | Op::File(_) | Op::Merge => {
-                StepInput::Step(self.number(id))
+                StepInput::Step(self.steps.number(id))
             }
         }
     }
@@ -242,50 +218,30 @@ impl View<'_> {
             Some(Verdict::Same(other)) => self.verdicts.get(other),
             other => other,
         };
-        let inputs = self.graph.vertex(id).inputs();
-        inputs.iter().all(|input| matches!(verdict(input.vertex), Some(Verdict::Hit(_))))
-    }
-
-    fn number(&self, id: VertexId) -> usize {
-        let at = self.steps.binary_search_by_key(&id, |(id, _)| *id);
-        self.steps[at.expect("every needed vertex with files of its own is a step")].1
+        let inputs = self.steps.graph.vertex(id).inputs();
+        inputs.iter().all(|input| matches!(verdict(input.vertex), Some(Verdict::Hit(_) | Verdict::CutOff { .. })))
     }
 
     fn forecast(&self, id: VertexId) -> Forecast {
         let Some(verdict) = self.verdicts.get(&id) else { return Forecast::Skipped };
         let reason = match verdict {
-            Verdict::Hit(_) => return Forecast::Cached,
-            Verdict::Same(other) => return Forecast::Same(self.number(*other)),
+            Verdict::Hit(_) | Verdict::CutOff { .. } => return Forecast::Cached,
+            Verdict::Same(other) => return Forecast::Same(self.steps.number(*other)),
             Verdict::Missed(reason) => reason,
         };
-        if let Op::Image(image) = &self.graph.vertex(id).op {
+        if let Op::Image(image) = &self.steps.graph.vertex(id).op {
             return match self.missing.get(&image.id) {
                 Some((missing, layers)) if *missing > 0 => Forecast::Pulled { missing: *missing, layers: *layers },
                 _ => Forecast::Cached,
             };
         }
-        Forecast::Runs(match reason {
-            Reason::NeverBuilt => Cause::NeverBuilt,
-            Reason::OpChanged(changes) => Cause::Changed(changes.clone()),
-            Reason::Forced => Cause::Forced,
-            Reason::Forgotten => Cause::Forgotten,
-            Reason::InputChanged(input) => match self.input(input.vertex) {
-                // With all inputs at hand their content was compared, too.
-                StepInput::Step(number) if self.has_inputs(id) => Cause::Input(number),
-                StepInput::Step(number) => return Forecast::Depends(number),
-                StepInput::Context { name, .. } => Cause::Files(name),
-                StepInput::Scratch => Cause::Forgotten,
-            },
-        })
-    }
-}
-
-fn kind(vertex: &Vertex) -> StepKind {
-    match &vertex.op {
-        Op::Image(_) => StepKind::Image,
-        Op::Http(_) | Op::Git(_) => StepKind::Source,
-        Op::Exec(_) => StepKind::Exec,
-        Op::File(_) | Op::Local(_) | Op::Scratch => StepKind::File,
-        Op::Merge => StepKind::Merge,
+        let mut causes = causes(self.steps.graph, reason, &self.files, |id| self.steps.number(id));
+        // What is certain goes before what depends.
+        let certain = causes.iter().position(|cause| !matches!(cause, Cause::Input(_))).unwrap_or(0);
+        match causes.swap_remove(certain) {
+            // With all inputs at hand their content was compared, too.
+            Cause::Input(number) if !self.has_inputs(id) => Forecast::Depends(number),
+            cause => Forecast::Runs(cause),
+        }
     }
 }

@@ -151,6 +151,24 @@ impl Selection {
         Ok(items.digest(contents, selector.owners, |_, _| {}))
     }
 
+    /// Shows everything selected, in the order of the sources: its path, what is there, and the digest of its content.
+    ///
+    /// # Errors
+    /// As [`Selection::of`].
+    pub(super) fn visit(
+        tree: &dyn SourceTree,
+        selector: &Selector,
+        mut look: impl FnMut(&InnerPath, Option<&Node>, FileDigest),
+    ) -> Result<(), DigestError> {
+        let items = Items::of(tree, selector)?;
+        let mut contents = items.contents(tree)?.into_iter();
+        for item in &items.list {
+            let content = if item.has_content() { contents.next().unwrap_or_default() } else { FileDigest::default() };
+            look(&item.path, item.node.as_deref(), content);
+        }
+        Ok(())
+    }
+
     /// As [`Selection::digest`]; nothing if a file would have to be read for it.
     ///
     /// # Errors

@@ -101,6 +101,7 @@ impl Engine {
             let layer = snapshot.commit(LayerKind::Files)?;
             let checkout = Checkout { layer: layer.id.clone(), time, identity: key };
             let record = Record {
+                listings: Vec::new(),
                 layers: vec![layer.id],
                 outputs: serde_json::to_value(&checkout).expect("it has only texts and numbers"),
                 provenance: serde_json::Value::Null,

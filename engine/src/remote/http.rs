@@ -129,6 +129,7 @@ impl Engine {
                 last_modified: received.validators.last_modified,
             };
             let record = Record {
+                listings: Vec::new(),
                 layers: vec![layer.id],
                 outputs: serde_json::to_value(&download).expect("it has only texts and numbers"),
                 provenance: serde_json::Value::Null,

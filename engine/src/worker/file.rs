@@ -68,6 +68,7 @@ impl BuildWorker {
             drop(mounted);
             let layer = snapshot.commit(LayerKind::Files)?;
             let record = Record {
+                listings: Vec::new(),
                 layers: vec![layer.id.clone()],
                 outputs: serde_json::Value::Null,
                 provenance: serde_json::Value::Null,

@@ -42,7 +42,7 @@ pub struct ImageOp {
 
 /// Selected files of a named local directory. The op's fingerprint is the tree digest of the selection, so each
 /// `COPY` has a `Local` of its own and is only invalidated by what it copies.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct LocalOp {
     /// `context`, or the name given to `--build-context`.
     pub name: String,

@@ -1,7 +1,7 @@
 //! Is a miss explained by what was changed?
 
 use rbuild_solver::graph::{Graph, Output};
-use rbuild_solver::{ComponentChange, Reason, Verdict};
+use rbuild_solver::{ComponentChange, Entry, InputChange, Journal, Reason, Verdict};
 
 use crate::fake::{Bench, add_titled};
 
@@ -22,11 +22,20 @@ fn graph(a: &[&str], forced: bool) -> (Graph, Output) {
 async fn verdicts(bench: &Bench, graph: &Graph, target: Output) -> Vec<(usize, Result<(), Reason>)> {
     let verdicts = bench.solver.explain(graph, target).await.unwrap();
     let short = verdicts.into_iter().filter_map(|(id, verdict)| match verdict {
-        Verdict::Hit(_) => Some((id.index(), Ok(()))),
+        Verdict::Hit(_) | Verdict::CutOff { .. } => Some((id.index(), Ok(()))),
+        // What was there before has a key that no test knows.
+        Verdict::Missed(Reason::InputsChanged(changes)) => {
+            let changes = changes.into_iter().map(|change| InputChange { former: None, ..change });
+            Some((id.index(), Err(Reason::InputsChanged(changes.collect()))))
+        }
         Verdict::Missed(reason) => Some((id.index(), Err(reason))),
         Verdict::Same(_) => None,
     });
     short.collect()
+}
+
+fn because(input: Output) -> Reason {
+    Reason::InputsChanged(vec![InputChange { input, former: None }])
 }
 
 fn input(graph: &Graph, target: Output, place: usize) -> Output {
@@ -57,12 +66,8 @@ async fn an_edited_step_names_what_was_edited_and_what_follows_names_its_input()
     bench.solve(&before, top).await;
     let (after, top) = graph(&["=2"], false);
     let change = ComponentChange { name: "argument 1".into(), before: Some("=1".into()), after: Some("=2".into()) };
-    let expected = [
-        (0, Ok(())),
-        (1, Err(Reason::OpChanged(vec![change]))),
-        (2, Ok(())),
-        (3, Err(Reason::InputChanged(input(&after, top, 0)))),
-    ];
+    let expected =
+        [(0, Ok(())), (1, Err(Reason::OpChanged(vec![change]))), (2, Ok(())), (3, Err(because(input(&after, top, 0))))];
     assert_eq!(verdicts(&bench, &after, top).await, expected);
 }
 
@@ -84,8 +89,7 @@ async fn a_forced_step_is_forced_and_what_follows_has_a_changed_input() {
     let (normal, top) = graph(&[], false);
     bench.solve(&normal, top).await;
     let (forced, top) = graph(&[], true);
-    let expected =
-        [(0, Ok(())), (1, Err(Reason::Forced)), (2, Ok(())), (3, Err(Reason::InputChanged(input(&forced, top, 0))))];
+    let expected = [(0, Ok(())), (1, Err(Reason::Forced)), (2, Ok(())), (3, Err(because(input(&forced, top, 0))))];
     assert_eq!(verdicts(&bench, &forced, top).await, expected);
 }
 
@@ -141,4 +145,45 @@ async fn a_step_that_says_what_another_says_is_the_same() {
     let top = add_titled(&mut graph, &["top"], &[first, second], "[1/1] RUN top", false);
     let verdicts = bench.solver.explain(&graph, top).await.unwrap();
     assert_eq!(verdicts[1], (second.vertex, Verdict::Same(first.vertex)));
+}
+
+#[tokio::test]
+async fn a_solve_notes_why_it_did_what_it_did() {
+    let bench = Bench::new(4);
+    let noted = async |graph: &Graph, top: Output| {
+        let journal = Journal::default();
+        let reporter = rbuild_core::Reporter::silent();
+        let failed = bench.solver.solve_noting(graph, &[top], &reporter, &journal).await.is_err();
+        (journal.entries(), failed)
+    };
+    let (before, top) = graph(&["=same", "one"], false);
+    let (first, _) = noted(&before, top).await;
+    assert!(
+        first.iter().all(|(_, entry)| entry.verdict == Verdict::Missed(Reason::NeverBuilt) && entry.made.is_some())
+    );
+    let (found, _) = noted(&before, top).await;
+    assert!(matches!(found.as_slice(), [(id, Entry { verdict: Verdict::Hit(_), made: None })] if *id == top.vertex));
+
+    // `a` reads differently and makes the same: what stands on it is found, and says why it had to be looked for.
+    let (after, top) = graph(&["=same", "two"], false);
+    let (cut, _) = noted(&after, top).await;
+    let verdicts: Vec<_> = cut.iter().map(|(id, entry)| (id.index(), &entry.verdict, entry.made.is_some())).collect();
+    let a = input(&after, top, 0);
+    assert!(
+        matches!(
+            verdicts.as_slice(),
+            [
+                (0, Verdict::Hit(_), false),
+                (1, Verdict::Missed(Reason::OpChanged(_)), true),
+                (2, Verdict::Hit(_), false),
+                (3, Verdict::CutOff { reason: Reason::InputsChanged(changes), .. }, false),
+            ] if changes.iter().map(|change| change.input).eq([a]) && changes[0].former.is_some()
+        ),
+        "{verdicts:?}"
+    );
+
+    let (broken, top) = graph(&["fail"], false);
+    let (entries, failed) = noted(&broken, top).await;
+    assert!(failed && entries.len() == 4);
+    assert!(entries.iter().all(|(_, entry)| entry.made.is_none()), "nothing was made: {entries:?}");
 }

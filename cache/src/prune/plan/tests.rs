@@ -24,7 +24,13 @@ fn layer(name: &str, disk_bytes: u64) -> Layer {
 
 fn record(number: u8, layers: &[&str], used: u64) -> RecordState {
     let layers = layers.iter().map(|name| name.parse().unwrap()).collect();
-    RecordState { id: Digest::blake3([number; 32]), title: format!("step {number}"), layers, used }
+    RecordState {
+        id: Digest::blake3([number; 32]),
+        title: format!("step {number}"),
+        layers,
+        listings: Vec::new(),
+        used,
+    }
 }
 
 fn image(number: u8, layers: &[&str], named: bool, used: u64) -> ListedState {

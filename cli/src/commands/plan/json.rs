@@ -3,8 +3,10 @@
 //! `docs/plan.md` says what the fields mean, and promises that they stay what they are: a change that would break a
 //! reader gets another `version`.
 
-use rbuild_engine::{BuildPlan, Cause, Forecast, PlannedStep, StepInput, StepKind};
+use rbuild_engine::{BuildPlan, Forecast, PlannedStep, StepInput, StepKind};
 use serde_json::{Map, Value, json};
+
+use crate::commands::cause;
 
 const VERSION: u32 = 1;
 
@@ -82,19 +84,7 @@ fn reason(forecast: &Forecast) -> Value {
         Forecast::Pulled { missing, layers } => json!({ "code": "layers", "missing": missing, "layers": layers }),
         Forecast::Depends(number) => json!({ "code": "input", "step": number + 1 }),
         Forecast::Same(number) => json!({ "code": "same", "step": number + 1 }),
-        Forecast::Runs(cause) => match cause {
-            Cause::NeverBuilt => json!({ "code": "never-built" }),
-            Cause::Forced => json!({ "code": "forced" }),
-            Cause::Forgotten => json!({ "code": "forgotten" }),
-            Cause::Files(context) => json!({ "code": "files", "context": context }),
-            Cause::Input(number) => json!({ "code": "input", "step": number + 1 }),
-            Cause::Changed(changes) => {
-                let changes = changes
-                    .iter()
-                    .map(|change| json!({ "name": change.name, "before": change.before, "after": change.after }));
-                json!({ "code": "changed", "changes": changes.collect::<Vec<_>>() })
-            }
-        },
+        Forecast::Runs(cause) => cause::json(cause, |step| json!(step + 1)),
     }
 }
 

@@ -5,10 +5,11 @@
 
 use std::fmt::Write as _;
 
-use rbuild_engine::{BuildPlan, Cause, ComponentChange, Forecast, PlannedStep, StepInput};
+use rbuild_engine::{BuildPlan, Cause, Forecast, PlannedStep, StepInput};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::{context_name, instruction, stage_name, word};
+use crate::commands::cause;
 use crate::diagnostics::Colour;
 use crate::human;
 
@@ -20,8 +21,6 @@ const INDENT: usize = 21;
 const NEEDS: usize = 19;
 /// How wide what stands below the instruction is.
 const BELOW: usize = INSTRUCTION + 2 + NEEDS;
-/// Values may be whole scripts.
-const LONGEST: usize = 28;
 
 /// The words that one line cannot explain.
 const LEGEND: [(&str, &str); 6] = [
@@ -133,35 +132,9 @@ fn reasons(step: &PlannedStep) -> Vec<String> {
         Forecast::Depends(number) => format!("step {} may not be what it was", number + 1),
         Forecast::Same(number) => format!("as step {}", number + 1),
         Forecast::Pulled { missing, layers } => format!("{missing} of its {layers} layers are not here"),
-        Forecast::Runs(cause) => match cause {
-            Cause::Changed(changes) if changes.iter().any(|change| change.name == "op") => {
-                "another kind of step was in its place".to_owned()
-            }
-            Cause::Changed(changes) => return changes.iter().map(change).collect(),
-            Cause::Files(name) => files(name),
-            Cause::Input(number) => format!("step {} is not what it was", number + 1),
-            Cause::NeverBuilt | Cause::Forced | Cause::Forgotten => "its result is no longer there".to_owned(),
-        },
+        Forecast::Runs(cause) => return cause::lines(cause, |step| format!("step {}", step + 1)),
     };
     vec![one]
-}
-
-fn files(context: &str) -> String {
-    match context {
-        "context" => "files in the build context changed".to_owned(),
-        name => format!("files in the build context `{name}` changed"),
-    }
-}
-
-fn change(ComponentChange { name, before, after }: &ComponentChange) -> String {
-    let value = |value: &str| format!("`{}`", human::shorten(&value.escape_debug().to_string(), LONGEST));
-    match (before, after) {
-        (Some(_), Some(_)) if name == "files" => files("context"),
-        (Some(before), Some(after)) => format!("{name}: {} became {}", value(before), value(after)),
-        (None, Some(after)) => format!("{name}: {} is new", value(after)),
-        (Some(before), None) => format!("{name}: {} is gone", value(before)),
-        (None, None) => format!("{name} changed"),
-    }
 }
 
 /// As much of the text as fits, with an ellipsis if that is not all.
@@ -200,11 +173,12 @@ mod tests {
                              2 of its 5 layers are not here
            2     3  cached   WORKDIR /src                                                1
            3     4  runs     COPY go.mod go.sum ./                                       2, context
-                             files in the build context changed
+                             files in the build context changed:
+                             content  go.sum
            4     5  runs     RUN make                                                    3
                              argument 2: `make\n` became `make \"all\" # <fast>`
-                             env VERSION: `2` is new
-                             env DEBUG: `1` is gone
+                             variable VERSION: `2` is new
+                             variable DEBUG: `1` is gone
            5     6  maybe    RUN <<"EOF" (echo [a] | tee `b` {c}...) and a tail too lo…  4
            6     9  forced   RUN true [2J                                                5
 
