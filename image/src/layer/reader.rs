@@ -90,7 +90,7 @@ impl<R: Read> LayerReader<R> {
     /// Reads an OCI layer: names that begin with `.wh.` are removals.
     pub fn new(input: R) -> Self {
         Self {
-            input: Input { inner: input, offset: 0, remaining: 0, padding: 0 },
+            input: Input { inner: input, offset: 0, remaining: 0, padding: 0, dirty: false },
             whiteouts: Whiteouts::Removal,
             done: false,
             ended: false,
@@ -123,6 +123,11 @@ impl<R: Read> LayerReader<R> {
     /// Where in the tar the content of the last change begins, as long as none of it was read.
     pub fn content_offset(&self) -> u64 {
         self.input.offset
+    }
+
+    /// Whether something else than NULs followed the content of a file up to its block's end.
+    pub fn has_dirty_padding(&self) -> bool {
+        self.input.dirty
     }
 
     /// Whether the archive's own end was reached. After `None` and without it the input ended between two entries:
@@ -270,6 +275,7 @@ struct Input<R> {
     offset: u64,
     remaining: u64,
     padding: usize,
+    dirty: bool,
 }
 
 impl<R: Read> Input<R> {
@@ -315,7 +321,8 @@ impl<R: Read> Input<R> {
         }
         self.remaining = std::mem::take(&mut self.padding) as u64;
         while self.remaining > 0 {
-            self.read(&mut scratch).map_err(|error| self.error(error))?;
+            let count = self.read(&mut scratch).map_err(|error| self.error(error))?;
+            self.dirty |= scratch[..count].iter().any(|byte| *byte != 0);
         }
         Ok(())
     }
