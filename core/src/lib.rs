@@ -13,7 +13,7 @@ mod span;
 pub use digest::{Algorithm, Digest, DigestError};
 pub use event::{Event, Outcome, Reporter, StepId, Stream};
 pub use key::{KeyHasher, StableHash};
-pub use mount::{Mount, MountKind, OverlayUpper};
+pub use mount::{Lower, Mount, MountKind, OverlayUpper};
 pub use platform::{Platform, PlatformError};
 pub use resources::Resources;
 pub use span::Span;

@@ -2,7 +2,7 @@
 //!
 //! A `Mount` is a request, not a mount: `cache` and `engine` write them, only `executor` carries them out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,30 @@ pub struct Mount {
     pub kind: MountKind,
     /// Whether writes fail with `EROFS`.
     pub read_only: bool,
+}
+
+/// A read-only layer of an overlay, in the kernel's terms: with its whiteouts and its marks on opaque directories.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Lower {
+    /// A directory.
+    Directory(PathBuf),
+    /// A file with an EROFS file system, to be mounted first.
+    Erofs(PathBuf),
+}
+
+impl Lower {
+    /// Where the layer lies on the host.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Directory(path) | Self::Erofs(path) => path,
+        }
+    }
+}
+
+impl From<PathBuf> for Lower {
+    fn from(directory: PathBuf) -> Self {
+        Self::Directory(directory)
+    }
 }
 
 /// The writable part of an overlay.
@@ -31,8 +55,8 @@ pub struct OverlayUpper {
 pub enum MountKind {
     /// Layers seen as one tree.
     Overlay {
-        /// Read-only directories, topmost first. May be empty (an image from scratch).
-        lower: Vec<PathBuf>,
+        /// Read-only layers, topmost first. May be empty (an image from scratch).
+        lower: Vec<Lower>,
         /// Where changes go; without it the overlay is read-only.
         upper: Option<OverlayUpper>,
     },

@@ -14,9 +14,9 @@ use std::fmt::Write as _;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use rbuild_core::{Mount, MountKind, OverlayUpper};
+use rbuild_core::{Lower, Mount, MountKind, OverlayUpper};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -26,6 +26,10 @@ use rustix::mount::{
 use rustix::thread::UnshareFlags;
 
 use crate::{sys, userns};
+
+mod erofs;
+
+pub use erofs::read_from_erofs_layer;
 
 /// Why a mount could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -152,11 +156,11 @@ pub(crate) struct OverlayOptions {
 
 /// A detached overlay of `lower`, topmost first.
 pub(crate) fn overlay(
-    lower: &[PathBuf],
+    lower: &[Lower],
     upper: Option<&OverlayUpper>,
     options: OverlayOptions,
 ) -> Result<OwnedFd, MountError> {
-    // Overlay wants two layers at least; with fewer the result is that one directory.
+    // Overlay wants two layers at least; with fewer the result is that one layer.
     match (lower, upper) {
         ([], None) => {
             let empty = tmpfs(Some(4096), 0o755)?;
@@ -165,8 +169,11 @@ pub(crate) fn overlay(
             return Ok(empty);
         }
         ([only], None) => {
-            let made = bind(open_layer(only)?.as_fd(), false)
-                .map_err(|error| MountError::mount(format!("`{}`", only.display()), error))?;
+            let made = match only {
+                Lower::Directory(only) => bind(open_layer(only)?.as_fd(), false)
+                    .map_err(|error| MountError::mount(format!("`{}`", only.display()), error))?,
+                Lower::Erofs(file) => erofs::single(file)?,
+            };
             set_attributes(made.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, true)
                 .map_err(|error| MountError::mount("a single layer read-only", error))?;
             return Ok(made);
@@ -199,18 +206,24 @@ fn open_layer(path: &Path) -> Result<OwnedFd, MountError> {
 }
 
 struct Layers {
-    lower: Vec<OwnedFd>,
+    lower: Vec<Arc<OwnedFd>>,
     upper: Option<(OwnedFd, OwnedFd)>,
+    has_erofs: bool,
 }
 
 impl Layers {
-    fn open(lower: &[PathBuf], upper: Option<&OverlayUpper>) -> Result<Self, MountError> {
-        let lower = lower.iter().map(|path| open_layer(path)).collect::<Result<_, _>>()?;
+    fn open(lower: &[Lower], upper: Option<&OverlayUpper>) -> Result<Self, MountError> {
+        let has_erofs = lower.iter().any(|lower| matches!(lower, Lower::Erofs(_)));
+        let open = |lower: &Lower| match lower {
+            Lower::Directory(path) => open_layer(path).map(Arc::new),
+            Lower::Erofs(path) => erofs::shared(path),
+        };
+        let lower = lower.iter().map(open).collect::<Result<_, _>>()?;
         let upper = match upper {
             Some(upper) => Some((open_layer(&upper.upper)?, open_layer(&upper.work)?)),
             None => None,
         };
-        Ok(Self { lower, upper })
+        Ok(Self { lower, upper, has_erofs })
     }
 
     /// The options that do not name a layer.
@@ -224,6 +237,12 @@ impl Layers {
             // be a change that names another layer, whatever the kernel's configured default is.
             flags.extend([("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")]);
         }
+        if self.has_erofs {
+            // Layers on different file systems: inode numbers stay as they are, and files of each layer have a device
+            // number of its own. The alternative, numbers of 60 bits, is too large for 32-bit programs and for
+            // JavaScript's numbers.
+            flags.push(("xino", "off"));
+        }
         if options.volatile && self.upper.is_some() {
             flags.push(("volatile", ""));
         }
@@ -236,7 +255,7 @@ impl Layers {
         fsconfig_set_string(context, "source", "overlay")?;
         let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
         for layer in &self.lower {
-            fsconfig_set_string(context, "lowerdir+", name(layer))?;
+            fsconfig_set_string(context, "lowerdir+", name(layer.as_ref()))?;
         }
         if let Some((upper, work)) = &self.upper {
             fsconfig_set_string(context, "upperdir", name(upper))?;
@@ -277,7 +296,7 @@ impl Layers {
 
 /// The same for kernels before 6.7, which mount overlay only by `mount`, and only at a place.
 fn layers_in_namespace(
-    lower: &[PathBuf],
+    lower: &[Lower],
     upper: Option<&OverlayUpper>,
     options: OverlayOptions,
 ) -> Result<OwnedFd, MountError> {
@@ -321,12 +340,12 @@ mod tests {
     use super::*;
 
     /// Layers with one file each, topmost first, and an upper directory.
-    fn layers(directory: &Path, count: usize) -> (Vec<PathBuf>, OverlayUpper) {
+    fn layers(directory: &Path, count: usize) -> (Vec<Lower>, OverlayUpper) {
         let lower = (0..count).map(|number| {
             let layer = directory.join(format!("layer-{number:0100}"));
             fs::create_dir(&layer).unwrap();
             fs::write(layer.join(format!("file-{number}")), "").unwrap();
-            layer
+            Lower::Directory(layer)
         });
         let lower = lower.collect();
         let upper = OverlayUpper { upper: directory.join("upper"), work: directory.join("work") };

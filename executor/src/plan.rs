@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use rbuild_core::{Mount, MountKind};
+use rbuild_core::{Lower, Mount, MountKind};
 use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
@@ -120,7 +120,7 @@ pub enum MountpointKind {
     /// The same as this host path, below which the second path is looked up.
     Like(PathBuf, PathBuf),
     /// The same as a path below these layers, topmost first, seen as one tree.
-    LikeLayers(Vec<PathBuf>, PathBuf),
+    LikeLayers(Vec<Lower>, PathBuf),
 }
 
 /// One thing pid 1 does.
@@ -227,7 +227,7 @@ impl SandboxSpec {
     fn root(&self, steps: &[Step], confined: bool) -> Result<RootPlan, PlanError> {
         let mut kind = self.root.clone();
         match &mut kind {
-            MountKind::Overlay { lower, .. } => lower.extend(self.stubs.clone()),
+            MountKind::Overlay { lower, .. } => lower.extend(self.stubs.clone().map(Lower::Directory)),
             MountKind::Bind { .. } => {}
             other => return Err(PlanError::Root(format!("{other:?}"))),
         }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rbuild_core::{Mount, MountKind, OverlayUpper};
+use rbuild_core::{Lower, Mount, MountKind, OverlayUpper};
 use rbuild_executor::host::CgroupLayout;
 use rbuild_executor::{
     Host, Limits, Network, PlanError, Privileges, Process, SandboxDevice, SandboxFile, SandboxSpec, Step,
@@ -32,7 +32,10 @@ fn hybrid_host() -> Host {
 
 fn spec() -> SandboxSpec {
     let upper = OverlayUpper { upper: "/s/upper".into(), work: "/s/work".into() };
-    let root = MountKind::Overlay { lower: vec!["/s/two".into(), "/s/one".into()], upper: Some(upper) };
+    let root = MountKind::Overlay {
+        lower: vec![Lower::Directory("/s/two".into()), Lower::Directory("/s/one".into())],
+        upper: Some(upper),
+    };
     let args = ["/bin/sh", "-c", "make"].map(str::to_owned).to_vec();
     let mut spec = SandboxSpec::new(root, Process { args, cwd: "/src/./app/".into(), ..Process::default() });
     spec.stubs = Some("/s/stubs".into());
@@ -104,9 +107,15 @@ fn run_as_root_on_a_unified_host() {
     RootPlan {
         kind: Overlay {
             lower: [
-                "/s/two",
-                "/s/one",
-                "/s/stubs",
+                Directory(
+                    "/s/two",
+                ),
+                Directory(
+                    "/s/one",
+                ),
+                Directory(
+                    "/s/stubs",
+                ),
             ],
             upper: Some(
                 OverlayUpper {

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rbuild_core::MountKind;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -151,7 +151,7 @@ fn kind_of(source: &Path, below: &Path) -> io::Result<Kind> {
     }
 }
 
-fn kind_in_layers(lower: &[PathBuf], below: &Path) -> Option<Kind> {
+fn kind_in_layers(lower: &[rbuild_core::Lower], below: &Path) -> Option<Kind> {
     let merged = mount::overlay(lower, None, OverlayOptions::default()).ok()?;
     kind_of_open(&mount::open_beneath(merged.as_fd(), below, OFlags::empty()).ok()?).ok()
 }

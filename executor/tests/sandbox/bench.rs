@@ -105,6 +105,7 @@ impl Bench {
             env: vec![("PATH".to_owned(), "/bin".to_owned())],
             ..Process::default()
         };
+        let lower = lower.into_iter().map(Into::into).collect();
         let mut spec = SandboxSpec::new(MountKind::Overlay { lower, upper: Some(upper) }, process);
         spec.stubs = Some(self.directory(&format!("stubs-{round}")));
         spec

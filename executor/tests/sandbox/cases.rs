@@ -344,7 +344,7 @@ fn parts_of_sources_can_be_mounted(bench: &mut Bench) {
         mount: Mount { target: target.into(), kind, read_only: true },
         subpath: subpath.into(),
     };
-    let layers = MountKind::Overlay { lower: vec![one.clone(), two], upper: None };
+    let layers = MountKind::Overlay { lower: vec![one.clone().into(), two.into()], upper: None };
     let bind = MountKind::Bind { source: one, recursive: false };
     let mut spec = bench.script("ls /m/all /m/bound; cat /m/file; (echo x > /m/bound/a) 2>&1; true");
     spec.mounts = vec![

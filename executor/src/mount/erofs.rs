@@ -1,0 +1,118 @@
+//! How is a layer that is a file mounted?
+//!
+//! The kernel reads the file itself, without a loop device. Two mounts of one file are two file systems with a page
+//! cache each, so a process has one of each file and hands it to all its overlays. Nothing of it outlasts the process
+//! and the overlays.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{Advice, Mode, OFlags, fadvise};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
+
+use super::{Layers, MountError, OverlayOptions, bind, open_beneath, tmpfs};
+
+/// How many mounts are kept that no overlay may need any more.
+const KEPT: usize = 64;
+/// The superblock, and where in it the metadata's first block is.
+const SUPERBLOCK: usize = 1024;
+const METADATA_BLOCK: usize = SUPERBLOCK + 40;
+const BLOCK: u64 = 512;
+/// The kernel reads ahead no more than this at a time, whatever it is asked for.
+const AHEAD: u64 = 128 << 10;
+
+/// The mounted file with this device, inode, and time of change.
+type Key = (u64, u64, i64, i64);
+
+/// Mounts of this process, the least recently used first.
+static MOUNTED: Mutex<Vec<(Key, Arc<OwnedFd>)>> = Mutex::new(Vec::new());
+
+/// The file system in a file, mounted at no place. All callers of a process get the same.
+pub(super) fn shared(path: &Path) -> Result<Arc<OwnedFd>, MountError> {
+    let (file, key) = open(path)?;
+    // Held while mounting, or two threads would mount the same file.
+    let mut mounted = MOUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mount = match mounted.iter().position(|(known, _)| *known == key) {
+        Some(index) => mounted.remove(index).1,
+        None => Arc::new(mount(&file, path)?),
+    };
+    if mounted.len() >= KEPT {
+        mounted.remove(0);
+    }
+    mounted.push((key, mount.clone()));
+    Ok(mount)
+}
+
+/// The same as a mount of its own, which may be attached and restricted.
+pub(super) fn single(path: &Path) -> Result<OwnedFd, MountError> {
+    match bind(shared(path)?.as_fd(), false) {
+        // Before 6.15 only what lies in a mount namespace can be cloned.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => mount(&open(path)?.0, path),
+        other => other.map_err(|error| failed(path, error)),
+    }
+}
+
+/// Reads a file out of an EROFS file system that is a layer of an overlay: whoever can do this can have such layers.
+///
+/// # Errors
+/// The kernel is older than Linux 6.12 or lacks EROFS, the caller is not the machine's administrator, or the file lies
+/// on a file system, such as tmpfs, that EROFS cannot read from.
+pub fn read_from_erofs_layer(image: &Path, file: &Path) -> Result<Vec<u8>, MountError> {
+    let (opened, _) = open(image)?;
+    // Not shared: the image is a file that nobody else uses.
+    let layer = Arc::new(mount(&opened, image)?);
+    let below = Arc::new(tmpfs(Some(4096), 0o755)?);
+    let layers = Layers { lower: vec![layer, below], upper: None, has_erofs: true };
+    let overlay =
+        layers.mount_one_by_one(OverlayOptions::default()).map_err(|error| MountError::mount("overlay", error))?;
+    let read = || -> io::Result<Vec<u8>> {
+        let found = open_beneath(overlay.as_fd(), file, OFlags::empty())?;
+        // Opened anew through the link: the descriptor only names the file.
+        let mut bytes = Vec::new();
+        File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|source| MountError::Open { path: file.to_owned(), source })
+}
+
+fn open(path: &Path) -> Result<(File, Key), MountError> {
+    let failed = |source| MountError::Open { path: path.to_owned(), source };
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    let file = File::from(file.map_err(|error| failed(error.into()))?);
+    let stat = rustix::fs::fstat(&file).map_err(|error| failed(error.into()))?;
+    let key = (stat.st_dev, stat.st_ino, stat.st_ctime, stat.st_ctime_nsec.cast_signed());
+    Ok((file, key))
+}
+
+fn mount(file: &File, path: &Path) -> Result<OwnedFd, MountError> {
+    let make = || -> io::Result<OwnedFd> {
+        read_ahead(file)?;
+        let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(context.as_fd(), "source", format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        fsconfig_create(context.as_fd())?;
+        Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
+    };
+    make().map_err(|error| failed(path, error))
+}
+
+/// Has the metadata read in long stretches before the kernel asks for it block by block. On ext4 the latter also goes
+/// through a path that a kernel with `CONFIG_EXT4_DEBUG` warns about.
+fn read_ahead(file: &File) -> io::Result<()> {
+    let mut head = [0; METADATA_BLOCK + 4];
+    file.read_exact_at(&mut head, 0)?;
+    let block = u32::from_le_bytes(head[METADATA_BLOCK..].try_into().expect("four bytes"));
+    let (mut at, end) = (u64::from(block) * BLOCK, file.metadata()?.len());
+    while at < end {
+        fadvise(file, at, std::num::NonZeroU64::new(AHEAD), Advice::WillNeed)?;
+        at += AHEAD;
+    }
+    Ok(())
+}
+
+fn failed(path: &Path, error: io::Error) -> MountError {
+    MountError::mount(format!("the file `{}` as erofs", path.display()), error)
+}
