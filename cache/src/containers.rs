@@ -204,7 +204,7 @@ impl Containers<'_> {
     /// # Errors
     /// As [`crate::Layers::prepare`].
     pub fn root_mount(&self, container: &Container) -> Result<Mount, LayerError> {
-        let lower = self.0.layers().directories(&container.layers)?;
+        let lower = self.0.layers().lower(&container.layers)?;
         let directory = self.directory(&container.id);
         let (upper, work) = (directory.join("upper"), directory.join("work"));
         if !upper.is_dir() {

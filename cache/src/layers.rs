@@ -24,8 +24,11 @@
 mod active;
 mod attributes;
 mod builder;
+mod content;
 mod error;
 mod export;
+mod file;
+mod form;
 mod import;
 mod layer;
 pub(crate) mod tree;
@@ -35,9 +38,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use rbuild_core::{Algorithm, Digest, Mount, MountKind};
+use rbuild_core::{Algorithm, Digest};
 use rbuild_image::Descriptor;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid};
 use rustix::io::Errno;
 
 use crate::error::{Context, StoreError};
@@ -47,8 +49,11 @@ use crate::store::{self, Store, used_key};
 
 pub use active::ActiveSnapshot;
 pub use builder::{FileContent, LayerBuilder};
+pub(crate) use content::make_upper;
 pub use error::LayerError;
 pub use export::{Changes, TarOptions};
+pub(crate) use file::FileStamp;
+pub use form::{LayerForm, LayerFormError, ReadErofs};
 pub use layer::{Form, Layer, LayerId, LayerIdError, LayerKind};
 
 pub(crate) const LAYERS: Table<Layer> = Table::new(b'l', "layer");
@@ -179,29 +184,9 @@ impl Layers<'_> {
     /// # Errors
     /// `Missing`, `NotLocal`, `TooMany`, or the disk fails.
     pub fn prepare(&self, parents: &[LayerId]) -> Result<ActiveSnapshot> {
-        let snapshot = ActiveSnapshot::new(self.0, self.directories(parents)?)?;
+        let snapshot = ActiveSnapshot::new(self.0, self.lower(parents)?)?;
         self.settle_in_background();
         Ok(snapshot)
-    }
-
-    /// A read-only root file system of `parents`, lowest first.
-    ///
-    /// # Errors
-    /// As [`Layers::prepare`].
-    pub fn view(&self, parents: &[LayerId]) -> Result<Mount> {
-        let lower = self.directories(parents)?;
-        Ok(Mount { target: "/".into(), kind: MountKind::Overlay { lower, upper: None }, read_only: true })
-    }
-
-    /// The directories of `layers`, which come lowest first, as the kernel's overlay wants them: topmost first.
-    ///
-    /// # Errors
-    /// As [`Layers::prepare`].
-    pub fn directories(&self, layers: &[LayerId]) -> Result<Vec<PathBuf>> {
-        if layers.len() > MAX_LAYERS {
-            return Err(LayerError::TooMany(layers.len()));
-        }
-        layers.iter().rev().map(|id| self.directory(id)).collect()
     }
 
     /// Flushes all layers to disk, so that they are still trusted after the machine was switched off. Takes as long as
@@ -251,82 +236,39 @@ impl Layers<'_> {
         }
     }
 
-    /// The directory of one layer, which must be there.
-    fn directory(&self, id: &LayerId) -> Result<PathBuf> {
-        let layer = self.read(id)?;
-        if layer.form != Form::Directory {
-            return Err(LayerError::NotLocal(id.clone()));
-        }
-        let path = self.path(id);
-        if path.is_dir() {
-            return Ok(path);
-        }
-        // Somebody else deleted it. Say so once, and build it again next time.
-        self.lose(layer)?;
-        Err(LayerError::NotLocal(id.clone()))
-    }
-
     pub(crate) fn path(&self, id: &LayerId) -> PathBuf {
         self.0.root().join("layers-v1").join(id.as_str())
-    }
-
-    /// Decides about a layer that was not flushed to disk before the machine was started anew.
-    fn recover(&self, layer: Layer) -> Result<Option<Layer>> {
-        let intact = layer.kind != LayerKind::Image && {
-            let path = self.path(&layer.id);
-            tree::digest(&path, self.0.0.options.overlay_xattrs).is_ok_and(|tree| tree.identity == layer.identity)
-        };
-        if intact {
-            self.0.0.meta.write(|writer| writer.delete(&UNSETTLED, layer.id.as_bytes()))?;
-            return Ok(Some(layer));
-        }
-        tracing::warn!(layer = %layer.id, "not trusted after a restart of the machine");
-        self.lose(layer)
-    }
-
-    /// Gives up a layer's directory. What can be pulled again stays known.
-    fn lose(&self, layer: Layer) -> Result<Option<Layer>> {
-        let path = self.path(&layer.id);
-        let kept = self.0.0.meta.write(|writer| {
-            let Some(layer) = writer.find(&LAYERS, layer.id.as_bytes())? else { return Ok(None) };
-            let mark = writer.find(&UNSETTLED, layer.id.as_bytes())?;
-            let doubt = mark.is_some_and(|(boot, _)| boot != store::boot());
-            if layer.form != Form::Directory || path.is_dir() && !doubt {
-                // Somebody else was faster, and may have made it again.
-                return Ok(Some(layer));
-            }
-            if layer.blobs.is_empty() {
-                remove(writer, &layer)?;
-                return Ok(None);
-            }
-            let remote = Layer { form: Form::Remote, entries: 0, disk_bytes: 0, ..layer };
-            writer.delete(&UNSETTLED, remote.id.as_bytes())?;
-            put(writer, &remote)?;
-            Ok::<_, LayerError>(Some(remote))
-        })?;
-        // After its row, see `Store::sweep`.
-        self.0.discard_directories(std::slice::from_ref(&layer.id))?;
-        Ok(kept)
     }
 
     /// Moves `source`, complete, into place and makes it the content of `layer`. Returns the layer as it is now: if
     /// another process was faster, `source` stays where it is.
     fn publish(&self, source: &Path, layer: Layer) -> Result<Layer> {
         let target = self.path(&layer.id);
+        self.publish_as(source, layer, |known| match known.form {
+            Form::Directory => target.is_dir(),
+            Form::Erofs => FileStamp::at(&target).ok().is_some_and(|stamp| known.file == Some(stamp)),
+            Form::Remote => false,
+        })
+    }
+
+    /// As [`Layers::publish`], unless `suffices` says of the layer as it is known that nothing is to be done.
+    fn publish_as(&self, source: &Path, layer: Layer, suffices: impl Fn(&Layer) -> bool) -> Result<Layer> {
+        let target = self.path(&layer.id);
         self.0.0.meta.write(|writer| {
             let known = writer.find(&LAYERS, layer.id.as_bytes())?;
             if let Some(known) = &known
-                && known.form == Form::Directory
-                && target.is_dir()
+                && suffices(known)
             {
                 condemned::spare_layer(writer, &layer.id)?;
                 return Ok(known.clone());
             }
-            let layer = match known {
+            let mut layer = match known {
                 Some(known) => Layer { blobs: known.blobs, sources: known.sources, ..layer },
                 None => layer,
             };
             rename(self.0, source, &target)?;
+            // After the renaming, which counts as a change.
+            layer.file = if layer.form == Form::Erofs { Some(FileStamp::at(&target)?) } else { None };
             writer.put(&UNSETTLED, layer.id.as_bytes(), &(store::boot().to_owned(), store::now()))?;
             put(writer, &layer)?;
             Ok(layer)
@@ -343,6 +285,7 @@ impl Layers<'_> {
             diff_id: Some(*diff_id),
             size: None,
             form: Form::Remote,
+            file: None,
             kind: LayerKind::Image,
             blobs: Vec::new(),
             sources: Vec::new(),
@@ -360,24 +303,6 @@ impl Layers<'_> {
             Ok(put(writer, &layer)?)
         })
     }
-}
-
-/// Makes the directory that becomes the top of an overlay. The overlay takes its root's owner and mode from there, so
-/// they are copied from the `topmost` layer below.
-pub(crate) fn make_upper(path: &Path, topmost: Option<&PathBuf>) -> Result<(), StoreError> {
-    rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)).context("create", path)?;
-    let mut mode = Mode::from_raw_mode(0o755);
-    if let Some(below) = topmost {
-        let stat = rustix::fs::stat(below).context("read", below)?;
-        mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
-        let made = rustix::fs::stat(path).context("read", path)?;
-        if (stat.st_uid, stat.st_gid) != (made.st_uid, made.st_gid) {
-            let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-            rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .context("change the owner of", path)?;
-        }
-    }
-    rustix::fs::chmod(path, mode).context("change the mode of", path)
 }
 
 pub(crate) fn find(reader: &Reader<'_>, id: &LayerId) -> Result<Option<Layer>, StoreError> {
@@ -436,12 +361,12 @@ fn add_blob(layer: &mut Layer, descriptor: &Descriptor) {
     }
 }
 
-/// Renames a directory to a place where, if anything, only garbage is.
+/// Renames a directory or file to a place where, if anything, only garbage is.
 fn rename(store: &Store, source: &Path, target: &Path) -> Result<(), StoreError> {
     loop {
         match rustix::fs::rename(source, target) {
             Ok(()) => return Ok(()),
-            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) if store.0.aside.discard(target)? => {}
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR) if store.0.aside.discard(target)? => {}
             Err(error) => return Err(error).context("create", target),
         }
     }
@@ -503,6 +428,6 @@ mod tests {
         let id = store.layers().import(&diff_id, &mut &tar[..]).unwrap().id;
         fs::remove_dir(store.layers().path(&id)).unwrap();
         store.layers().import(&diff_id, &mut &tar[..]).unwrap();
-        assert!(store.layers().directories(&[id]).is_ok());
+        assert!(store.layers().lower(&[id]).is_ok());
     }
 }

@@ -12,7 +12,8 @@ use rustix::fs::{FlockOperation, IFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::aside::Aside;
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, StoreError};
+use crate::layers::{FileStamp, LayerForm, LayerId, ReadErofs};
 use crate::meta::{Meta, Table};
 use crate::{Builds, CacheMounts, Containers, Content, Images, Layers, Listings, Records, StatCache};
 
@@ -62,6 +63,10 @@ impl OverlayXattrs {
 pub struct StoreOptions {
     /// How layers mark directories that hide the ones below them. The same for the whole life of a store.
     pub overlay_xattrs: OverlayXattrs,
+    /// In which form new layers are made. Those that are there are used in the form they have.
+    pub layers: LayerForm,
+    /// How this process mounts layers that are files; without it they are unpacked before they are used.
+    pub read_erofs: Option<ReadErofs>,
 }
 
 /// One state directory. Cheap to clone; any number of processes may have it open.
@@ -76,6 +81,10 @@ pub(crate) struct Inner {
     pub(crate) aside: Aside,
     /// Whether this process has flushed older layers to disk, or is doing it.
     pub(crate) settling: AtomicBool,
+    /// Whether this process can use layers that are files, once it was tried.
+    pub(crate) erofs: OnceLock<std::result::Result<(), Arc<StoreError>>>,
+    /// The files of layers whose metadata this process has compared.
+    pub(crate) checked: Mutex<HashSet<(LayerId, FileStamp)>>,
     used: Mutex<HashSet<Vec<u8>>>,
 }
 
@@ -107,6 +116,8 @@ impl Store {
             meta,
             aside,
             settling: AtomicBool::new(false),
+            erofs: OnceLock::new(),
+            checked: Mutex::default(),
             used: Mutex::default(),
         })))
     }

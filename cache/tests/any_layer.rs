@@ -5,14 +5,16 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use proptest::prelude::*;
-use rbuild_cache::{FileContent, LayerKind, Store, TarOptions};
+use rbuild_cache::{FileContent, Form, LayerForm, LayerKind, Store, StoreOptions, TarOptions};
 use rbuild_image::{Change, Compression, Entry, EntryKind, LayerWriter, Timestamp, sha256};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 
 /// One file of a random tree.
 #[derive(Clone, Debug)]
@@ -154,6 +156,68 @@ fn copy(from: &Path, to: &Path) {
     assert!(command.args(["-a", "--no-preserve=timestamps"]).arg(from.join(".")).arg(to).status().unwrap().success());
 }
 
+/// A store that makes layers in this form. Nothing is mounted unless the test does it.
+fn store(root: &Path, layers: LayerForm) -> Store {
+    let read_erofs: rbuild_cache::ReadErofs = |_, _| Ok(b"layers can be files\n".to_vec());
+    Store::open_with(root, StoreOptions { layers, read_erofs: Some(read_erofs), ..StoreOptions::default() }).unwrap()
+}
+
+const FORMS: [LayerForm; 2] = [LayerForm::Directory, LayerForm::Erofs];
+
+/// The file system in a file, at no place; `None` where it cannot be mounted.
+fn mounted(file: &Path) -> Option<OwnedFd> {
+    let mount = || {
+        let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, "source", file)?;
+        fsconfig_create(&context)?;
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
+    };
+    mount().inspect_err(|error| println!("skipped: the kernel does not mount a file: {error}")).ok()
+}
+
+/// Everything below a directory that a program can see, and which names are the same file.
+fn seen(root: &Path) -> BTreeMap<PathBuf, String> {
+    let (mut seen, mut names_of) = (BTreeMap::new(), BTreeMap::new());
+    let mut waiting = vec![PathBuf::new()];
+    while let Some(path) = waiting.pop() {
+        let full = root.join(&path);
+        let is = fs::symlink_metadata(&full).unwrap();
+        let mut names = vec![0; 64 << 10];
+        let length = rustix::fs::llistxattr(&full, &mut names[..]).unwrap();
+        let mut xattrs = BTreeMap::new();
+        for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            let mut value = vec![0; 64 << 10];
+            let length = rustix::fs::lgetxattr(&full, name, &mut value[..]).unwrap();
+            xattrs.insert(name.to_vec(), value[..length].to_vec());
+        }
+        let content = match is.file_type() {
+            kind if kind.is_file() => fs::read(&full).unwrap(),
+            kind if kind.is_symlink() => fs::read_link(&full).unwrap().into_os_string().into_vec(),
+            kind if kind.is_dir() => {
+                waiting.extend(fs::read_dir(&full).unwrap().map(|entry| path.join(entry.unwrap().file_name())));
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
+        let links = if is.is_dir() { 0 } else { is.nlink() };
+        let size = if is.is_dir() { 0 } else { is.size() };
+        // Nobody says the time of the root, or of a whiteout.
+        let is_whiteout = !is.is_dir() && is.rdev() == 0 && is.mode() & 0o170_000 == 0o020_000;
+        let time = if path.as_os_str().is_empty() || is_whiteout { (0, 0) } else { (is.mtime(), is.mtime_nsec()) };
+        let numbers = (is.mode(), is.uid(), is.gid(), is.rdev(), size, links, time);
+        if !is.is_dir() {
+            names_of.entry(is.ino()).or_insert_with(Vec::new).push(path.clone());
+        }
+        seen.insert(path, format!("{numbers:?} {xattrs:?} {content:?}"));
+    }
+    for names in names_of.values_mut() {
+        names.sort();
+        let all = format!(" {names:?}");
+        names.iter().for_each(|name| seen.get_mut(name).unwrap().push_str(&all));
+    }
+    seen
+}
+
 fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
@@ -166,18 +230,48 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_layer_is_the_same_after_a_round_trip(changes in layer()) {
+    fn a_layer_is_the_same_after_a_round_trip(changes in layer(), form in prop::sample::select(&FORMS)) {
         if is_root() {
             let root = tempfile::tempdir().unwrap();
-            let store = Store::open(root.path()).unwrap();
+            let store = store(root.path(), form);
             let bytes = tar(&changes);
             let layer = store.layers().import(&sha256(&bytes), &mut bytes.as_slice()).unwrap();
-            let found: Vec<_> = store.layers().changes(&layer.id).unwrap().iter().cloned().collect();
+            prop_assert_eq!(layer.form == Form::Erofs, form == LayerForm::Erofs);
+            let found = store.layers().changes(&layer.id).unwrap();
+            for (change, content) in &changes {
+                if matches!(change, Change::Upsert(Entry { kind: EntryKind::File { .. }, .. })) {
+                    let mut read = Vec::new();
+                    std::io::Read::read_to_end(&mut found.open(change.path()).unwrap(), &mut read).unwrap();
+                    prop_assert_eq!(&read, content);
+                }
+            }
+            let found: Vec<_> = found.iter().cloned().collect();
             let expected: Vec<_> = changes.into_iter().map(|(change, _)| change).collect();
             prop_assert_eq!(found, expected);
-            let mut again = Vec::new();
+            let (mut again, mut clamped) = (Vec::new(), Vec::new());
             store.layers().write_tar(&layer.id, TarOptions::default(), &mut again).unwrap();
             prop_assert!(again == bytes);
+            // Through the changes, even where the tar is there.
+            let clamp = TarOptions { clamp: Some(i64::MAX), ..TarOptions::default() };
+            store.layers().write_tar(&layer.id, clamp, &mut clamped).unwrap();
+            prop_assert!(clamped == bytes);
+        }
+    }
+
+    #[test]
+    fn a_file_shows_the_kernel_what_a_directory_does(changes in layer()) {
+        if is_root() {
+            let roots = FORMS.map(|_| tempfile::tempdir().unwrap());
+            let bytes = tar(&changes);
+            let paths = [0, 1].map(|index| {
+                let store = store(roots[index].path(), FORMS[index]);
+                let layer = store.layers().import(&sha256(&bytes), &mut bytes.as_slice()).unwrap();
+                roots[index].path().join("layers-v1").join(layer.id.as_str())
+            });
+            if let Some(mount) = mounted(&paths[1]) {
+                let mount = PathBuf::from(format!("/proc/self/fd/{}/", mount.as_raw_fd()));
+                prop_assert_eq!(seen(&mount), seen(&paths[0]));
+            }
         }
     }
 
@@ -244,8 +338,6 @@ proptest! {
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
         if is_root() {
-            let root = tempfile::tempdir().unwrap();
-            let store = Store::open(root.path()).unwrap();
             let mut bytes = tar(&changes);
             for (index, byte) in damage {
                 let at = index.index(bytes.len());
@@ -263,12 +355,20 @@ proptest! {
             if let Some(cut) = cut {
                 bytes.truncate(cut.index(bytes.len()));
             }
-            let result = store.layers().import(&sha256(&bytes), &mut bytes.as_slice());
-            let made = fs::read_dir(root.path().join("layers-v1")).unwrap().count();
-            prop_assert_eq!(made, usize::from(result.is_ok()));
-            prop_assert_eq!(fs::read_dir(root.path().join("ingest")).unwrap().count(), 0);
-            if let Ok(layer) = result {
-                prop_assert!(store.layers().changes(&layer.id).is_ok());
+            let results = FORMS.map(|form| {
+                let root = tempfile::tempdir().unwrap();
+                let store = store(root.path(), form);
+                let result = store.layers().import(&sha256(&bytes), &mut bytes.as_slice());
+                let made = fs::read_dir(root.path().join("layers-v1")).unwrap().count();
+                assert_eq!(made, usize::from(result.is_ok()));
+                assert_eq!(fs::read_dir(root.path().join("ingest")).unwrap().count(), 0);
+                let layer = result.map_err(|error| error.to_string().replace(root.path().to_str().unwrap(), ""))?;
+                let changes = store.layers().changes(&layer.id).unwrap();
+                Ok::<_, String>(changes.iter().cloned().collect::<Vec<_>>())
+            });
+            prop_assert_eq!(&results[0].is_ok(), &results[1].is_ok(), "{:?}", results);
+            if let [Ok(directory), Ok(file)] = &results {
+                prop_assert_eq!(directory, file);
             }
         }
     }
@@ -307,5 +407,48 @@ proptest! {
             prop_assert_eq!(identity(&left), identity(&left));
             prop_assert_eq!(identity(&left) == identity(&right), seen(&left) == seen(&right));
         }
+    }
+}
+
+#[test]
+fn the_kernel_sees_directories_files_and_links_of_every_size() {
+    if !is_root() {
+        return;
+    }
+    let entry = |path: String, kind| {
+        let (mode, uid, gid) = (0o755, 1, u32::MAX - 1);
+        let (mtime, xattrs) = (Timestamp::from_seconds(1), BTreeMap::new());
+        Change::Upsert(Entry { path: path.into(), kind, mode, uid, gid, mtime, xattrs })
+    };
+    let mut changes = Vec::new();
+    for count in [1, 16, 17, 31, 32, 33, 400, 3000] {
+        for length in [1, 40, 250] {
+            let directory = format!("d-{count:04}-{length:03}");
+            changes.push((entry(directory.clone(), EntryKind::Directory), Vec::new()));
+            for number in 0..count {
+                let path = format!("{directory}/{number:04}{}", "x".repeat(length - 1));
+                let size = if count == 400 { number * 13 % 3000 } else { 0 };
+                let kind = EntryKind::File { size: size as u64 };
+                changes.push((entry(path, kind), vec![number as u8; size]));
+            }
+        }
+    }
+    changes.push((entry("e-large".into(), EntryKind::File { size: 3_000_001 }), vec![7; 3_000_001]));
+    for length in (1..4096).step_by(61) {
+        let kind = EntryKind::Symlink { target: "t".repeat(length).into() };
+        changes.push((entry(format!("link-{length:04}"), kind), Vec::new()));
+    }
+    let roots = FORMS.map(|_| tempfile::tempdir().unwrap());
+    let bytes = tar(&changes);
+    let paths = [0, 1].map(|index| {
+        let store = store(roots[index].path(), FORMS[index]);
+        let layer = store.layers().import(&sha256(&bytes), &mut bytes.as_slice()).unwrap();
+        roots[index].path().join("layers-v1").join(layer.id.as_str())
+    });
+    if let Some(mount) = mounted(&paths[1]) {
+        let mount = PathBuf::from(format!("/proc/self/fd/{}/", mount.as_raw_fd()));
+        let (file, directory) = (seen(&mount), seen(&paths[0]));
+        assert_eq!(file.len(), directory.len());
+        assert!(file == directory);
     }
 }

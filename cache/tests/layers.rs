@@ -289,10 +289,10 @@ fn snapshots_name_their_parents_topmost_first() {
     let snapshot = layers.prepare(&[one.clone(), two.clone()]).unwrap();
     let MountKind::Overlay { lower, upper: Some(upper) } = snapshot.root_mount().kind else { panic!("not writable") };
     let path = |id: &rbuild_cache::LayerId| store.root().join("layers-v1").join(id.as_str());
-    assert_eq!(lower, [path(&two), path(&one)]);
+    assert_eq!(lower, [path(&two).into(), path(&one).into()]);
     assert!(upper.upper.is_dir() && upper.work.is_dir());
     let view = layers.view(std::slice::from_ref(&one)).unwrap();
-    assert!(view.read_only && view.kind == MountKind::Overlay { lower: vec![path(&one)], upper: None });
+    assert!(view.read_only && view.kind == MountKind::Overlay { lower: vec![path(&one).into()], upper: None });
     drop(snapshot);
     assert_eq!(fs::read_dir(store.root().join("ingest")).unwrap().count(), 0, "dropping discards");
     let gone = "gone".parse().unwrap();
@@ -605,7 +605,7 @@ fn the_kernels_overlay_and_the_store_mean_the_same() {
     let top = layers.import(&sha256(&top), &mut top.as_slice()).unwrap();
     let snapshot = layers.prepare(&[base.id, top.id]).unwrap();
     let MountKind::Overlay { lower, upper: Some(upper) } = snapshot.root_mount().kind else { panic!("not writable") };
-    let lower: Vec<_> = lower.iter().map(|path| path.to_str().unwrap()).collect();
+    let lower: Vec<_> = lower.iter().map(|lower| lower.path().to_str().unwrap()).collect();
     let options =
         format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), upper.upper.display(), upper.work.display());
     let merged = tempfile::tempdir().unwrap();

@@ -289,7 +289,7 @@ fn open_forbidden(root: &Path) {
 /// Runs as the root of a user namespace with a single user.
 fn work_rootless(root: &Path) {
     use rbuild_image::{Change, Entry, EntryKind};
-    let options = StoreOptions { overlay_xattrs: OverlayXattrs::User };
+    let options = StoreOptions { overlay_xattrs: OverlayXattrs::User, ..StoreOptions::default() };
     let store = Store::open_with(root, options).unwrap();
     let entry = |path: &str, kind| Entry {
         path: path.into(),
@@ -319,7 +319,7 @@ fn work_rootless(root: &Path) {
     let rbuild_core::MountKind::Overlay { lower, upper: Some(upper) } = snapshot.root_mount().kind else {
         panic!("not writable")
     };
-    let lower: Vec<_> = lower.iter().map(|path| path.to_str().unwrap()).collect();
+    let lower: Vec<_> = lower.iter().map(|lower| lower.path().to_str().unwrap()).collect();
     let (lower, work) = (lower.join(":"), upper.work.display());
     let options = format!("userxattr,lowerdir={lower},upperdir={},workdir={work}", upper.upper.display());
     let script = r#"set -e

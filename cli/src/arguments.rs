@@ -57,6 +57,9 @@ pub struct Global {
         hide_default_value = true
     )]
     pub gc: rbuild_engine::prune::CollectLimits,
+    /// Form of new layers: `auto`, `erofs` or `directory`
+    #[arg(long, global = true, env = "RBUILD_LAYERS", value_name = "FORM", default_value = "auto", hide = true)]
+    pub layers: rbuild_engine::LayerForm,
 }
 
 /// Docker's other names: group and name in it, and the command here.

@@ -20,7 +20,7 @@ impl Session {
     pub fn new(global: &Global, rootless: bool) -> Self {
         let root = global.root.clone().unwrap_or_else(Engine::default_root);
         let insecure_registries = global.insecure_registries.clone();
-        Self { config: Config { root, rootless, insecure_registries, collect: global.gc } }
+        Self { config: Config { root, rootless, insecure_registries, collect: global.gc, layers: global.layers } }
     }
 
     /// Where the state is.

@@ -1,9 +1,9 @@
 //! What does every operation need?
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rbuild_cache::{OverlayXattrs, Store, StoreOptions};
+use rbuild_cache::{LayerForm, OverlayXattrs, Store, StoreOptions};
 use rbuild_executor::Host;
 use rbuild_image::Reference;
 
@@ -21,6 +21,8 @@ pub struct Config {
     pub insecure_registries: Vec<String>,
     /// What the store removes by itself.
     pub collect: CollectLimits,
+    /// In which form it keeps new layers.
+    pub layers: LayerForm,
 }
 
 /// Everything a user can do. Cheap to clone; all clones share one store and one registry client.
@@ -44,7 +46,11 @@ impl Engine {
     /// If the store cannot be opened.
     pub fn open(config: Config) -> Result<Self, Error> {
         let overlay_xattrs = if config.rootless { OverlayXattrs::User } else { OverlayXattrs::Trusted };
-        let store = Store::open_with(&config.root, StoreOptions { overlay_xattrs })?;
+        let read_erofs = |image: &Path, file: &Path| {
+            rbuild_executor::mount::read_from_erofs_layer(image, file).map_err(std::io::Error::other)
+        };
+        let options = StoreOptions { overlay_xattrs, layers: config.layers, read_erofs: Some(read_erofs) };
+        let store = Store::open_with(&config.root, options)?;
         let inner = Inner { store, config, host: OnceLock::new(), registry: OnceLock::new(), web: OnceLock::new() };
         Ok(Self(Arc::new(inner)))
     }

@@ -49,7 +49,7 @@ pub use files_error::FilesError;
 pub use images::{HistoryRow, ImageSummary, Pulled, Pushed, PushedLayer, Removal};
 pub use input::Input;
 pub use maintain::Finding;
-pub use rbuild_cache::{DiskUsage, Usage};
+pub use rbuild_cache::{DiskUsage, LayerForm, Usage};
 pub use rbuild_solver::ComponentChange;
 pub use remote::RemoteError;
 pub use request::*;

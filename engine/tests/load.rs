@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use rbuild_core::Platform;
 use rbuild_engine::prune::CollectLimits;
-use rbuild_engine::{Config, Engine, Error};
+use rbuild_engine::{Config, Engine, Error, LayerForm};
 use rbuild_image::{Descriptor, Family, ImageConfig, Index, Manifest, layout, media};
 
 /// An OCI image layout as a tar.
@@ -54,6 +54,7 @@ impl Layout {
             rootless: false,
             insecure_registries: Vec::new(),
             collect: CollectLimits::default(),
+            layers: LayerForm::default(),
         };
         let engine = Engine::open(config).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

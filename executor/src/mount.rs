@@ -238,10 +238,11 @@ impl Layers {
             flags.extend([("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")]);
         }
         if self.has_erofs {
-            // Layers on different file systems: inode numbers stay as they are, and files of each layer have a device
-            // number of its own. The alternative, numbers of 60 bits, is too large for 32-bit programs and for
-            // JavaScript's numbers.
-            flags.push(("xino", "off"));
+            // Layers on different file systems. Without this, files of each layer have a device number of their own, and
+            // `cp -x`, `du -x` or `tar --one-file-system` silently leave them out. The price: inode numbers of up to 63
+            // bits, too large for 32-bit programs without large file support, and for JavaScript's numbers. Not `on`,
+            // which does the same and makes every new directory opaque: a layer would depend on the form of others.
+            flags.push(("xino", "auto"));
         }
         if options.volatile && self.upper.is_some() {
             flags.push(("volatile", ""));

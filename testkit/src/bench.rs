@@ -173,7 +173,8 @@ impl<'a> Bench<'a> {
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         // What a machine needs to get out, and what a developer wants to see.
         for (name, value) in env::vars_os() {
-            let passed = ["SSL_CERT_FILE", "SSL_CERT_DIR", "TMPDIR", "RUST_BACKTRACE", "RBUILD_LOG"].map(OsStr::new);
+            let passed = ["SSL_CERT_FILE", "SSL_CERT_DIR", "TMPDIR", "RUST_BACKTRACE", "RBUILD_LOG", "RBUILD_LAYERS"]
+                .map(OsStr::new);
             if passed.contains(&name.as_os_str()) || name.to_string_lossy().to_lowercase().ends_with("_proxy") {
                 command.env(name, value);
             }

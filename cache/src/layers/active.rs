@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rbuild_core::{Mount, MountKind, OverlayUpper};
+use rbuild_core::{Lower, Mount, MountKind, OverlayUpper};
 
 use super::{Form, Layer, LayerId, LayerKind, Result, make_upper, tree};
 use crate::aside::Working;
@@ -17,11 +17,11 @@ use crate::store::{self, Store};
 pub struct ActiveSnapshot {
     store: Store,
     working: Working,
-    lower: Vec<PathBuf>,
+    lower: Vec<Lower>,
 }
 
 impl ActiveSnapshot {
-    pub(super) fn new(store: &Store, lower: Vec<PathBuf>) -> Result<Self> {
+    pub(super) fn new(store: &Store, lower: Vec<Lower>) -> Result<Self> {
         let working = store.0.aside.make_directory("snapshot")?;
         make_upper(&working.path().join("upper"), lower.first())?;
         for name in ["work", "scratch"] {
@@ -37,11 +37,6 @@ impl ActiveSnapshot {
         let upper = Some(OverlayUpper { upper: self.upper(), work: self.working.path().join("work") });
         let kind = MountKind::Overlay { lower: self.lower.clone(), upper };
         Mount { target: "/".into(), kind, read_only: false }
-    }
-
-    /// The directories below, topmost first: for code that resolves paths without mounting.
-    pub fn lower(&self) -> &[PathBuf] {
-        &self.lower
     }
 
     /// Where changes end up; what is here at [`ActiveSnapshot::commit`] is the layer. May also be written to directly,
@@ -69,6 +64,7 @@ impl ActiveSnapshot {
             diff_id: None,
             size: None,
             form: Form::Directory,
+            file: None,
             kind,
             blobs: Vec::new(),
             sources: Vec::new(),

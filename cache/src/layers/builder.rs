@@ -271,6 +271,7 @@ impl LayerBuilder {
             diff_id: None,
             size: None,
             form: Form::Directory,
+            file: None,
             kind,
             blobs: Vec::new(),
             sources: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rbuild_core::Digest;
 
@@ -23,6 +24,12 @@ pub enum LayerError {
     /// Its content has to be pulled first.
     #[error("the content of layer `{0}` is not in the store")]
     NotLocal(LayerId),
+    /// It is a file where only a directory will do.
+    #[error("layer `{0}` is not a directory")]
+    NotADirectory(LayerId),
+    /// Layers were to be files, which this process cannot mount.
+    #[error("layers cannot be erofs files here")]
+    Unmountable(#[source] Arc<StoreError>),
     /// Layers are named by the sha256 of their tar.
     #[error("`{0}` is not a diff ID: only sha256 is")]
     NotADiffId(Digest),
@@ -108,12 +115,14 @@ impl LayerError {
             Self::Write(error) | Self::Change { source: error, .. } if error.kind() == io::ErrorKind::StorageFull => {
                 Some("the disk is full".into())
             }
+            Self::Unmountable(_) => Some("leave `RBUILD_LAYERS` away, or set it to `directory`".into()),
             Self::TooMany(_) => Some("join some of the `RUN` and `COPY` instructions".into()),
             Self::Tar(_)
             | Self::Write(_)
             | Self::Parent { .. }
             | Self::Link { .. }
             | Self::NotADiffId(_)
+            | Self::NotADirectory(_)
             | Self::Order { .. }
             | Self::Source { .. }
             | Self::Change { .. }

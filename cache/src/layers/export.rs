@@ -1,8 +1,9 @@
-//! How does a layer's directory become changes again, and a tar?
+//! How does a layer become changes again, and a tar?
 //!
-//! The tar is canonical: the same directory gives the same bytes on every machine. A layer that came with an image is
-//! another matter, since its tar was written by somebody else: its bytes come from a compressed form in the content
-//! store if there is one, and otherwise the canonical tar is only accepted if it happens to have the right diff ID.
+//! A layer that is a file has its tar, whose bytes are copied. The tar of a directory is canonical: the same directory
+//! gives the same bytes on every machine. If it came with an image, its tar was written by somebody else: its bytes come
+//! from a compressed form in the content store if there is one, and otherwise the canonical tar is only accepted if it
+//! happens to have the right diff ID.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,18 +12,27 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rbuild_core::Digest;
+use rbuild_image::erofs::TAR_OFFSET;
 use rbuild_image::{Change, Compression, Entry, EntryKind, LayerWriter, Timestamp};
 
+use super::file::Part;
 use super::tree::{self, Node, NodeKind};
 use super::{Form, Layer, LayerError, LayerId, Layers, Result};
-use crate::error::Context;
+use crate::error::{Context, StoreError};
 
 /// The changes that a layer makes, and the content of its files.
 #[derive(Debug)]
 pub struct Changes {
-    root: OwnedFd,
+    source: Source,
     path: PathBuf,
     changes: Vec<Change>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Directory(OwnedFd),
+    /// With the place of each change's content in the tar.
+    File(File, Vec<u64>),
 }
 
 impl Changes {
@@ -36,8 +46,23 @@ impl Changes {
     ///
     /// # Errors
     /// It is not there, or the disk fails.
-    pub fn open(&self, path: &Path) -> Result<File> {
-        Ok(tree::open_file(self.root.as_fd(), path).context("open", self.path.join(path))?)
+    pub fn open(&self, path: &Path) -> Result<Box<dyn Read + '_>> {
+        match &self.source {
+            Source::Directory(root) => {
+                let file = tree::open_file(root.as_fd(), path).context("open", self.path.join(path))?;
+                Ok(Box::new(file))
+            }
+            Source::File(file, places) => {
+                let found = self.changes.binary_search_by(|change| tree::canonical(change.path(), path)).ok();
+                let entry = found.and_then(|index| match &self.changes[index] {
+                    Change::Upsert(Entry { kind: EntryKind::File { size }, .. }) => Some((places[index], *size)),
+                    _ => None,
+                });
+                let absent = || StoreError::io("open", self.path.join(path), io::Error::from(io::ErrorKind::NotFound));
+                let (place, size) = entry.ok_or_else(absent)?;
+                Ok(Box::new(Part::new(file, TAR_OFFSET + place, size)))
+            }
+        }
     }
 }
 
@@ -71,9 +96,16 @@ impl Layers<'_> {
     /// # Errors
     /// `Missing`, `NotLocal`, or the disk fails.
     pub fn changes(&self, id: &LayerId) -> Result<Changes> {
-        let path = self.directory(id)?;
+        let (layer, path) = (self.local(id)?, self.path(id));
+        if layer.form == Form::Erofs {
+            let file = self.open_file(&layer)?;
+            let nodes = file.nodes().map_err(|error| self.damaged(&layer, &error))?;
+            let nodes = nodes.into_iter().map(Node::from).collect();
+            let (changes, places) = to_changes(nodes);
+            return Ok(Changes { source: Source::File(file.file, places), path, changes });
+        }
         let nodes = tree::scan(&path, self.0.0.options.overlay_xattrs)?;
-        Ok(Changes { root: tree::open_root(&path)?, path, changes: to_changes(nodes) })
+        Ok(Changes { source: Source::Directory(tree::open_root(&path)?), path, changes: to_changes(nodes).0 })
     }
 
     /// Writes the layer as a tar and describes what was written. Without a clamp, the diff ID is remembered.
@@ -83,6 +115,9 @@ impl Layers<'_> {
     /// reading or writing fails. What was written is then incomplete.
     pub fn write_tar(&self, id: &LayerId, options: TarOptions, out: impl Write) -> Result<rbuild_image::Layer> {
         let layer = self.read(id)?;
+        if options.clamp.is_none() && layer.form == Form::Erofs {
+            return self.copy_tar(&self.local(id)?, options.compression, out);
+        }
         if options.clamp.is_none()
             && let Some(expected) = layer.diff_id
             && let Some(mut plain) = self.open_blob(&layer)?
@@ -124,6 +159,17 @@ impl Layers<'_> {
         Ok(written)
     }
 
+    /// The tar that is in the layer's file.
+    fn copy_tar(&self, layer: &Layer, compression: Compression, out: impl Write) -> Result<rbuild_image::Layer> {
+        let file = self.open_file(layer)?;
+        let written = rbuild_image::compress_layer(&mut file.tar(), out, compression).map_err(LayerError::Write)?;
+        if written.diff_id == file.header.diff_id {
+            return Ok(written);
+        }
+        let error = io::Error::new(io::ErrorKind::InvalidData, "its tar has another digest");
+        Err(self.damaged(layer, &error))
+    }
+
     /// The digest and length of the layer's plain tar, computed at most once.
     ///
     /// # Errors
@@ -159,7 +205,7 @@ impl Layers<'_> {
     pub fn unpack(&self, id: &LayerId) -> Result<Option<Layer>> {
         let layer = self.read(id)?;
         let Some(diff_id) = layer.diff_id.filter(|_| layer.form == Form::Remote) else {
-            return Ok(Some(layer).filter(|layer| layer.form == Form::Directory));
+            return Ok(Some(layer).filter(|layer| layer.form.is_local()));
         };
         let Some(mut plain) = self.open_blob(&layer)? else { return Ok(None) };
         match self.import(&diff_id, &mut plain) {
@@ -174,10 +220,15 @@ impl Layers<'_> {
     }
 }
 
-fn to_changes(nodes: Vec<Node>) -> Vec<Change> {
+/// The changes that make these nodes, and where the content of each begins.
+fn to_changes(nodes: Vec<Node>) -> (Vec<Change>, Vec<u64>) {
     let mut changes = Vec::with_capacity(nodes.len());
+    let mut places = Vec::with_capacity(nodes.len());
     let mut first_names: HashMap<u64, PathBuf> = HashMap::new();
     for node in nodes {
+        // For what has no content, and for the mark on a directory, which come before the next node, too.
+        places.resize(changes.len(), 0);
+        places.push(node.content.unwrap_or(0));
         let path = node.path;
         if path.as_os_str().is_empty() {
             if node.kind == (NodeKind::Directory { opaque: true }) {
@@ -216,5 +267,6 @@ fn to_changes(nodes: Vec<Node>) -> Vec<Change> {
             changes.push(Change::Opaque(path));
         }
     }
-    changes
+    places.resize(changes.len(), 0);
+    (changes, places)
 }

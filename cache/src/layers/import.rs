@@ -1,10 +1,13 @@
-//! How does a tar from anywhere become a layer's directory?
+//! How does a tar from anywhere become a layer?
 //!
 //! ```text
 //! tar ──► read, hash ──chunks──► names: create, link, remove ──small files──► write, owner, mode, time
 //! ```
 //!
-//! Three threads, bounded channels. The directory is in `ingest/` and becomes the layer only if the hash was right.
+//! This is how it becomes a directory: three threads, bounded channels. As a file (`file`), it is written as it comes.
+//! Either is in `ingest/` and becomes the layer only if the hash was right.
+
+mod file;
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -17,6 +20,7 @@ use sha2::Digest as _;
 use super::attributes::Attributes;
 use super::unpack::Unpacker;
 use super::{Form, Layer, LayerError, LayerKind, Layers, Result};
+use crate::aside::Working;
 use crate::error::Context;
 
 const CHUNK: usize = 128 << 10;
@@ -26,37 +30,53 @@ const CHUNKS: usize = 16;
 const JOBS: usize = 64;
 
 impl Layers<'_> {
-    /// Unpacks a plain tar as the layer with this diff ID. If the layer is there already, `tar` is not read. Any number
+    /// Makes a plain tar the layer with this diff ID. If the layer is there already, `tar` is not read. Any number
     /// of processes may import the same layer at once.
     ///
     /// # Errors
     /// `DiffId` if the tar is another one, `Tar`, `Parent` or `Link` if it makes no sense, or the disk fails.
     pub fn import(&self, diff_id: &Digest, tar: &mut (dyn Read + Send)) -> Result<Layer> {
         if let Some(layer) = self.find_by_diff_id(diff_id)?
-            && layer.form == Form::Directory
+            // What somebody else deleted or damaged is here again.
+            && let Some(layer) = self.find_intact(&layer.id)?
+            && layer.form.is_local()
         {
-            if self.path(&layer.id).is_dir() {
-                return Ok(layer);
-            }
-            // Somebody else deleted it: here is what it was.
-            self.lose(layer)?;
+            return Ok(layer);
         }
         let made = self.of_diff_id(diff_id)?;
+        // Our own code made a directory of what it looks into without mounting it.
+        if self.makes_files()? && self.known_as(diff_id)?.kind == made.kind {
+            return self.import_file(diff_id, tar);
+        }
+        self.import_directory(diff_id, tar)
+    }
+
+    fn import_directory(&self, diff_id: &Digest, tar: &mut (dyn Read + Send)) -> Result<Layer> {
         let working = self.0.0.aside.make_directory("layer")?;
-        let path = working.path();
-        rustix::fs::chmod(path, Mode::from_raw_mode(0o755)).context("change the mode of", path)?;
-        let Unpacked { digest: found, size, entries, disk_bytes } = self.unpack_into(path, tar)?;
+        let Unpacked { digest: found, size, entries, disk_bytes } = self.unpack_new(&working, tar)?;
         if found != *diff_id {
             return Err(LayerError::DiffId { expected: *diff_id, found });
         }
-        // A layer built here may have turned out to have this diff ID: then the content is that layer's.
+        let layer = self.known_as(diff_id)?;
+        // Dropping `working` discards it if another process was faster.
+        let layer = Layer { form: Form::Directory, size: Some(size), entries, disk_bytes, ..layer };
+        self.publish(working.path(), layer)
+    }
+
+    /// The layer that is to have this content. One built here may have turned out to have this diff ID: then it is that.
+    fn known_as(&self, diff_id: &Digest) -> Result<Layer> {
         let known = self.0.0.meta.read(|reader| {
             let id = reader.find(&super::DIFF_IDS, diff_id.as_bytes())?;
             id.map_or(Ok(None), |id| reader.find(&super::LAYERS, id.as_bytes()))
         })?;
-        let layer = known.unwrap_or(made);
-        // Dropping `working` discards it if another process was faster.
-        self.publish(path, Layer { form: Form::Directory, size: Some(size), entries, disk_bytes, ..layer })
+        known.map_or_else(|| self.of_diff_id(diff_id), Ok)
+    }
+
+    /// Unpacks into a new directory.
+    fn unpack_new(&self, working: &Working, tar: &mut (dyn Read + Send)) -> Result<Unpacked> {
+        let path = working.path();
+        rustix::fs::chmod(path, Mode::from_raw_mode(0o755)).context("change the mode of", path)?;
+        self.unpack_into(path, tar)
     }
 
     /// Unpacks a plain tar that nobody refers to by its digest, as a layer built here: only the files count, and
@@ -142,11 +162,23 @@ struct Chunks {
     start: usize,
 }
 
+impl Chunks {
+    /// Whether the next read waits for another chunk.
+    fn is_used_up(&self) -> bool {
+        self.start == self.current.len()
+    }
+
+    /// The next chunk, which is read next; empty at the end.
+    fn receive(&mut self) -> io::Result<&[u8]> {
+        (self.current, self.start) = (self.receiver.recv().unwrap_or(Ok(Vec::new()))?, 0);
+        Ok(&self.current)
+    }
+}
+
 impl Read for Chunks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.start == self.current.len() {
-            let Ok(next) = self.receiver.recv() else { return Ok(0) };
-            (self.current, self.start) = (next?, 0);
+        if self.is_used_up() && self.receive()?.is_empty() {
+            return Ok(0);
         }
         let count = buffer.len().min(self.current.len() - self.start);
         buffer[..count].copy_from_slice(&self.current[self.start..self.start + count]);

@@ -7,6 +7,8 @@ use rbuild_core::Digest;
 use rbuild_image::Descriptor;
 use serde::{Deserialize, Serialize};
 
+use super::file::FileStamp;
+
 /// Names one layer in this store; its text is a safe file name.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -79,10 +81,19 @@ impl From<LayerId> for String {
 /// Where a layer's content is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Form {
-    /// Here, mountable.
+    /// Here, as a directory that an overlay takes as it is.
     Directory,
+    /// Here, as a file to be mounted, which has the plain tar.
+    Erofs,
     /// Not here: at a registry ([`Layer::sources`]), or compressed in the content store.
     Remote,
+}
+
+impl Form {
+    /// Whether it is here and can be mounted.
+    pub fn is_local(self) -> bool {
+        self != Self::Remote
+    }
 }
 
 /// What made a layer.
@@ -109,15 +120,18 @@ pub struct Layer {
     pub size: Option<u64>,
     /// Where its content is.
     pub form: Form,
+    /// Of a file: what it looked like when it was last known to be right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<FileStamp>,
     /// What made it.
     pub kind: LayerKind,
     /// Its compressed forms that are known. They may be in the content store or not.
     pub blobs: Vec<Descriptor>,
     /// Repositories (`host/name`) that have its blobs.
     pub sources: Vec<String>,
-    /// How many files and directories it has, if it is a directory.
+    /// How many files and directories it has, if it is here.
     pub entries: u64,
-    /// How many bytes it takes on disk, if it is a directory.
+    /// How many bytes it takes on disk, if it is here.
     pub disk_bytes: u64,
     /// Seconds since 1970.
     pub created: u64,
@@ -129,7 +143,7 @@ pub struct Layer {
 impl Layer {
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.form == Form::Directory && self.entries == 0
+        self.form.is_local() && self.entries == 0
     }
 }
 

@@ -30,7 +30,8 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use rbuild_core::{Digest, KeyHasher};
-use rbuild_image::Timestamp;
+use rbuild_image::erofs::ErofsNode;
+use rbuild_image::{EntryKind, Timestamp};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -53,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) mtime: Timestamp,
     pub(crate) xattrs: BTreeMap<OsString, Vec<u8>>,
     pub(crate) disk_bytes: u64,
+    /// Where the content of a file begins in the layer's tar, if the layer is a file.
+    pub(crate) content: Option<u64>,
     /// For files with several names: what they have in common.
     pub(crate) inode: Option<u64>,
 }
@@ -66,6 +69,35 @@ pub(crate) enum NodeKind {
     BlockDevice { major: u32, minor: u32 },
     Fifo,
     Whiteout,
+}
+
+impl From<ErofsNode> for Node {
+    fn from(node: ErofsNode) -> Self {
+        let is_file = matches!(node.kind, EntryKind::File { .. });
+        let (kind, size) = match node.kind {
+            EntryKind::File { size } => (NodeKind::File { size }, size),
+            EntryKind::Directory => (NodeKind::Directory { opaque: node.opaque }, 4096),
+            EntryKind::Symlink { target } => (NodeKind::Symlink { target }, 0),
+            EntryKind::CharDevice { major: 0, minor: 0 } => (NodeKind::Whiteout, 0),
+            EntryKind::CharDevice { major, minor } => (NodeKind::CharDevice { major, minor }, 0),
+            EntryKind::BlockDevice { major, minor } => (NodeKind::BlockDevice { major, minor }, 0),
+            EntryKind::Fifo => (NodeKind::Fifo, 0),
+            EntryKind::Hardlink { .. } => unreachable!("an image has inodes"),
+        };
+        let kept = |(name, _): &(OsString, Vec<u8>)| is_kept(name.as_bytes());
+        Self {
+            path: node.path,
+            kind,
+            mode: node.mode,
+            uid: node.uid,
+            gid: node.gid,
+            mtime: node.mtime,
+            xattrs: node.xattrs.into_iter().filter(kept).collect(),
+            disk_bytes: size.next_multiple_of(4096),
+            content: is_file.then_some(node.content),
+            inode: (is_file && node.links > 1).then_some(node.inode),
+        }
+    }
 }
 
 /// A layer's directory in numbers.
@@ -215,6 +247,7 @@ fn node(
         mtime: Timestamp { seconds: stat.st_mtime, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) },
         xattrs,
         disk_bytes: stat.st_blocks.cast_unsigned() * 512,
+        content: None,
         inode: shared.then_some(stat.st_ino),
     }))
 }

@@ -289,7 +289,7 @@ impl Unpacker {
     }
 
     /// The directory `path`, symlinks resolved inside the layer. What is missing is made, as root's, with mode 0755.
-    fn ensure_directory(&self, path: &Path) -> Result<OwnedFd> {
+    fn ensure_directory(&mut self, path: &Path) -> Result<OwnedFd> {
         match self.resolve(path) {
             Ok(directory) => return Ok(directory),
             Err(Errno::NOENT | Errno::NOTDIR) => {}
@@ -307,8 +307,7 @@ impl Unpacker {
                     rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))
                         .map_err(|error| self.attributes.failed("change the mode of", &prefix, error))?;
                     // No clock: the same tar gives the same tree.
-                    rustix::fs::futimens(&made, &times(Timestamp::default()))
-                        .map_err(|error| self.attributes.failed("change the time of", &prefix, error))?;
+                    self.directories.push((prefix.clone(), 0o755, Timestamp::default()));
                     made
                 }
                 Err(error) => return Err(self.attributes.failed("open", &prefix, error)),

@@ -14,7 +14,7 @@ use rbuild_core::Digest;
 use super::plan::Needed;
 use super::state;
 use crate::error::{Result, StoreError};
-use crate::layers::{self, Form, LAYERS, LayerId};
+use crate::layers::{self, LAYERS, LayerId};
 use crate::meta::{Reader, Table, Writer};
 use crate::store::Store;
 
@@ -170,8 +170,8 @@ impl Store {
         writer.delete(&CONDEMNED, &what.key()).map(drop)
     }
 
-    /// Discards the directories of layers whose rows are gone for good: a row without its directory would be a layer that
-    /// only seems to be there. Dying before this leaves directories without a row, which a prune finds.
+    /// Discards the content of layers whose rows are gone for good: a row without it would be a layer that only seems to
+    /// be there. Dying before this leaves directories and files without a row, which a prune finds.
     pub(crate) fn discard_directories(&self, layers: &[LayerId]) -> Result<()> {
         if layers.is_empty() {
             return Ok(());
@@ -180,7 +180,7 @@ impl Store {
         self.0.meta.write(|writer| {
             for id in layers {
                 let layer = writer.find(&LAYERS, id.as_bytes())?;
-                if layer.is_none_or(|layer| layer.form != Form::Directory) {
+                if layer.is_none_or(|layer| !layer.form.is_local()) {
                     self.0.aside.discard(&self.layers().path(id))?;
                 }
             }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rbuild_cache::{Form, LayerId, Store};
+use rbuild_cache::{LayerId, Store};
 use rbuild_core::{Digest, Platform, Reporter};
 use rbuild_frontend::{Diagnostic, Dockerfile, Source};
 use rbuild_solver::Verdict;
@@ -162,7 +162,7 @@ impl Engine {
 fn missing(store: &Store, layers: &[LayerId]) -> Result<(usize, usize), Error> {
     let mut missing = 0;
     for layer in layers {
-        let here = store.layers().find(layer)?.is_some_and(|layer| layer.form == Form::Directory);
+        let here = store.layers().find(layer)?.is_some_and(|layer| layer.form.is_local());
         missing += usize::from(!here);
     }
     Ok((missing, layers.len()))

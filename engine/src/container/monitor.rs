@@ -14,7 +14,6 @@ use super::attach::Attach;
 use super::{Container, RunError};
 use crate::engine::{Config, Engine};
 use crate::error::Error;
-use crate::prune::CollectLimits;
 
 /// What a monitor tells its parent, once.
 #[derive(Debug, Deserialize, Serialize)]
@@ -65,7 +64,8 @@ pub fn monitor(root: &Path, rootless: bool, id: &str) -> u8 {
     {
         tracing::debug!(%error, "chdir");
     }
-    let config = Config { root, rootless, insecure_registries: Vec::new(), collect: CollectLimits::default() };
+    let (collect, layers) = Default::default();
+    let config = Config { root, rootless, insecure_registries: Vec::new(), collect, layers };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return answer(&Answer::Failed { message: error.to_string(), code: 125 }),

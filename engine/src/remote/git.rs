@@ -56,8 +56,7 @@ pub(crate) struct Checkout {
 impl Checkout {
     /// The directory with the files.
     pub(crate) fn path(&self, engine: &Engine) -> Result<PathBuf, RemoteError> {
-        let directories = engine.store().layers().directories(std::slice::from_ref(&self.layer))?;
-        Ok(directories.into_iter().next().expect("one layer is one directory"))
+        Ok(engine.store().layers().directory(&self.layer)?)
     }
 }
 

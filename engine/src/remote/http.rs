@@ -50,8 +50,7 @@ pub(crate) struct Download {
 impl Download {
     /// Where the file lies.
     pub(crate) fn path(&self, engine: &Engine) -> Result<PathBuf, RemoteError> {
-        let directories = engine.store().layers().directories(std::slice::from_ref(&self.layer))?;
-        Ok(directories.first().expect("one layer is one directory").join(&self.name))
+        Ok(engine.store().layers().directory(&self.layer)?.join(&self.name))
     }
 
     /// What a step sees of it: content, name, and time, as far as the server knew it.

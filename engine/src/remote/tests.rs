@@ -33,6 +33,7 @@ impl Bench {
             rootless: false,
             insecure_registries: Vec::new(),
             collect: Default::default(),
+            layers: Default::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { engine: Engine::open(config).unwrap(), runtime, directory, secrets: Secrets::default() }

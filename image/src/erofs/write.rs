@@ -179,7 +179,11 @@ impl ErofsMetadata {
             at += buffer.len() as u64;
             buffer.clear();
         }
+        // Whole blocks from here on.
         buffer.resize((self.data - at) as usize, 0);
+        out.write_all(&buffer)?;
+        buffer.clear();
+        at = self.data;
         for &inode in self.order.iter().filter(|inode| self.places[**inode as usize].data != 0) {
             self.push_content(inode, &mut buffer);
             buffer.resize(buffer.len().next_multiple_of(BLOCK as usize), 0);
@@ -187,7 +191,6 @@ impl ErofsMetadata {
             at += buffer.len() as u64;
             buffer.clear();
         }
-        // Without blocks after the inodes, what fills up to them is still in the buffer.
         buffer.resize((self.end - at) as usize, 0);
         out.write_all(&buffer)
     }

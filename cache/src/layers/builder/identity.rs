@@ -90,5 +90,16 @@ fn node(path: &Path, kind: NodeKind, entry: &Entry) -> Node {
     let xattrs: BTreeMap<_, _> =
         entry.xattrs.iter().filter(kept).map(|(name, value)| (name.clone(), value.clone())).collect();
     let Entry { mode, uid, gid, mtime, .. } = *entry;
-    Node { path: path.to_owned(), kind, mode: mode & 0o7777, uid, gid, mtime, xattrs, disk_bytes: 0, inode: None }
+    Node {
+        path: path.to_owned(),
+        kind,
+        mode: mode & 0o7777,
+        uid,
+        gid,
+        mtime,
+        xattrs,
+        disk_bytes: 0,
+        content: None,
+        inode: None,
+    }
 }

@@ -12,6 +12,7 @@ fn layer(name: &str, disk_bytes: u64) -> Layer {
         diff_id: None,
         size: None,
         form: Form::Directory,
+        file: None,
         kind: LayerKind::Run,
         blobs: Vec::new(),
         sources: Vec::new(),

@@ -193,8 +193,12 @@ fn directories_of_every_size_are_listed_in_order() {
             let name = |number: usize| {
                 format!("d/{}{number:05}", "!+-.az"[number % 6..].chars().next().unwrap()) + &"x".repeat(length - 1)
             };
-            let changes: Vec<_> = (0..count).map(|number| file(&name(number))).chain([directory("d")]).collect();
-            let found: Vec<_> = nodes(&changes).unwrap().into_iter().skip(2).map(|node| node.path).collect();
+            // Beside others, some as large.
+            let others = [directory("d"), directory("c"), symlink("link", &"t".repeat(600))];
+            let all = (0..count).flat_map(|number| [name(number), format!("e/{number}/{:0100}", 0)]);
+            let changes: Vec<_> = all.map(|path| file(&path)).chain(others).collect();
+            let found = nodes(&changes).unwrap().into_iter().map(|node| node.path);
+            let found: Vec<_> = found.filter(|path| path.starts_with("d") && path.as_os_str() != "d").collect();
             let mut expected: Vec<_> = (0..count).map(|number| PathBuf::from(name(number))).collect();
             expected.sort_by(|left, right| left.as_os_str().cmp(right.as_os_str()));
             assert_eq!(found, expected, "{count} names of {length}");

@@ -1,0 +1,215 @@
+//! Is a layer's content there, is it what it was, and how does an overlay get it?
+//!
+//! What is not as it was is lost: the row is changed so that the layer is built or pulled again, and nobody is given
+//! what is left of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rbuild_core::{Lower, Mount, MountKind};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid};
+
+use super::file::{FileStamp, LayerFile};
+use super::{
+    Form, LAYERS, Layer, LayerError, LayerId, LayerKind, Layers, MAX_LAYERS, Result, UNSETTLED, put, remove, tree,
+};
+use crate::error::{Context, StoreError};
+use crate::store;
+
+impl Layers<'_> {
+    /// As [`Layers::find`], and looks whether the content is still what it was: if not, the layer is as if it had never
+    /// been local. For whoever is going to use the content.
+    ///
+    /// # Errors
+    /// Only if the disk or the metadata fails.
+    pub fn find_intact(&self, id: &LayerId) -> Result<Option<Layer>> {
+        match self.find(id)? {
+            Some(layer) if layer.form.is_local() && !self.is_intact(&layer)? => self.lose(layer),
+            other => Ok(other),
+        }
+    }
+
+    /// A read-only root file system of `parents`, lowest first.
+    ///
+    /// # Errors
+    /// As [`Layers::prepare`].
+    pub fn view(&self, parents: &[LayerId]) -> Result<Mount> {
+        let lower = self.lower(parents)?;
+        Ok(Mount { target: "/".into(), kind: MountKind::Overlay { lower, upper: None }, read_only: true })
+    }
+
+    /// `layers`, which come lowest first, as the kernel's overlay wants them: topmost first.
+    ///
+    /// # Errors
+    /// As [`Layers::prepare`].
+    pub fn lower(&self, layers: &[LayerId]) -> Result<Vec<Lower>> {
+        if layers.len() > MAX_LAYERS {
+            return Err(LayerError::TooMany(layers.len()));
+        }
+        layers.iter().rev().map(|id| self.mountable(id)).collect()
+    }
+
+    /// The directory of a layer that was made as one.
+    ///
+    /// # Errors
+    /// `Missing`, `NotLocal`, `NotADirectory`, or the disk fails.
+    pub fn directory(&self, id: &LayerId) -> Result<PathBuf> {
+        match self.local(id)?.form {
+            Form::Directory => Ok(self.path(id)),
+            Form::Erofs | Form::Remote => Err(LayerError::NotADirectory(id.clone())),
+        }
+    }
+
+    fn mountable(&self, id: &LayerId) -> Result<Lower> {
+        match self.local(id)?.form {
+            Form::Erofs => match self.can_mount_files() {
+                Ok(()) => Ok(Lower::Erofs(self.path(id))),
+                Err(error) => {
+                    // The store comes from another machine, or the kernel is another one now.
+                    tracing::info!(layer = %id, %error, "unpacked");
+                    self.unpack_file(id)?;
+                    Ok(Lower::Directory(self.path(id)))
+                }
+            },
+            Form::Directory | Form::Remote => Ok(Lower::Directory(self.path(id))),
+        }
+    }
+
+    /// A layer whose content must be there.
+    pub(super) fn local(&self, id: &LayerId) -> Result<Layer> {
+        let layer = self.read(id)?;
+        if !layer.form.is_local() {
+            return Err(LayerError::NotLocal(id.clone()));
+        }
+        if self.is_intact(&layer)? {
+            return Ok(layer);
+        }
+        // Say so once, and build it again next time.
+        self.lose(layer)?;
+        Err(LayerError::NotLocal(id.clone()))
+    }
+
+    /// The file of a layer that is one. A file that cannot be used is given up.
+    pub(super) fn open_file(&self, layer: &Layer) -> Result<LayerFile> {
+        match LayerFile::open(&self.path(&layer.id)) {
+            Ok(file) => Ok(file),
+            Err(error) => Err(self.damaged(layer, &error)),
+        }
+    }
+
+    /// What to say about a layer whose file turned out to be damaged.
+    pub(super) fn damaged(&self, layer: &Layer, error: &std::io::Error) -> LayerError {
+        tracing::warn!(layer = %layer.id, %error, "damaged");
+        match self.lose(layer.clone()) {
+            Ok(_) => LayerError::NotLocal(layer.id.clone()),
+            Err(error) => error,
+        }
+    }
+
+    /// Whether the content is there, and, of a file, nobody changed it. Costs one system call but the first time.
+    fn is_intact(&self, layer: &Layer) -> Result<bool> {
+        let path = self.path(&layer.id);
+        let Ok(found) = fs::symlink_metadata(&path) else { return Ok(false) };
+        match layer.form {
+            Form::Remote => Ok(false),
+            Form::Directory => Ok(found.is_dir()),
+            Form::Erofs => {
+                let stamp = FileStamp::of(&found);
+                let key = (layer.id.clone(), stamp);
+                let mut checked = self.0.0.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if layer.file == Some(stamp) && checked.contains(&key) {
+                    return Ok(true);
+                }
+                let right = LayerFile::open(&path).and_then(|file| match layer.file == Some(stamp) {
+                    true => file.check_metadata(),
+                    false => file.check(),
+                });
+                if let Err(error) = right {
+                    tracing::warn!(layer = %layer.id, %error, "damaged");
+                    return Ok(false);
+                }
+                if layer.file != Some(stamp) {
+                    self.stamp(layer, stamp)?;
+                }
+                checked.insert(key);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Remembers what a file looks like that was compared as a whole.
+    fn stamp(&self, layer: &Layer, stamp: FileStamp) -> Result<()> {
+        self.0.0.meta.write(|writer| {
+            if let Some(known) = writer.find(&LAYERS, layer.id.as_bytes())?
+                && known.file == layer.file
+            {
+                put(writer, &Layer { file: Some(stamp), ..known })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Decides about a layer that was not flushed to disk before the machine was started anew.
+    pub(super) fn recover(&self, layer: Layer) -> Result<Option<Layer>> {
+        let path = self.path(&layer.id);
+        let intact = match layer.form {
+            Form::Erofs => LayerFile::open(&path).and_then(|file| file.check()).is_ok(),
+            _ if layer.kind == LayerKind::Image => false,
+            _ => tree::digest(&path, self.0.0.options.overlay_xattrs).is_ok_and(|tree| tree.identity == layer.identity),
+        };
+        if intact {
+            self.0.0.meta.write(|writer| writer.delete(&UNSETTLED, layer.id.as_bytes()))?;
+            return Ok(Some(layer));
+        }
+        tracing::warn!(layer = %layer.id, "not trusted after a restart of the machine");
+        self.lose(layer)
+    }
+
+    /// Gives up a layer's content. What can be pulled again stays known.
+    pub(super) fn lose(&self, layer: Layer) -> Result<Option<Layer>> {
+        let path = self.path(&layer.id);
+        let kept = self.0.0.meta.write(|writer| {
+            let Some(known) = writer.find(&LAYERS, layer.id.as_bytes())? else { return Ok(None) };
+            let mark = writer.find(&UNSETTLED, known.id.as_bytes())?;
+            let doubt = mark.is_some_and(|(boot, _)| boot != store::boot());
+            let same = (known.form, known.file) == (layer.form, layer.file);
+            let others = !same || known.form == Form::Directory && path.is_dir() && !doubt;
+            if !known.form.is_local() || others {
+                // Somebody else was faster, and may have made it again.
+                return Ok(Some(known));
+            }
+            if known.blobs.is_empty() {
+                remove(writer, &known)?;
+                return Ok(None);
+            }
+            let remote = Layer { form: Form::Remote, file: None, entries: 0, disk_bytes: 0, ..known };
+            writer.delete(&UNSETTLED, remote.id.as_bytes())?;
+            put(writer, &remote)?;
+            Ok::<_, LayerError>(Some(remote))
+        })?;
+        // After its row, see `Store::sweep`.
+        self.0.discard_directories(std::slice::from_ref(&layer.id))?;
+        Ok(kept)
+    }
+}
+
+/// Makes the directory that becomes the top of an overlay. The overlay takes its root's owner and mode from there, so
+/// they are copied from the `topmost` layer below.
+pub(crate) fn make_upper(path: &Path, topmost: Option<&Lower>) -> Result<(), StoreError> {
+    rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)).context("create", path)?;
+    let (mode, uid, gid) = match topmost {
+        None => return rustix::fs::chmod(path, Mode::from_raw_mode(0o755)).context("change the mode of", path),
+        Some(Lower::Directory(below)) => {
+            let stat = rustix::fs::stat(below).context("read", below)?;
+            (stat.st_mode, stat.st_uid, stat.st_gid)
+        }
+        Some(Lower::Erofs(file)) => LayerFile::open(file).context("read", file)?.header.root,
+    };
+    let made = rustix::fs::stat(path).context("read", path)?;
+    if (uid, gid) != (made.st_uid, made.st_gid) {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .context("change the owner of", path)?;
+    }
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode & 0o7777)).context("change the mode of", path)
+}

@@ -1,0 +1,136 @@
+//! How does a tar become a layer that is a file?
+//!
+//! It is written as it comes, and read on the way for what the metadata have to say. If they cannot say it, the tar is
+//! all there, and is unpacked.
+
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+
+use rbuild_core::Digest;
+use rbuild_image::LayerReader;
+use rbuild_image::erofs::{ErofsTree, TAR_OFFSET};
+
+use super::super::file::{self, FileStamp, Incomplete, Part};
+use super::super::{Form, Layer, LayerError, LayerId, Layers, Result};
+use super::{Chunks, Unpacked, read_hashed};
+use crate::aside::Working;
+use crate::error::Context;
+
+/// A tar in a file.
+struct Spooled {
+    working: Working,
+    digest: Digest,
+    size: u64,
+    /// What is in it and how many changes that are, unless it has to be unpacked.
+    tree: Option<(ErofsTree, u64)>,
+}
+
+impl Layers<'_> {
+    /// Imports `tar` as a file, or unpacks it if it cannot be one.
+    pub(super) fn import_file(&self, diff_id: &Digest, tar: &mut (dyn Read + Send)) -> Result<Layer> {
+        let Spooled { working, digest, size, tree } = self.spool(tar)?;
+        if digest != *diff_id {
+            return Err(LayerError::DiffId { expected: *diff_id, found: digest });
+        }
+        let file = working.handle();
+        let Some((tree, entries)) = tree else {
+            return self.import_directory(diff_id, &mut Part::new(file, TAR_OFFSET, size));
+        };
+        match file::complete(file, tree, size, digest) {
+            Ok(()) => {}
+            Err(Incomplete::Undescribable(reason)) => {
+                tracing::info!(%diff_id, %reason, "unpacked");
+                return self.import_directory(diff_id, &mut Part::new(file, TAR_OFFSET, size));
+            }
+            Err(Incomplete::Disk(error)) => return Err(error).context("write", working.path()).map_err(Into::into),
+        }
+        let disk_bytes = file.metadata().context("read", working.path())?.len().next_multiple_of(4096);
+        let layer = self.known_as(diff_id)?;
+        let layer = Layer { form: Form::Erofs, size: Some(size), entries, disk_bytes, ..layer };
+        // Dropping `working` discards it if another process was faster.
+        self.publish(working.path(), layer)
+    }
+
+    fn spool(&self, tar: &mut (dyn Read + Send)) -> Result<Spooled> {
+        let working = self.0.0.aside.make_file("layer")?;
+        let mut described = None;
+        let (digest, size) = read_hashed(tar, |chunks| {
+            let mut spool = Spool { chunks, file: working.handle(), at: TAR_OFFSET, failed: None };
+            let read = describe(&mut spool);
+            // Whatever is in the tar, all of it is written, and hashed.
+            let rest = io::copy(&mut spool, &mut io::sink());
+            if let Some(error) = spool.failed {
+                return Err(error).context("write", working.path()).map_err(Into::into);
+            }
+            rest.map_err(|error| LayerError::Tar(rbuild_image::LayerError::Read(error)))?;
+            described = read?;
+            Ok(())
+        })?;
+        Ok(Spooled { working, digest, size, tree: described })
+    }
+
+    /// Makes a directory of a layer that is a file, which cannot be mounted here.
+    pub(in super::super) fn unpack_file(&self, id: &LayerId) -> Result<()> {
+        let layer = self.local(id)?;
+        if layer.form != Form::Erofs {
+            return Ok(());
+        }
+        let file = self.open_file(&layer)?;
+        let working = self.0.0.aside.make_directory("layer")?;
+        let Unpacked { digest, disk_bytes, .. } = self.unpack_new(&working, &mut file.tar())?;
+        if digest != file.header.diff_id {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "the layer's file is damaged");
+            return Err(self.damaged(&layer, &error));
+        }
+        let layer = Layer { form: Form::Directory, file: None, disk_bytes, ..layer };
+        self.publish_as(working.path(), layer, |known| known.form == Form::Directory).map(drop)
+    }
+}
+
+/// What is in a tar; `None` if metadata cannot say it.
+fn describe(spool: &mut Spool<'_>) -> Result<Option<(ErofsTree, u64)>> {
+    let mut reader = LayerReader::new(spool);
+    let (mut tree, mut entries) = (ErofsTree::new(), 0);
+    while let Some((change, _)) = reader.next().map_err(LayerError::Tar)? {
+        entries += 1;
+        if let Err(reason) = tree.apply(&change, reader.content_offset()) {
+            tracing::info!(%reason, "unpacked");
+            return Ok(None);
+        }
+    }
+    if reader.has_dirty_padding() {
+        // Who maps a file sees what follows its content up to the page's end.
+        tracing::info!(reason = "something follows the content of a file", "unpacked");
+        return Ok(None);
+    }
+    Ok(Some((tree, entries)))
+}
+
+/// Writes what is read.
+struct Spool<'a> {
+    chunks: &'a mut Chunks,
+    file: &'a std::fs::File,
+    at: u64,
+    failed: Option<io::Error>,
+}
+
+impl Read for Spool<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.chunks.is_used_up() {
+            let chunk = self.chunks.receive()?;
+            if let Err(error) = self.file.write_all_at(chunk, self.at) {
+                self.failed = Some(error);
+                return Err(io::Error::other("the tar cannot be written"));
+            }
+            self.at += chunk.len() as u64;
+        }
+        self.chunks.read(buffer)
+    }
+}
+
+impl FileStamp {
+    /// What the file at `path` looks like now.
+    pub(in super::super) fn at(path: &std::path::Path) -> Result<Self, crate::StoreError> {
+        Ok(Self::of(&std::fs::symlink_metadata(path).context("read", path)?))
+    }
+}
