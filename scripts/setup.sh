@@ -9,7 +9,7 @@ programs=(cc:gcc /usr/lib/x86_64-linux-gnu/libc.a:libc6-dev make:make file:file 
   busybox:busybox-static /etc/ssl/certs/ca-certificates.crt:ca-certificates)
 if [ "${1:-test}" = test ]; then
   programs+=(docker-registry:docker-registry skopeo:skopeo umoci:umoci newuidmap:uidmap htpasswd:apache2-utils
-    openssl:openssl python3:python3 ssh-add:openssh-client)
+    openssl:openssl python3:python3 ssh-add:openssh-client strace:strace)
 fi
 
 packages=()

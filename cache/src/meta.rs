@@ -9,7 +9,6 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::fs;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -20,7 +19,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Context, Result, StoreError};
+use crate::error::{Result, StoreError};
 
 /// Address space, not disk: the file is as large as its pages.
 const MAP_SIZE: usize = 16 << 30;
@@ -79,19 +78,18 @@ pub(crate) struct Meta {
 }
 
 impl Meta {
-    /// Opens the database in `path`, an existing directory.
+    /// Opens the database in `path`, an existing directory, by its one path without links.
     pub(crate) fn open(path: &Path) -> Result<Arc<Self>> {
         // LMDB's locks are per process: a second mapping of one file in a process would break the first's.
         static OPEN: Mutex<Option<HashMap<PathBuf, Weak<Meta>>>> = Mutex::new(None);
-        let path = fs::canonicalize(path).context("find", path)?;
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let open = open.get_or_insert_default();
-        if let Some(meta) = open.get(&path).and_then(Weak::upgrade) {
+        if let Some(meta) = open.get(path).and_then(Weak::upgrade) {
             return Ok(meta);
         }
         open.retain(|_, meta| meta.strong_count() > 0);
-        let meta = Arc::new(Self::map(&path)?);
-        open.insert(path, Arc::downgrade(&meta));
+        let meta = Arc::new(Self::map(path)?);
+        open.insert(path.to_owned(), Arc::downgrade(&meta));
         Ok(meta)
     }
 

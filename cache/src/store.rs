@@ -102,13 +102,12 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_with(root: &Path, options: StoreOptions) -> Result<Self> {
-        let metadata = root.join("meta-v1");
-        if !metadata.is_dir() {
+        if !root.join("meta-v1").is_dir() {
             create(root)?;
         }
         // Mounts and error messages need paths that do not depend on the working directory.
         let root = fs::canonicalize(root).context("find", root)?;
-        let meta = Meta::open(&metadata)?;
+        let meta = Meta::open(&root.join("meta-v1"))?;
         let aside = Aside::new(&root);
         Ok(Self(Arc::new(Inner {
             root,

@@ -192,6 +192,9 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
 
     /// The longest path to a target behind each vertex; only worked out if somebody will have to wait.
     fn prioritise(&mut self) {
+        if self.missed.is_empty() {
+            return;
+        }
         let processes: Vec<_> =
             self.missed.iter().copied().filter(|id| self.graph.vertex(*id).op.runs_process()).collect();
         if processes.len() <= self.solver.limits.jobs() {

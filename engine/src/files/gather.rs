@@ -264,11 +264,10 @@ impl<'a> Work<'a> {
     }
 
     fn open(&self, directory: &Directory<'a>) -> io::Result<Opened<'a>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = match &directory.parent {
-            Some(parent) => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                openat(&parent.fd, directory.path.name(), flags, Mode::empty())?
-            }
+            Some(parent) => openat(&parent.fd, directory.path.name(), flags, Mode::empty())?,
+            None if directory.path.is_root() => openat(self.root, ".", flags, Mode::empty())?,
             None => self.root.open_directory(&directory.path)?,
         };
         self.open.fetch_add(1, Ordering::Relaxed);

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -75,8 +74,7 @@ impl ContextScan {
     pub fn new(directory: &Path, ignore: IgnoreFile, cache: StatCache) -> Result<Self, ScanError> {
         let error = |source| ScanError::Open { directory: directory.to_owned(), source };
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let directory = fs::canonicalize(directory).map_err(error)?;
-        let root = Root::open(&directory).map_err(error)?;
+        let root = Root::open(directory).map_err(error)?;
         let node = node_of(root.as_fd()).map_err(error)?;
         let Found { mut entries, mut unreadable } = gather(&root, &ignore);
         if let Some(source) = unreadable.remove(&InnerPath::root()) {
@@ -307,6 +305,7 @@ fn drop_excluded(entries: &mut Vec<Met>) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::time::Duration;
 
