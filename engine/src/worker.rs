@@ -6,9 +6,13 @@
 mod cache_mount;
 mod exec;
 mod file;
+mod layer_sink;
 mod listings;
 mod remote;
 mod tree;
+
+#[cfg(test)]
+pub(crate) use self::layer_sink::LayerSink;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -90,6 +90,19 @@ pub enum LayerError {
         #[source]
         source: io::Error,
     },
+    /// The file system, or the user namespace, does not know such an owner.
+    #[error("cannot give `{path}` to {uid}:{gid}")]
+    Owner {
+        /// Relative to the root file system.
+        path: PathBuf,
+        /// The owner.
+        uid: u32,
+        /// The group.
+        gid: u32,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The original tar of a pulled layer is gone, and cannot be made again from its files.
     #[error("the original bytes of layer `{0}` are not in the store")]
     Foreign(LayerId),
@@ -126,6 +139,7 @@ impl LayerError {
             | Self::Order { .. }
             | Self::Source { .. }
             | Self::Change { .. }
+            | Self::Owner { .. }
             | Self::Redirect { .. } => None,
         }
     }

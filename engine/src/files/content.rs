@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
@@ -33,16 +33,41 @@ impl Attributes {
     /// # Errors
     /// If they exist but cannot be read.
     pub fn read(file: impl AsFd) -> io::Result<Self> {
-        let file = file.as_fd();
+        Self::read_which(file.as_fd(), is_kept)
+    }
+
+    /// Reads all that there are: what the kernel keeps when an overlay copies a file up.
+    pub(crate) fn read_all(file: impl AsFd) -> io::Result<Self> {
+        Self::read_which(file.as_fd(), |name| !name.is_empty())
+    }
+
+    fn read_which(file: BorrowedFd<'_>, which: impl Fn(&[u8]) -> bool) -> io::Result<Self> {
         let mut found = Vec::new();
         let list = xattr(|buffer| flistxattr(file, spare_capacity(buffer)))?;
-        for name in list.split(|byte| *byte == 0).filter(|name| is_kept(name)) {
+        for name in list.split(|byte| *byte == 0).filter(|name| which(name)) {
             let name = CString::new(name).expect("split at zeros");
             let value = xattr(|buffer| fgetxattr(file, &*name, spare_capacity(buffer)))?;
             found.push((name, value));
         }
         found.sort_unstable();
         Ok(Self(found))
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// As entries of layers have them.
+    pub(crate) fn to_map(&self) -> BTreeMap<OsString, Vec<u8>> {
+        self.iter().map(|(name, value)| (OsStr::from_bytes(name.to_bytes()).to_owned(), value.to_vec())).collect()
+    }
+
+    /// All that a layer's entry has.
+    pub(crate) fn of_map(all: &BTreeMap<OsString, Vec<u8>>) -> Self {
+        Self(
+            all.iter().filter_map(|(name, value)| Some((CString::new(name.as_bytes()).ok()?, value.clone()))).collect(),
+        )
     }
 
     /// Those of an archive's entry that a copy keeps.

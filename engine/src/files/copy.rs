@@ -1,7 +1,9 @@
 //! How are `COPY`, `ADD` and `WORKDIR` carried out?
 //!
-//! For each source in turn: find what it names (`select`), decide where that goes (`plan`), then copy it (`transfer`,
-//! `unpack`, `write`). Everything on the image's side happens inside its [`Root`], as the image's links have it.
+//! First everything is planned, on a [`Stage`] over the image as it is: for each source in turn, find what it names
+//! (`select`), decide where that goes (`plan`), put it there (`transfer`, `unpack`, `stage`). Then the plan is carried
+//! out (`carry`), in the order of a layer's changes: each content is read once and given to a [`Sink`], which makes a
+//! layer, or writes into a directory (`directory`, `write`).
 //!
 //! Who gets which metadata:
 //!
@@ -9,18 +11,24 @@
 //! |---|---|---|---|
 //! | copies | `--chown`, else the source's (`COPY --from`) or root | the source's, changed by `--chmod` | the source's |
 //! | the destination directory, if it is there already | its own | its own | that of the directory copied to it |
+//! | directories that something is put into | their own | their own | now |
 //! | directories made on the way | `--chown` or root | 0755, or octal `--chmod` without special bits | now |
 //! | what an archive has | `--chown`, else the archive's | the archive's | the archive's |
 //! | heredocs | `--chown` or root | 0644, changed by `--chmod` | now |
 //!
+//!
 //! "Now" is the action's own time if it has one. Sub-directories that are there already get the metadata of the
 //! source's; with `--parents`, directories that are only on the way get its mode.
 
+mod carry;
+mod destination;
+mod directory;
 mod error;
 mod mirror;
 mod mode;
 mod owner;
 mod plan;
+mod stage;
 mod transfer;
 mod unpack;
 mod write;
@@ -31,22 +39,28 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use carry::{Bytes, Filling, Sink};
 pub use error::CopyError;
 pub use mirror::mirror;
 pub use mode::ModeError;
 pub use owner::OwnerError;
 use rbuild_image::archive;
 use rbuild_solver::graph::{CopyAction, CopySource, Owner, Unpack};
+pub use stage::Stage;
 
+use self::directory::DirectorySink;
 use self::mode::ModeChange;
 use self::owner::{Ids, resolve_owner};
 use self::plan::{PlaceError, Placement, Shape, place};
-use self::transfer::{Rules, Tally, Transfer};
+use self::stage::Content;
+use self::transfer::{Rules, Transfer};
 use self::unpack::Unpacker;
 pub(crate) use self::unpack::unpack_context;
-use self::write::{DirectoryMeta, Meta, Writer, write_all};
+use self::write::{DirectoryMeta, Meta};
 use super::select::{Match, Parents, matches};
 use super::tree::{SourceTree, resolve_source};
 use super::walk::{Filter, walk};
@@ -66,69 +80,94 @@ pub struct Copied {
     pub changed: Vec<InnerPath>,
 }
 
-/// Carries out a copy. `report` is told of bytes as they are written, by any thread.
+/// Carries out a copy in a directory. `report` is told of bytes as they are written.
 ///
 /// # Errors
-/// The first thing that cannot be done; what was copied before it stays.
+/// The first thing that cannot be done.
 pub fn apply(
     action: &CopyAction,
     sources: &Sources<'_>,
     image: &Root,
-    report: &(dyn Fn(u64) + Sync),
+    report: &dyn Fn(u64),
 ) -> Result<Copied, CopyError> {
-    let owner = action.owner.as_ref().map(|owner| resolve_owner(owner, image)).transpose()?;
-    let mode = ModeChange::new(action.mode.as_ref())?;
-    let now = action.mtime.map_or_else(now, Timestamp::seconds);
-    let parents = Meta { ids: owner.unwrap_or_default(), mode: mode.of_parents(), mtime: now };
-    let writer = Writer::new(image, parents);
-    let tally = Tally::default();
-    let copy = Copy {
-        action,
-        destination: InnerPath::new(&action.destination),
-        exclude: Exclude::new(&action.exclude)?,
-        owner,
-        rules: Rules { ids: owner.or_else(|| (!action.preserve_owner).then(Ids::default)), mode },
-        writer: &writer,
-        tally: &tally,
-        report,
-    };
-    for source in &action.sources {
-        match source {
-            CopySource::Inline { name, data } => copy.inline(name, data, now)?,
-            CopySource::Path { input, path, written } => {
-                let tree = *sources.get(input).ok_or(CopyError::NoInput(*input))?;
-                let mut transfer = Transfer::new(&writer, tree, &copy.rules, &tally, report);
-                if action.parents {
-                    copy.with_parents(&mut transfer, path, written)?;
-                } else {
-                    copy.matches(&mut transfer, path, written)?;
-                }
-                transfer.flush()?;
-            }
-        }
-    }
-    writer.finish()?;
-    Ok(tally.into_copied())
+    let mut stage = Stage::over(Some(image), None)?;
+    stage.copy(action, sources)?;
+    carry_out_in(&stage, image, report)
 }
 
-/// Makes a directory with its parents; if it is there, nothing happens.
-///
-/// # Errors
-/// If something else is in its place, or it cannot be made.
-pub fn make_directory(path: &str, owner: Option<&Owner>, mtime: Option<i64>, image: &Root) -> Result<(), CopyError> {
-    let ids = owner.map(|owner| resolve_owner(owner, image)).transpose()?.unwrap_or_default();
-    let mtime = mtime.map_or_else(now, Timestamp::seconds);
-    let placement = placed(image, &InnerPath::new(path), true, Shape::Contents).map_err(|error| match error {
-        CopyError::NotADirectory { path } => CopyError::Blocked { path },
-        other => other,
-    })?;
-    match placement {
-        Placement::Into { path, exists: false } => {
-            let writer = Writer::new(image, Meta { ids, mode: 0o755, mtime });
-            writer.directory(&path, writer.parents)?;
-            writer.finish()
+/// Carries out a plan in a directory.
+fn carry_out_in(stage: &Stage<'_>, image: &Root, report: &dyn Fn(u64)) -> Result<Copied, CopyError> {
+    let mut sink = DirectorySink::new(image);
+    let copied = stage.carry_out(&mut sink, report)?;
+    sink.finish()?;
+    Ok(copied)
+}
+
+impl<'a> Stage<'a> {
+    /// An image as it is, with nothing planned yet. `scratch` is a directory for what has to be unpacked to be seen;
+    /// without one that goes where temporary files go.
+    ///
+    /// # Errors
+    /// The image's root directory cannot be read.
+    pub fn over(below: Option<&'a Root>, scratch: Option<PathBuf>) -> Result<Self, CopyError> {
+        Self::new(below, scratch).map_err(|source| CopyError::Read { path: InnerPath::root(), source })
+    }
+
+    /// Plans a copy. Nothing is read but directories, archives, and what names owners.
+    ///
+    /// # Errors
+    /// The first thing that cannot be done. The stage is of no use then.
+    pub fn copy(&mut self, action: &CopyAction, sources: &Sources<'a>) -> Result<(), CopyError> {
+        let owner = action.owner.as_ref().map(|owner| self.resolve_owner(owner)).transpose()?;
+        let mode = ModeChange::new(action.mode.as_ref())?;
+        let now = action.mtime.map_or_else(now, Timestamp::seconds);
+        self.at(now);
+        let parents = Meta { ids: owner.unwrap_or_default(), mode: mode.of_parents(), mtime: now };
+        let copy = Copy {
+            action,
+            destination: InnerPath::new(&action.destination),
+            exclude: Exclude::new(&action.exclude)?,
+            owner,
+            rules: Rules { ids: owner.or_else(|| (!action.preserve_owner).then(Ids::default)), mode, parents },
+        };
+        for source in &action.sources {
+            match source {
+                CopySource::Inline { name, data } => copy.inline(self, name, data, now)?,
+                CopySource::Path { input, path, written } => {
+                    let tree = *sources.get(input).ok_or(CopyError::NoInput(*input))?;
+                    let mut transfer = Transfer::new(self, tree, &copy.rules);
+                    if action.parents {
+                        copy.with_parents(&mut transfer, path, written)?;
+                    } else {
+                        copy.matches(&mut transfer, path, written)?;
+                    }
+                }
+            }
         }
-        Placement::Into { .. } | Placement::At(_) => Ok(()),
+        self.finish()
+    }
+
+    /// Plans a directory with its parents; if it is there, nothing happens.
+    ///
+    /// # Errors
+    /// If something else is in its place.
+    pub fn make_directory(&mut self, path: &str, owner: Option<&Owner>, mtime: Option<i64>) -> Result<(), CopyError> {
+        let ids = owner.map(|owner| self.resolve_owner(owner)).transpose()?.unwrap_or_default();
+        let mtime = mtime.map_or_else(now, Timestamp::seconds);
+        let placement = placed(self, &InnerPath::new(path), true, Shape::Contents).map_err(|error| match error {
+            CopyError::NotADirectory { path } => CopyError::Blocked { path },
+            other => other,
+        })?;
+        if let Placement::Into { path, exists: false } = placement {
+            self.at(mtime);
+            self.directory(&path, Meta { ids, mode: 0o755, mtime })?;
+            self.finish()?;
+        }
+        Ok(())
+    }
+
+    fn resolve_owner(&self, owner: &Owner) -> Result<Ids, OwnerError> {
+        resolve_owner(owner, &|file, limit| self.read_small(file, limit))
     }
 }
 
@@ -137,7 +176,7 @@ fn now() -> Timestamp {
     Timestamp { seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nanoseconds: now.subsec_nanos() }
 }
 
-fn placed(image: &Root, path: &InnerPath, into_directory: bool, shape: Shape<'_>) -> Result<Placement, CopyError> {
+fn placed(image: &Stage<'_>, path: &InnerPath, into_directory: bool, shape: Shape<'_>) -> Result<Placement, CopyError> {
     place(image, path, into_directory, shape).map_err(|error| match error {
         PlaceError::NotADirectory(path) => CopyError::NotADirectory { path },
         PlaceError::Read(path, source) => CopyError::Write { path, source },
@@ -151,26 +190,20 @@ struct Copy<'a> {
     exclude: Exclude,
     owner: Option<Ids>,
     rules: Rules,
-    writer: &'a Writer<'a>,
-    tally: &'a Tally,
-    report: &'a (dyn Fn(u64) + Sync),
 }
 
 impl Copy<'_> {
-    fn inline(&self, name: &str, data: &[u8], now: Timestamp) -> Result<(), CopyError> {
-        let path = self.place_for(OsStr::new(name))?;
-        let place = self.writer.directory(&path.parent().unwrap_or_default(), self.writer.parents)?;
+    fn inline(&self, stage: &mut Stage<'_>, name: &str, data: &[u8], now: Timestamp) -> Result<(), CopyError> {
+        let path = self.place_for(stage, OsStr::new(name))?;
+        let place = path.parent().unwrap_or_default();
+        stage.directory(&place, self.rules.parents)?;
         let meta =
             Meta { ids: self.owner.unwrap_or_default(), mode: self.rules.mode.apply(0o644, Kind::File), mtime: now };
-        self.writer.file(&place, path.name(), meta, &Attributes::default(), |file| {
-            write_all(file, data).map_err(|error| CopyError::Write { path: path.clone(), source: error.into() })
-        })?;
-        self.tally.add(data.len() as u64);
-        (self.report)(data.len() as u64);
-        Ok(())
+        let content = Content::Bytes(data.into());
+        stage.file(&place, path.name(), meta, Attributes::default(), data.len() as u64, content)
     }
 
-    fn matches(&self, transfer: &mut Transfer<'_>, pattern: &str, written: &str) -> Result<(), CopyError> {
+    fn matches(&self, transfer: &mut Transfer<'_, '_>, pattern: &str, written: &str) -> Result<(), CopyError> {
         for found in matches(transfer.source, pattern, self.action.wildcards)? {
             let Some(node) = &found.node else {
                 return Err(absent(transfer.source, &found, pattern, written));
@@ -185,12 +218,13 @@ impl Copy<'_> {
             if self.action.unpack == Unpack::Archives && node.kind == Kind::File && self.unpack(transfer, &found)? {
                 continue;
             }
-            transfer.single(&found.path, node, &self.place_for(&found.name)?)?;
+            let place = self.place_for(transfer.stage, &found.name)?;
+            transfer.single(&found.path, node, &place)?;
         }
         Ok(())
     }
 
-    fn with_parents(&self, transfer: &mut Transfer<'_>, pattern: &str, written: &str) -> Result<(), CopyError> {
+    fn with_parents(&self, transfer: &mut Transfer<'_, '_>, pattern: &str, written: &str) -> Result<(), CopyError> {
         let parents = Parents::new(pattern, self.action.wildcards)?;
         let before = transfer.shown;
         for found in matches(transfer.source, parents.pivot, self.action.wildcards)? {
@@ -216,19 +250,18 @@ impl Copy<'_> {
     /// Copies the contents of a directory, or what `parents` selects of them.
     fn directory(
         &self,
-        transfer: &mut Transfer<'_>,
+        transfer: &mut Transfer<'_, '_>,
         directory: &InnerPath,
         node: &Node,
         parents: Option<&Parents<'_>>,
     ) -> Result<(), CopyError> {
-        transfer.flush()?;
-        let placement = placed(self.writer.image, &self.destination, true, Shape::Contents)?;
+        let placement = placed(transfer.stage, &self.destination, true, Shape::Contents)?;
         let Placement::Into { path, exists } = placement else { return Ok(()) };
-        let place = self.writer.directory(&path, self.writer.parents)?;
+        transfer.stage.directory(&path, self.rules.parents)?;
         // Contents give the destination their directory's time, so that the same copy gives the same layer.
         let mtime = self.action.mtime.filter(|_| !exists).map_or(node.mtime, Timestamp::seconds);
-        self.writer.later(path, DirectoryMeta { mtime: Some(mtime), ..DirectoryMeta::default() });
-        transfer.begin(directory, place)?;
+        transfer.stage.later(path.clone(), DirectoryMeta { mtime: Some(mtime), ..DirectoryMeta::default() });
+        transfer.begin(directory, path);
         let include = parents.and_then(|parents| parents.include.as_ref());
         let tree = transfer.source;
         walk(tree, directory, Filter { exclude: &self.exclude.0, include }, transfer)?;
@@ -236,42 +269,41 @@ impl Copy<'_> {
     }
 
     /// Unpacks a file if it is an archive; says whether it was one.
-    fn unpack(&self, transfer: &mut Transfer<'_>, found: &Match) -> Result<bool, CopyError> {
+    fn unpack(&self, transfer: &mut Transfer<'_, '_>, found: &Match) -> Result<bool, CopyError> {
         let unread = |source| CopyError::Read { path: found.path.clone(), source };
         let file = File::from(transfer.source.root().open_to_read(&found.path).map_err(unread)?);
+        let again = file.try_clone().map_err(unread)?;
         let Some(tar) = archive::open(file).map_err(unread)? else { return Ok(false) };
-        // It may put links where directories were that are still open.
+        // It may put links where directories were that the last single file went to.
         transfer.end()?;
-        let placement = placed(self.writer.image, &self.destination, true, Shape::Contents)?;
+        let stage = &mut *transfer.stage;
+        let placement = placed(stage, &self.destination, true, Shape::Contents)?;
         let Placement::Into { path, .. } = placement else { return Ok(true) };
-        let place = self.writer.directory(&path, Meta { mode: 0o755, ..self.writer.parents })?;
-        let unpacker = Unpacker {
-            writer: self.writer,
-            archive: &found.path,
-            into: &place.path,
-            owner: self.owner,
-            tally: self.tally,
-            report: self.report,
-        };
-        unpacker.unpack(tar)?;
+        let parents = Meta { mode: 0o755, ..self.rules.parents };
+        stage.directory(&path, parents)?;
+        let mut start = [0; archive::Format::MAGIC];
+        let length = again.read_at(&mut start, 0).map_err(unread)?;
+        let is_plain = archive::Format::detect(&start[..length]) == archive::Format::Plain;
+        stage.archive(is_plain.then_some(again));
+        Unpacker { image: stage, archive: &found.path, into: &path, owner: self.owner, parents }.unpack(tar)?;
         Ok(true)
     }
 
     /// Where something that is no directory goes.
-    fn place_for(&self, name: &OsStr) -> Result<InnerPath, CopyError> {
+    fn place_for(&self, stage: &Stage<'_>, name: &OsStr) -> Result<InnerPath, CopyError> {
         let CopyAction { into_directory, sources, destination, .. } = self.action;
         let shape = Shape::Single(name);
-        let Placement::At(path) = placed(self.writer.image, &self.destination, *into_directory, shape)? else {
+        let Placement::At(path) = placed(stage, &self.destination, *into_directory, shape)? else {
             return Err(CopyError::NotADirectory { path: self.destination.clone() });
         };
-        if sources.len() > 1 && !into_directory && self.is_destination(&path)? {
+        if sources.len() > 1 && !into_directory && self.is_destination(stage, &path)? {
             return Err(CopyError::SeveralToOne { destination: destination.clone() });
         }
         Ok(path)
     }
 
-    fn is_destination(&self, path: &InnerPath) -> Result<bool, CopyError> {
-        let found = resolve(self.writer.image, &self.destination, true)
+    fn is_destination(&self, stage: &Stage<'_>, path: &InnerPath) -> Result<bool, CopyError> {
+        let found = resolve(stage, &self.destination, true)
             .map_err(|source| CopyError::Write { path: self.destination.clone(), source })?;
         Ok(found.path == *path)
     }

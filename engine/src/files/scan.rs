@@ -274,6 +274,13 @@ impl SourceTree for ContextScan {
         Some(self.entries[range].iter().map(|entry| (&entry.path, &entry.node)).collect())
     }
 
+    fn known(&self, path: &InnerPath) -> Option<(&Node, Option<FileDigest>)> {
+        let place = self.place(path)?;
+        // A digest of something newer than the node is of no use beside it.
+        let known = self.digests[place].get().filter(|known| known.origin != Origin::ReadLater);
+        Some((&self.entries[place].node, known.map(|known| known.digest)))
+    }
+
     fn hidden_by(&self, path: &InnerPath) -> Option<String> {
         self.ignore.excludes(path.as_relative()).map(|pattern| pattern.text().to_owned())
     }

@@ -50,6 +50,12 @@ pub trait SourceTree: Tree {
         None
     }
 
+    /// What was found out about a file before, if the tree is not asked anew each time: what it was, and its digest if
+    /// that is known.
+    fn known(&self, _path: &InnerPath) -> Option<(&Node, Option<FileDigest>)> {
+        None
+    }
+
     /// The pattern of the ignore file that hides `path`.
     fn hidden_by(&self, path: &InnerPath) -> Option<String>;
 

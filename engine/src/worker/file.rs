@@ -1,7 +1,7 @@
 //! How do `COPY`, `ADD` and `WORKDIR` change a root file system?
 //!
-//! The layers below are mounted under a fresh upper directory, detached from every mount namespace; our own code
-//! changes the tree through that mount, and what it wrote is the layer.
+//! The changes are planned over a read-only view of the layers below, mounted where nobody else sees it, and then
+//! written as a layer, each content once.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,11 @@ use rbuild_core::Digest;
 use rbuild_solver::Task;
 use rbuild_solver::graph::{CopySource, FileAction, FileOp, LocalOp};
 
-use super::tree::SourceRoot;
+use super::layer_sink::{LayerSink, copy_error};
 use super::{BuildWorker, WorkerError};
 use crate::blocking::blocking;
-use crate::files::{InnerPath, Root, Selector, copy};
+use crate::files::copy::{Sources, Stage};
+use crate::files::{InnerPath, Selector};
 use crate::files_error::FilesError;
 use crate::lock::key_lock;
 use crate::mounted::Mounted;
@@ -35,11 +36,16 @@ impl BuildWorker {
         }
         let (store, below, op) = (self.store().clone(), layers.clone(), op.clone());
         let layer = blocking(move || {
-            let snapshot = store.layers().prepare(&below)?;
-            let mounted = Mounted::new(&snapshot.root_mount())?;
-            unchanged(&apply(&op, &sources, &mounted.root)?)?;
-            drop(mounted);
-            Ok::<_, WorkerError>(snapshot.commit(LayerKind::Files)?)
+            let view = match &below[..] {
+                [] => None,
+                below => Some(Mounted::new(&store.layers().view(below)?)?),
+            };
+            let mut sink = LayerSink(store.layers().build()?);
+            let mut stage = stage_over(view.as_ref(), &sink)?;
+            let trees = sources.iter().map(|(input, source)| (*input, source.tree())).collect();
+            plan(&mut stage, &op, &trees)?;
+            unchanged(&stage.carry_out(&mut sink, &|_| ())?.changed)?;
+            sink.0.commit(LayerKind::Files).map_err(copy_error)
         })
         .await?;
         layers.push(layer.id);
@@ -62,11 +68,11 @@ impl BuildWorker {
         let scan = self.context(&selection.name).scan(self.fetcher()).await?;
         let (store, selector) = (self.store().clone(), Selector::from(selection));
         blocking(move || {
-            let snapshot = store.layers().prepare(&[])?;
-            let mounted = Mounted::new(&snapshot.root_mount())?;
-            unchanged(&copy::mirror(&selector, &*scan, &mounted.root).map_err(FilesError::from)?.changed)?;
-            drop(mounted);
-            let layer = snapshot.commit(LayerKind::Files)?;
+            let mut sink = LayerSink(store.layers().build()?);
+            let mut stage = stage_over(None, &sink)?;
+            stage.mirror(&selector, &*scan).map_err(FilesError::from)?;
+            unchanged(&stage.carry_out(&mut sink, &|_| ())?.changed)?;
+            let layer = sink.0.commit(LayerKind::Files).map_err(copy_error)?;
             let record = Record {
                 listings: Vec::new(),
                 layers: vec![layer.id.clone()],
@@ -109,17 +115,18 @@ fn used(op: &FileOp) -> Vec<usize> {
     inputs
 }
 
-/// Returns the files that changed since the cache key was computed.
-fn apply(op: &FileOp, sources: &BTreeMap<usize, SourceRoot>, root: &Root) -> Result<Vec<InnerPath>, FilesError> {
-    let trees = sources.iter().map(|(input, source)| (*input, source.tree())).collect();
-    let mut changed = Vec::new();
+/// An image on which changes are planned that will go into `sink`.
+fn stage_over<'a>(below: Option<&'a Mounted>, sink: &LayerSink) -> Result<Stage<'a>, WorkerError> {
+    let stage = Stage::over(below.map(|below| &below.root), Some(sink.0.scratch()?));
+    Ok(stage.map_err(FilesError::from)?)
+}
+
+fn plan<'a>(stage: &mut Stage<'a>, op: &FileOp, sources: &Sources<'a>) -> Result<(), FilesError> {
     for action in &op.actions {
         match action {
-            FileAction::Copy(action) => changed.extend(copy::apply(action, &trees, root, &|_| ())?.changed),
-            FileAction::MakeDirectory { path, owner, mtime } => {
-                copy::make_directory(path, owner.as_ref(), *mtime, root)?;
-            }
+            FileAction::Copy(action) => stage.copy(action, sources)?,
+            FileAction::MakeDirectory { path, owner, mtime } => stage.make_directory(path, owner.as_ref(), *mtime)?,
         }
     }
-    Ok(changed)
+    Ok(())
 }

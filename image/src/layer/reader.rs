@@ -120,6 +120,20 @@ impl<R: Read> LayerReader<R> {
         Ok(None)
     }
 
+    /// [`next`](Self::next), with the offset of the content in the tar. The content itself is [`content`](Self::content).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn next_at(&mut self) -> Result<Option<(Change, u64)>, LayerError> {
+        let change = self.next()?.map(|(change, _)| change);
+        Ok(change.map(|change| (change, self.content_offset())))
+    }
+
+    /// What was not read yet of the last change's content.
+    pub fn content(&mut self) -> &mut dyn Read {
+        &mut self.input
+    }
+
     /// Where in the tar the content of the last change begins, as long as none of it was read.
     pub fn content_offset(&self) -> u64 {
         self.input.offset

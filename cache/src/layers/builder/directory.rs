@@ -65,7 +65,7 @@ impl Own {
             return Ok(());
         }
         rustix::fs::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
-            .map_err(|error| failed("change the owner of", &entry.path, error))
+            .map_err(|error| not_given(entry, error))
     }
 
     /// Everything about a file but its content. Changing the owner clears set-id bits and capabilities, writing changes
@@ -356,6 +356,10 @@ fn failed(action: &'static str, path: &Path, source: impl Into<io::Error>) -> La
     LayerError::Change { action, path: path.to_owned(), source: source.into() }
 }
 
+fn not_given(entry: &Entry, source: Errno) -> LayerError {
+    LayerError::Owner { path: entry.path.clone(), uid: entry.uid, gid: entry.gid, source: source.into() }
+}
+
 fn open_directory(at: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, name, flags, Mode::empty())
@@ -366,7 +370,7 @@ fn finish_name(parent: BorrowedFd<'_>, name: &OsStr, entry: &Entry) -> Result<()
     let path = &entry.path;
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
     rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|error| failed("change the owner of", path, error))?;
+        .map_err(|error| not_given(entry, error))?;
     if !matches!(entry.kind, EntryKind::Symlink { .. }) {
         rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode & 0o7777), AtFlags::empty())
             .map_err(|error| failed("change the mode of", path, error))?;

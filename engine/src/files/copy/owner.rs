@@ -8,7 +8,7 @@ use std::str;
 
 use rbuild_solver::graph::{Owner, Principal};
 
-use super::super::{InnerPath, Root};
+use super::super::InnerPath;
 
 /// More than any real `/etc/passwd` has.
 const LARGEST_FILE: u64 = 16 << 20;
@@ -70,19 +70,22 @@ pub(crate) struct Ids {
 const PASSWD: Table = Table { kind: "user", file: "/etc/passwd" };
 const GROUP: Table = Table { kind: "group", file: "/etc/group" };
 
-/// Resolves an owner in the image `root`.
-pub(crate) fn resolve_owner(owner: &Owner, root: &Root) -> Result<Ids, OwnerError> {
+/// Reads a file of the image; nothing if it does not exist, an error if it is larger than the limit.
+pub(crate) type Read<'a> = &'a dyn Fn(&InnerPath, u64) -> io::Result<Option<Vec<u8>>>;
+
+/// Resolves an owner in the image whose files `read` reads.
+pub(crate) fn resolve_owner(owner: &Owner, read: Read<'_>) -> Result<Ids, OwnerError> {
     let (uid, primary) = match &owner.user {
         Principal::Id(id) => (*id, *id),
         // `--chown=:group`.
         Principal::Name(name) if name.is_empty() || name == "root" => (0, 0),
-        Principal::Name(name) => PASSWD.find(root, name)?,
+        Principal::Name(name) => PASSWD.find(read, name)?,
     };
     let gid = match &owner.group {
         None => primary,
         Some(Principal::Id(id)) => *id,
         Some(Principal::Name(name)) if name == "root" => 0,
-        Some(Principal::Name(name)) => GROUP.find(root, name)?.0,
+        Some(Principal::Name(name)) => GROUP.find(read, name)?.0,
     };
     Ok(Ids { uid, gid })
 }
@@ -94,14 +97,12 @@ struct Table {
 
 impl Table {
     /// The id of a name, and the primary group of a user.
-    fn find(&self, root: &Root, name: &str) -> Result<(u32, u32), OwnerError> {
+    fn find(&self, read: Read<'_>, name: &str) -> Result<(u32, u32), OwnerError> {
         let Self { kind, file } = *self;
-        let read = root.read_small(&InnerPath::new(file), LARGEST_FILE);
-        let content = read.map_err(|source| OwnerError::Read { file, source })?.ok_or_else(|| OwnerError::NoFile {
-            kind,
-            name: name.to_owned(),
-            file,
-        })?;
+        let content = read(&InnerPath::new(file), LARGEST_FILE);
+        let content = content
+            .map_err(|source| OwnerError::Read { file, source })?
+            .ok_or_else(|| OwnerError::NoFile { kind, name: name.to_owned(), file })?;
         let rows = || content.split(|byte| *byte == b'\n').filter_map(row);
         if let Some((_, id, primary)) = rows().find(|(known, ..)| *known == name) {
             return Ok((id, primary));
@@ -124,7 +125,12 @@ fn row(line: &[u8]) -> Option<(&str, u32, u32)> {
 mod tests {
     use std::fs;
 
+    use super::super::super::Root;
     use super::*;
+
+    fn resolve(written: &str, root: &Root) -> Result<Ids, OwnerError> {
+        resolve_owner(&owner(written), &|file, limit| root.read_small(file, limit))
+    }
 
     fn owner(text: &str) -> Owner {
         let principal = |text: &str| text.parse().map_or_else(|_| Principal::Name(text.to_owned()), Principal::Id);
@@ -157,7 +163,7 @@ mod tests {
             ("daemno", "no user `daemno` in the image's `/etc/passwd`, did you mean `daemon`?"),
             ("0:appgpr", "no group `appgpr` in the image's `/etc/group`, did you mean `appgrp`?"),
         ] {
-            let found = match resolve_owner(&owner(written), &root) {
+            let found = match resolve(written, &root) {
                 Ok(Ids { uid, gid }) => format!("{uid}:{gid}"),
                 Err(error) => format!("{error}, {}", error.hint().unwrap()),
             };
@@ -169,8 +175,8 @@ mod tests {
     fn numbers_and_root_need_no_files() {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::open(directory.path()).unwrap();
-        assert_eq!(resolve_owner(&owner("root:7"), &root).unwrap(), Ids { uid: 0, gid: 7 });
-        let error = resolve_owner(&owner("app"), &root).unwrap_err();
+        assert_eq!(resolve("root:7", &root).unwrap(), Ids { uid: 0, gid: 7 });
+        let error = resolve("app", &root).unwrap_err();
         assert_eq!(error.to_string(), "cannot resolve the user `app`: the image has no `/etc/passwd`");
     }
 }

@@ -1,31 +1,19 @@
 //! How do many files get from a tree into an image?
 //!
-//! Directories are made one after the other as the walk meets them; the files in them collect in batches that are
-//! copied in parallel. A batch is bounded, and so are the descriptors and the memory it holds. Hard links wait until
-//! the file they are another name of has been copied.
+//! A walk shows them, and each is planned at its place. Hard links wait until the file they are another name of has its
+//! place. Contents are read when the plan is carried out.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
-use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::ffi::OsStr;
 
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, openat};
-
-use super::super::root::node_of;
 use super::super::tree::SourceTree;
 use super::super::walk::{Reason, Visitor};
 use super::super::{Attributes, InnerPath, Kind, Node};
+use super::CopyError;
 use super::mode::ModeChange;
 use super::owner::Ids;
-use super::write::{DirectoryMeta, Meta, Place, TransferError, Writer, set_attributes, transfer};
-use super::{Copied, CopyError};
-
-const MOST_FILES: usize = 2048;
-const MOST_DIRECTORIES: usize = 64;
-const WORTH_THREADS: usize = 16;
+use super::stage::{Content, Stage};
+use super::write::{DirectoryMeta, Meta};
 
 /// What copies look like.
 #[derive(Clone, Debug)]
@@ -33,6 +21,8 @@ pub(crate) struct Rules {
     /// Who owns them; those of the source if absent.
     pub(crate) ids: Option<Ids>,
     pub(crate) mode: ModeChange,
+    /// How directories are made that nobody copies.
+    pub(crate) parents: Meta,
 }
 
 impl Rules {
@@ -45,59 +35,24 @@ impl Rules {
     }
 }
 
-/// What has been copied so far, counted by all threads.
-#[derive(Default)]
-pub(crate) struct Tally {
-    files: AtomicU64,
-    bytes: AtomicU64,
-    changed: Mutex<Vec<InnerPath>>,
-}
-
-impl Tally {
-    pub(crate) fn add(&self, bytes: u64) {
-        self.files.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn changed(&self, path: InnerPath) {
-        self.changed.lock().unwrap_or_else(PoisonError::into_inner).push(path);
-    }
-
-    pub(crate) fn into_copied(self) -> Copied {
-        let mut changed = self.changed.into_inner().unwrap_or_else(PoisonError::into_inner);
-        changed.sort();
-        Copied { files: self.files.into_inner(), bytes: self.bytes.into_inner(), changed }
-    }
-}
-
 /// A directory of the source and the one it is copied to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pair {
-    source: OwnedFd,
-    source_path: InnerPath,
-    place: Place,
-}
-
-struct Job {
-    pair: Arc<Pair>,
-    from: OsString,
-    to: OsString,
-    node: Node,
+    source: InnerPath,
+    /// The source's number on the stage.
+    number: u32,
+    place: InnerPath,
 }
 
 /// Copies from one tree.
-pub(crate) struct Transfer<'a> {
-    pub(crate) writer: &'a Writer<'a>,
+pub(crate) struct Transfer<'s, 'a> {
+    pub(crate) stage: &'s mut Stage<'a>,
     pub(crate) source: &'a dyn SourceTree,
-    pub(crate) rules: &'a Rules,
-    pub(crate) tally: &'a Tally,
-    pub(crate) report: &'a (dyn Fn(u64) + Sync),
-    /// The directories that are open, from where the walk began; between walks, those of the last single file.
-    way: Vec<Arc<Pair>>,
-    batch: Vec<Job>,
-    /// Where the batch's single files go: a later one of the same name has to wait.
-    names: HashSet<InnerPath>,
-    directories: usize,
+    rules: &'s Rules,
+    /// The tree's number on the stage.
+    tree: u32,
+    /// From where the walk began; between walks, the directory of the last single file.
+    way: Vec<Pair>,
     /// Files with several names: where the first was copied to.
     first_names: HashMap<(u64, u64), InnerPath>,
     /// Other names, and what of.
@@ -106,169 +61,88 @@ pub(crate) struct Transfer<'a> {
     pub(crate) shown: u64,
 }
 
-impl<'a> Transfer<'a> {
-    pub(crate) fn new(
-        writer: &'a Writer<'a>,
-        source: &'a dyn SourceTree,
-        rules: &'a Rules,
-        tally: &'a Tally,
-        report: &'a (dyn Fn(u64) + Sync),
-    ) -> Self {
-        Self {
-            writer,
-            source,
-            rules,
-            tally,
-            report,
-            way: Vec::new(),
-            batch: Vec::new(),
-            names: HashSet::new(),
-            directories: 0,
-            first_names: HashMap::new(),
-            links: Vec::new(),
-            shown: 0,
-        }
+impl<'s, 'a> Transfer<'s, 'a> {
+    pub(crate) fn new(stage: &'s mut Stage<'a>, source: &'a dyn SourceTree, rules: &'s Rules) -> Self {
+        let tree = stage.tree(source);
+        let (way, first_names, links) = Default::default();
+        Self { stage, source, rules, tree, way, first_names, links, shown: 0 }
     }
 
     /// Begins a walk: what it shows of `directory` goes to `place`.
-    pub(crate) fn begin(&mut self, directory: &InnerPath, place: Place) -> Result<(), CopyError> {
-        self.flush()?;
+    pub(crate) fn begin(&mut self, directory: &InnerPath, place: InnerPath) {
         self.first_names.clear();
-        self.way = vec![self.pair(directory, place)?];
-        Ok(())
+        self.way = vec![self.pair(directory, place)];
     }
 
     /// Ends a walk.
     pub(crate) fn end(&mut self) -> Result<(), CopyError> {
         self.way.clear();
-        self.flush()?;
-        let mut open: Option<Place> = None;
         for (path, target) in std::mem::take(&mut self.links) {
             let parent = path.parent().unwrap_or_default();
-            let place = match open.take().filter(|place| place.path == parent) {
-                Some(place) => place,
-                None => self.writer.directory(&parent, self.writer.parents)?,
-            };
-            self.writer.hard_link(&place, path.name(), &target)?;
-            self.tally.add(0);
-            open = Some(place);
+            self.stage.directory(&parent, self.rules.parents)?;
+            self.stage.hard_link(&parent, path.name(), &target)?;
         }
         Ok(())
     }
 
     /// Copies one thing that is no directory to a place in the image.
     pub(crate) fn single(&mut self, from: &InnerPath, node: &Node, to: &InnerPath) -> Result<(), CopyError> {
-        if !self.names.insert(to.clone()) {
-            self.flush()?;
-            self.names.insert(to.clone());
-        }
         let (source, place) = (from.parent().unwrap_or_default(), to.parent().unwrap_or_default());
-        let pair = match self.way.pop().filter(|pair| pair.source_path == source && pair.place.path == place) {
+        let pair = match self.way.pop().filter(|pair| pair.source == source && pair.place == place) {
             Some(pair) => pair,
-            None => self.pair(&source, self.writer.directory(&place, self.writer.parents)?)?,
+            None => {
+                self.stage.directory(&place, self.rules.parents)?;
+                self.pair(&source, place)
+            }
         };
         self.entry(&pair, from.name(), to.name(), node)?;
         self.way = vec![pair];
         Ok(())
     }
 
-    fn pair(&mut self, source_path: &InnerPath, place: Place) -> Result<Arc<Pair>, CopyError> {
-        self.directories += 1;
-        let source = self
-            .source
-            .root()
-            .open_directory(source_path)
-            .map_err(|source| CopyError::Read { path: source_path.clone(), source })?;
-        Ok(Arc::new(Pair { source, source_path: source_path.clone(), place }))
+    fn pair(&mut self, source: &InnerPath, place: InnerPath) -> Pair {
+        Pair { source: source.clone(), number: self.stage.source_directory(source.clone()), place }
     }
 
-    fn entry(&mut self, pair: &Arc<Pair>, from: &OsStr, to: &OsStr, node: &Node) -> Result<(), CopyError> {
+    fn entry(&mut self, pair: &Pair, from: &OsStr, to: &OsStr, node: &Node) -> Result<(), CopyError> {
+        let meta = self.rules.meta(node);
         match node.kind {
-            Kind::Socket | Kind::Directory => return Ok(()),
+            Kind::Socket | Kind::Directory => Ok(()),
             Kind::File => {
-                let job = Job { pair: Arc::clone(pair), from: from.to_owned(), to: to.to_owned(), node: node.clone() };
-                self.batch.push(job);
-                if self.batch.len() >= MOST_FILES || self.directories >= MOST_DIRECTORIES {
-                    self.flush()?;
-                }
-                return Ok(());
+                let name = (from != to).then(|| from.into());
+                let content = Content::Tree { tree: self.tree, directory: pair.number, name };
+                // Attributes are read together with the content.
+                self.stage.file(&pair.place, to, meta, Attributes::default(), node.size, content)
             }
-            Kind::Symlink => {
-                let target = node.target.as_deref().unwrap_or_default();
-                self.writer.symlink(&pair.place, to, target, self.rules.meta(node))?;
-            }
+            Kind::Symlink => self.stage.symlink(&pair.place, to, node.target.as_deref().unwrap_or_default(), meta),
             Kind::Fifo | Kind::CharacterDevice | Kind::BlockDevice => {
-                self.writer.special(&pair.place, to, node.kind, node.device, self.rules.meta(node))?;
+                self.stage.special(&pair.place, to, node.kind, node.device, meta)
             }
         }
-        self.tally.add(0);
-        Ok(())
-    }
-
-    /// Copies the files of the batch.
-    pub(crate) fn flush(&mut self) -> Result<(), CopyError> {
-        let batch = std::mem::take(&mut self.batch);
-        self.names.clear();
-        self.directories = 0;
-        if batch.len() < WORTH_THREADS {
-            batch.iter().try_for_each(|job| self.run(job))
-        } else {
-            let this = &*self;
-            batch.par_iter().try_for_each(|job| this.run(job))
-        }
-    }
-
-    fn run(&self, job: &Job) -> Result<(), CopyError> {
-        let path = || job.pair.source_path.join(&job.from);
-        let unread = |source: io::Error| CopyError::Read { path: path(), source };
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let from = openat(&job.pair.source, &job.from, flags, Mode::empty()).map_err(|error| unread(error.into()))?;
-        let now = node_of(from.as_fd()).map_err(unread)?;
-        if now.kind != Kind::File {
-            return Err(unread(io::Error::other("it is no longer a file")));
-        }
-        let attributes = Attributes::read(&from).map_err(unread)?;
-        let mut copied = 0;
-        self.writer.file(&job.pair.place, &job.to, self.rules.meta(&job.node), &attributes, |to| {
-            copied = transfer(from.as_fd(), to, now.size).map_err(|error| match error {
-                TransferError::Read(error) => unread(error.into()),
-                TransferError::Write(error) => {
-                    CopyError::Write { path: job.pair.place.path.join(&job.to), source: error.into() }
-                }
-            })?;
-            Ok(())
-        })?;
-        if copied != now.size || !now.same_content(&job.node) {
-            self.tally.changed(path());
-        }
-        self.tally.add(copied);
-        (self.report)(copied);
-        Ok(())
     }
 }
 
-impl Visitor for Transfer<'_> {
+impl Visitor for Transfer<'_, '_> {
     type Error = CopyError;
 
     fn enter(&mut self, path: &InnerPath, node: &Node, reason: Reason) -> Result<(), CopyError> {
         self.shown += 1;
-        let Some(parent) = self.way.last().map(Arc::clone) else { return Ok(()) };
-        let source_path = parent.source_path.join(path.name());
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let unread = |source| CopyError::Read { path: source_path.clone(), source };
-        let source = openat(&parent.source, path.name(), flags, Mode::empty()).map_err(|error| unread(error.into()))?;
-        let (place, made) = self.writer.subdirectory(&parent.place, path.name())?;
+        let Some(parent) = self.way.last() else { return Ok(()) };
+        let source = parent.source.join(path.name());
+        let (place, made) = self.stage.subdirectory(&parent.place, path.name())?;
         let meta = if made || reason == Reason::Selected {
             if self.source.keeps_directory_attributes() {
-                set_attributes(place.directory.as_fd(), &Attributes::read(&source).map_err(unread)?);
+                let unread = |error| CopyError::Read { path: source.clone(), source: error };
+                let directory = self.source.root().open_directory(&source).map_err(unread)?;
+                self.stage.set_attributes(&place, &Attributes::read(&directory).map_err(unread)?)?;
             }
             self.rules.meta(node).into()
         } else {
             DirectoryMeta { mode: Some(node.mode), ..DirectoryMeta::default() }
         };
-        self.writer.later(place.path.clone(), meta);
-        self.directories += 1;
-        self.way.push(Arc::new(Pair { source, source_path, place }));
+        self.stage.later(place.clone(), meta);
+        let pair = self.pair(&source, place);
+        self.way.push(pair);
         Ok(())
     }
 
@@ -279,15 +153,23 @@ impl Visitor for Transfer<'_> {
 
     fn other(&mut self, path: &InnerPath, node: &Node) -> Result<(), CopyError> {
         self.shown += 1;
-        let Some(pair) = self.way.last().map(Arc::clone) else { return Ok(()) };
+        let Some(pair) = self.way.pop() else { return Ok(()) };
+        let done = self.other_in(&pair, path, node);
+        self.way.push(pair);
+        done
+    }
+}
+
+impl Transfer<'_, '_> {
+    fn other_in(&mut self, pair: &Pair, path: &InnerPath, node: &Node) -> Result<(), CopyError> {
         if node.kind == Kind::File && node.links > 1 {
-            let to = pair.place.path.join(path.name());
+            let to = pair.place.join(path.name());
             if let Some(first) = self.first_names.get(&(node.dev, node.ino)) {
                 self.links.push((to, first.clone()));
                 return Ok(());
             }
             self.first_names.insert((node.dev, node.ino), to);
         }
-        self.entry(&pair, path.name(), path.name(), node)
+        self.entry(pair, path.name(), path.name(), node)
     }
 }

@@ -22,11 +22,18 @@ use super::CopyError;
 use super::owner::Ids;
 
 /// What a copy is given besides its content.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Meta {
     pub(crate) ids: Ids,
     pub(crate) mode: u32,
     pub(crate) mtime: Timestamp,
+}
+
+impl Meta {
+    /// What something has.
+    pub(crate) fn of(node: &Node) -> Self {
+        Self { ids: Ids { uid: node.uid, gid: node.gid }, mode: node.mode, mtime: node.mtime }
+    }
 }
 
 /// What a directory still has to be given.

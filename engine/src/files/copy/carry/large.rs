@@ -1,0 +1,144 @@
+//! How is a file copied that is too large to be held in memory?
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+
+use rbuild_image::{Change, Entry, EntryKind};
+use rustix::fd::AsFd;
+
+use super::super::super::root::node_of;
+use super::super::super::{Attributes, InnerPath, Node};
+use super::super::CopyError;
+use super::super::stage::{Content, Stage};
+use super::Bytes;
+use super::load::{Opener, look};
+
+/// A large file that is open.
+pub(super) struct Large {
+    change: Change,
+    source: Source,
+    digest: Option<[u8; 32]>,
+    size: u64,
+    /// Where it is in a tree, what it was before it was read, and whether that was already wrong.
+    from: Option<(InnerPath, Node, bool)>,
+}
+
+enum Source {
+    File(File),
+    Exactly(Exactly),
+}
+
+impl Large {
+    /// `name` is what the file will be called.
+    pub(super) fn open(
+        stage: &Stage<'_>,
+        content: &Content,
+        name: &OsStr,
+        mut entry: Entry,
+        opener: &mut Opener,
+    ) -> Result<Self, CopyError> {
+        let EntryKind::File { mut size } = entry.kind else { unreachable!("only files are large") };
+        let (mut from, mut digest) = (None, None);
+        let unread = |path: &InnerPath| {
+            let path = path.clone();
+            move |source| CopyError::Read { path, source }
+        };
+        let source = match content {
+            Content::Bytes(bytes) => Source::Exactly(Exactly {
+                input: Input::Bytes(io::Cursor::new(bytes.to_vec())),
+                left: size,
+                short: false,
+            }),
+            Content::Archive { archive, offset } => {
+                let file = stage.archives[*archive as usize].try_clone();
+                let file = file.map_err(unread(&InnerPath::new(name)))?;
+                Source::Exactly(Exactly { input: Input::Range(file, *offset), left: size, short: false })
+            }
+            Content::Below(path) => {
+                let below = stage.below.ok_or_else(|| unread(path)(io::ErrorKind::NotFound.into()))?;
+                let file = File::from(below.open_to_read(path).map_err(unread(path))?);
+                entry.xattrs = Attributes::read_all(&file).map_err(unread(path))?.to_map();
+                Source::File(file)
+            }
+            Content::Tree { tree, directory, name: renamed } => {
+                let name = renamed.as_deref().unwrap_or(name);
+                let path = stage.directories[*directory as usize].join(name);
+                let file = opener.open(stage, *tree, *directory, name).map_err(unread(&path))?;
+                let attributes = Attributes::read(&file).map_err(unread(&path))?;
+                let (now, known) = look(stage, *tree, &path, &file, &attributes).map_err(unread(&path))?;
+                entry.xattrs = attributes.to_map();
+                let changed = known.changed || now.size != size;
+                digest = known.digest.filter(|_| !changed);
+                size = now.size;
+                from = Some((path, now, changed));
+                match digest {
+                    Some(_) => Source::File(file),
+                    None => Source::Exactly(Exactly { input: Input::File(file), left: size, short: false }),
+                }
+            }
+        };
+        entry.kind = EntryKind::File { size };
+        Ok(Self { change: Change::Upsert(entry), source, digest, size, from })
+    }
+
+    pub(super) fn parts(&mut self) -> (&Change, Bytes<'_>, Option<[u8; 32]>) {
+        let bytes = match &mut self.source {
+            Source::File(file) => Bytes::File(file),
+            Source::Exactly(exactly) => Bytes::Reader(exactly),
+        };
+        (&self.change, bytes, self.digest)
+    }
+
+    /// How much was read, and the file if it has changed.
+    pub(super) fn finish(self) -> Result<(u64, Option<InnerPath>), CopyError> {
+        let Some((path, before, changed)) = self.from else { return Ok((self.size, None)) };
+        let (file, short) = match &self.source {
+            Source::File(file) | Source::Exactly(Exactly { input: Input::File(file), short: false, .. }) => {
+                (Some(file), false)
+            }
+            Source::Exactly(_) => (None, true),
+        };
+        let after = file.map(|file| node_of(file.as_fd())).transpose();
+        let after = after.map_err(|source| CopyError::Read { path: path.clone(), source })?;
+        let changed = changed || short || after.is_some_and(|after| !after.same_version(&before));
+        Ok((self.size, changed.then_some(path)))
+    }
+}
+
+/// As many bytes as were promised, whatever becomes of the file meanwhile: what is missing is zeros, and told.
+struct Exactly {
+    input: Input,
+    left: u64,
+    short: bool,
+}
+
+enum Input {
+    File(File),
+    Range(File, u64),
+    Bytes(io::Cursor<Vec<u8>>),
+}
+
+impl Read for Exactly {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let buffer = &mut buffer[..wanted];
+        let mut count = match &mut self.input {
+            Input::File(file) => file.read(buffer)?,
+            Input::Bytes(bytes) => bytes.read(buffer)?,
+            Input::Range(file, offset) => {
+                let count = file.read_at(buffer, *offset)?;
+                *offset += count as u64;
+                count
+            }
+        };
+        if count == 0 && wanted > 0 {
+            self.short = true;
+            buffer.fill(0);
+            count = wanted;
+        }
+        self.left -= count as u64;
+        Ok(count)
+    }
+}

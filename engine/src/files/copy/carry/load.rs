@@ -1,0 +1,218 @@
+//! How is the content of a planned file read?
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use rbuild_image::{Change, Entry, EntryKind};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, openat};
+
+use super::super::super::root::node_of;
+use super::super::super::{Attributes, FileDigest, InnerPath, Kind, Node};
+use super::super::CopyError;
+use super::super::stage::{Content, Item, Stage, What};
+use super::walk::{Part, Planned, SMALL};
+
+/// A change with its content, if that is small.
+pub(super) struct Loaded<'s> {
+    pub(super) change: Change,
+    pub(super) body: Body<'s>,
+    pub(super) linked: bool,
+    /// What is not any more what it was when it was planned.
+    pub(super) changed: Option<InnerPath>,
+}
+
+pub(super) enum Body<'s> {
+    /// It is no file.
+    Nothing,
+    Small {
+        bytes: Vec<u8>,
+        digest: [u8; 32],
+    },
+    /// To be read when its turn has come: where from, and the name that it will have.
+    Large(&'s Content, Box<OsStr>),
+}
+
+/// Opens the files of trees; remembers the last directory.
+#[derive(Default)]
+pub(super) struct Opener {
+    last: Option<((u32, u32), OwnedFd)>,
+}
+
+impl Opener {
+    pub(super) fn open(&mut self, stage: &Stage<'_>, tree: u32, directory: u32, name: &OsStr) -> io::Result<File> {
+        let key = (tree, directory);
+        if self.last.as_ref().is_none_or(|(last, _)| *last != key) {
+            let root = stage.trees[tree as usize].root();
+            self.last = Some((key, root.open_directory(&stage.directories[directory as usize])?));
+        }
+        let (_, directory) = self.last.as_ref().expect("it was just put there");
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        Ok(File::from(openat(directory, name, flags, Mode::empty())?))
+    }
+}
+
+/// Makes a change of what is planned; reads it if it is small.
+pub(super) fn load<'s>(
+    stage: &'s Stage<'_>,
+    planned: &Planned<'s>,
+    opener: &mut Opener,
+) -> Result<Loaded<'s>, CopyError> {
+    let path = PathBuf::from(planned.path.as_relative());
+    let done = |change| Ok(Loaded { change, body: Body::Nothing, linked: false, changed: None });
+    let (item, linked) = match &planned.what {
+        Part::Removed => return done(Change::Remove(path)),
+        Part::Opaque => return done(Change::Opaque(path)),
+        Part::Link { item, target } => {
+            let target = PathBuf::from(target.as_relative());
+            return done(Change::Upsert(entry(path, item, EntryKind::Hardlink { target })));
+        }
+        Part::New { item, linked } => (*item, *linked),
+    };
+    let (size, content) = match &item.what {
+        What::File { size, content } => (*size, content),
+        What::Directory(_) => return done(Change::Upsert(entry(path, item, EntryKind::Directory))),
+        What::Symlink(target) => {
+            let target = PathBuf::from(&**target);
+            return done(Change::Upsert(entry(path, item, EntryKind::Symlink { target })));
+        }
+        What::Special(kind, device) => {
+            let (major, minor) = (rustix::fs::major(*device), rustix::fs::minor(*device));
+            let kind = match kind {
+                Kind::CharacterDevice => EntryKind::CharDevice { major, minor },
+                Kind::BlockDevice => EntryKind::BlockDevice { major, minor },
+                _ => EntryKind::Fifo,
+            };
+            return done(Change::Upsert(entry(path, item, kind)));
+        }
+    };
+    let mut entry = entry(path, item, EntryKind::File { size });
+    let name = planned.path.name();
+    if size > SMALL {
+        let body = Body::Large(content, name.into());
+        return Ok(Loaded { change: Change::Upsert(entry), body, linked, changed: None });
+    }
+    let small = Small::read(stage, content, name, size, opener)?;
+    entry.kind = EntryKind::File { size: small.bytes.len() as u64 };
+    if let Some(attributes) = &small.attributes {
+        entry.xattrs = attributes.to_map();
+    }
+    let body = Body::Small { bytes: small.bytes, digest: small.digest };
+    Ok(Loaded { change: Change::Upsert(entry), body, linked, changed: small.changed })
+}
+
+fn entry(path: PathBuf, item: &Item, kind: EntryKind) -> Entry {
+    let meta = item.meta;
+    Entry {
+        path,
+        kind,
+        mode: meta.mode,
+        uid: meta.ids.uid,
+        gid: meta.ids.gid,
+        mtime: rbuild_image::Timestamp { seconds: meta.mtime.seconds, nanoseconds: meta.mtime.nanoseconds },
+        xattrs: item.attributes.as_ref().map(|attributes| attributes.to_map()).unwrap_or_default(),
+    }
+}
+
+struct Small {
+    bytes: Vec<u8>,
+    digest: [u8; 32],
+    /// Where they are not known from the plan.
+    attributes: Option<Attributes>,
+    changed: Option<InnerPath>,
+}
+
+impl Small {
+    fn read(
+        stage: &Stage<'_>,
+        content: &Content,
+        name: &OsStr,
+        size: u64,
+        opener: &mut Opener,
+    ) -> Result<Self, CopyError> {
+        let plain = |bytes: Vec<u8>| {
+            let digest = *blake3::hash(&bytes).as_bytes();
+            Self { bytes, digest, attributes: None, changed: None }
+        };
+        match content {
+            Content::Bytes(bytes) => Ok(plain(bytes.to_vec())),
+            Content::Archive { archive, offset } => {
+                let mut bytes = vec![0; usize::try_from(size).expect("a small size")];
+                let file = &stage.archives[*archive as usize];
+                let path = || InnerPath::from_clean(std::os::unix::ffi::OsStrExt::as_bytes(name));
+                file.read_exact_at(&mut bytes, *offset).map_err(|source| CopyError::Read { path: path(), source })?;
+                Ok(plain(bytes))
+            }
+            Content::Below(path) => {
+                let unread = |source| CopyError::Read { path: (**path).clone(), source };
+                let below = stage.below.ok_or_else(|| unread(io::ErrorKind::NotFound.into()))?;
+                let file = File::from(below.open_to_read(path).map_err(unread)?);
+                let bytes = read_up_to(&file, size).map_err(unread)?;
+                let attributes = Some(Attributes::read_all(&file).map_err(unread)?);
+                Ok(Self { attributes, ..plain(bytes) })
+            }
+            Content::Tree { tree, directory, name: renamed } => {
+                let name = renamed.as_deref().unwrap_or(name);
+                let path = stage.directories[*directory as usize].join(name);
+                let unread = |source| CopyError::Read { path: path.clone(), source };
+                let file = opener.open(stage, *tree, *directory, name).map_err(unread)?;
+                let bytes = read_up_to(&file, size).map_err(unread)?;
+                let attributes = Attributes::read(&file).map_err(unread)?;
+                let (now, known) = look(stage, *tree, &path, &file, &attributes).map_err(unread)?;
+                let digest = known.digest.unwrap_or_else(|| *blake3::hash(&bytes).as_bytes());
+                let changed = known.changed || now.size != size || bytes.len() as u64 != size;
+                Ok(Self { bytes, digest, attributes: Some(attributes), changed: changed.then_some(path) })
+            }
+        }
+    }
+}
+
+/// One byte more than expected tells that there is more.
+fn read_up_to(file: &File, size: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(usize::try_from(size).expect("a small size") + 1);
+    file.take(size + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What a tree knows of a file that is open.
+pub(super) struct Known {
+    /// The digest of the content, if it may be believed.
+    pub(super) digest: Option<[u8; 32]>,
+    pub(super) changed: bool,
+}
+
+/// Compares an open file with what its tree knows of it.
+pub(super) fn look(
+    stage: &Stage<'_>,
+    tree: u32,
+    path: &InnerPath,
+    file: &File,
+    attributes: &Attributes,
+) -> io::Result<(Node, Known)> {
+    let now = node_of(file.as_fd())?;
+    if now.kind != Kind::File {
+        return Err(io::Error::other("it is no longer a file"));
+    }
+    let known = match stage.trees[tree as usize].known(path) {
+        None => Known { digest: None, changed: false },
+        Some((node, digest)) => Known {
+            // With attributes it is a digest of more than the content.
+            digest: digest.filter(|_| attributes.is_empty() && now.same_version(node)).map(|FileDigest(digest)| digest),
+            changed: !now.same_content(node),
+        },
+    };
+    Ok((now, known))
+}
+
+/// The content of a small staged file.
+pub(crate) fn read_staged(stage: &Stage<'_>, content: &Content, name: &OsStr, size: u64) -> io::Result<Vec<u8>> {
+    Small::read(stage, content, name, size, &mut Opener::default()).map(|small| small.bytes).map_err(
+        |error| match error {
+            CopyError::Read { source, .. } => source,
+            other => io::Error::other(other),
+        },
+    )
+}

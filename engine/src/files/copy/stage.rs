@@ -1,0 +1,256 @@
+//! What will an image be like after a copy that has not happened yet?
+//!
+//! A [`Stage`] holds what is new over a view of the layers below, as an overlay's upper directory would, but in memory
+//! and without any content: files say where theirs is. Paths, owners and conflicts are decided on it with the code that
+//! looks into any [`Tree`]. When all is decided, `carry` makes changes of it.
+//!
+//! ```text
+//!              slot: item            the new file
+//! directory ── slot: removed         what is below does not show: a whiteout
+//!              no slot, merged       what is below shows
+//!              no slot, not merged   nothing
+//! ```
+//!
+//! - A directory of the layers below that something happens in is *copied up*: it gets an item with the metadata that it
+//!   has below. So do those above it.
+//! - A directory in the place of something that was removed is opaque.
+//! - An item is what an inode is: several names may have the same.
+
+mod edit;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Iter;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+pub(super) use self::edit::Archived;
+use super::super::tree::{SourceTree, Tree, resolve_source};
+use super::super::{Attributes, InnerPath, Kind, Node, Root, Timestamp};
+use super::write::{DirectoryMeta, Meta};
+
+/// An image with changes that are only planned.
+#[derive(Default)]
+pub struct Stage<'a> {
+    pub(super) below: Option<&'a Root>,
+    pub(super) items: Vec<Item>,
+    pending: Vec<(InnerPath, DirectoryMeta)>,
+    /// When what happens now happens.
+    now: Timestamp,
+    pub(super) trees: Vec<&'a dyn SourceTree>,
+    /// Directories of the trees that files come from.
+    pub(super) directories: Vec<InnerPath>,
+    /// Plain archives, and the one that holds what compressed ones contain.
+    pub(super) archives: Vec<File>,
+    /// The archive whose content is asked for by its place.
+    current: Option<u32>,
+    spool: Option<Spool>,
+    scratch: Option<PathBuf>,
+    /// The directory that something was put into last.
+    last: Option<(InnerPath, u32)>,
+}
+
+#[derive(Debug)]
+struct Spool {
+    archive: u32,
+    length: u64,
+}
+
+/// A file of any kind that will be.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) meta: Meta,
+    pub(super) attributes: Option<Box<Attributes>>,
+    pub(super) names: u32,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    Directory(Box<Directory>),
+    File { size: u64, content: Content },
+    Symlink(Box<OsStr>),
+    Special(Kind, u64),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Directory {
+    entries: BTreeMap<Box<OsStr>, Slot>,
+    /// Whether the directory of the layers below shows where there is no slot.
+    merged: bool,
+    pub(super) opaque: bool,
+}
+
+impl Directory {
+    pub(super) fn iter(&self) -> Iter<'_, Box<OsStr>, Slot> {
+        self.entries.iter()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Slot {
+    Item(u32),
+    Removed,
+}
+
+/// Where a file's content is until it is copied.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Here.
+    Bytes(Box<[u8]>),
+    /// In a directory of a tree, under the name that it will have unless there is another.
+    Tree { tree: u32, directory: u32, name: Option<Box<OsStr>> },
+    /// In an archive, from this byte on.
+    Archive { archive: u32, offset: u64 },
+    /// In the layers below.
+    Below(Box<InnerPath>),
+}
+
+const ROOT: u32 = 0;
+
+/// What a stage knows of a path.
+enum Found {
+    Item(u32),
+    /// What the layers below have there, if anything.
+    Below,
+    Absent,
+}
+
+impl std::fmt::Debug for Stage<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Stage").field("items", &self.items.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Stage<'a> {
+    /// Nothing is changed yet. `scratch` is a directory for what cannot be read twice; without one it is temporary.
+    ///
+    /// # Errors
+    /// The root of what lies below cannot be read.
+    pub fn new(below: Option<&'a Root>, scratch: Option<PathBuf>) -> io::Result<Self> {
+        let root = below.map(|below| below.node(&InnerPath::root())).transpose()?.flatten();
+        let meta = root.map_or(Meta { mode: 0o755, ..Meta::default() }, |node| Meta::of(&node));
+        let directory = Directory { merged: below.is_some(), ..Directory::default() };
+        let what = What::Directory(Box::new(directory));
+        let items = vec![Item { meta, attributes: None, names: 1, what }];
+        Ok(Self { below, items, scratch, ..Self::default() })
+    }
+
+    pub(super) fn item(&self, id: u32) -> &Item {
+        &self.items[id as usize]
+    }
+
+    /// The root directory's item.
+    pub(super) fn root(&self) -> &Item {
+        self.item(ROOT)
+    }
+
+    fn directory_of(&self, id: u32) -> Option<&Directory> {
+        match &self.item(id).what {
+            What::Directory(directory) => Some(directory),
+            _ => None,
+        }
+    }
+
+    fn find(&self, path: &InnerPath) -> Found {
+        let mut id = ROOT;
+        for name in path.names() {
+            let Some(directory) = self.directory_of(id) else { return Found::Absent };
+            id = match directory.entries.get(name) {
+                Some(Slot::Item(id)) => *id,
+                Some(Slot::Removed) => return Found::Absent,
+                None if directory.merged => return Found::Below,
+                None => return Found::Absent,
+            };
+        }
+        Found::Item(id)
+    }
+
+    /// What the layers below have at a path, whatever the stage has there.
+    fn node_below(&self, path: &InnerPath) -> io::Result<Option<Node>> {
+        self.below.map_or(Ok(None), |below| below.node(path))
+    }
+
+    fn node_of(&self, id: u32) -> Node {
+        let Item { meta, names, what, .. } = self.item(id);
+        let (kind, size, device, target) = match what {
+            What::Directory(_) => (Kind::Directory, 0, 0, None),
+            What::File { size, .. } => (Kind::File, *size, 0, None),
+            What::Symlink(target) => (Kind::Symlink, target.len() as u64, 0, Some(target.clone())),
+            What::Special(kind, device) => (*kind, 0, *device, None),
+        };
+        Node {
+            kind,
+            mode: meta.mode,
+            uid: meta.ids.uid,
+            gid: meta.ids.gid,
+            size,
+            mtime: meta.mtime,
+            ctime: meta.mtime,
+            dev: 0,
+            ino: u64::from(id),
+            links: u64::from(*names),
+            device,
+            target,
+        }
+    }
+
+    /// The content of a small file, links followed; nothing if it does not exist.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is larger than `limit`.
+    pub(super) fn read_small(&self, path: &InnerPath, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let found = resolve_source(self, path)?;
+        let Some(node) = found.node else { return Ok(None) };
+        match self.find(&found.path) {
+            Found::Item(id) => match &self.item(id).what {
+                What::File { size, .. } if *size > limit => Err(io::ErrorKind::FileTooLarge.into()),
+                What::File { size, content } => {
+                    super::carry::read_staged(self, content, found.path.name(), *size).map(Some)
+                }
+                _ if node.is_directory() => Err(io::ErrorKind::IsADirectory.into()),
+                _ => Ok(None),
+            },
+            _ => self.below.map_or(Ok(None), |below| below.read_small(&found.path, limit)),
+        }
+    }
+}
+
+impl Tree for Stage<'_> {
+    fn node(&self, path: &InnerPath) -> io::Result<Option<Node>> {
+        match self.find(path) {
+            Found::Item(id) => Ok(Some(self.node_of(id))),
+            Found::Below => self.node_below(path),
+            Found::Absent => Ok(None),
+        }
+    }
+
+    fn list(&self, directory: &InnerPath) -> io::Result<Vec<(OsString, Node)>> {
+        let below = |path| self.below.map_or_else(|| Ok(Vec::new()), |below: &Root| below.list(path));
+        let id = match self.find(directory) {
+            Found::Item(id) => id,
+            Found::Below => return below(directory),
+            Found::Absent => return Err(io::ErrorKind::NotFound.into()),
+        };
+        let Some(staged) = self.directory_of(id) else { return Err(io::ErrorKind::NotADirectory.into()) };
+        let mut entries = if staged.merged { below(directory)? } else { Vec::new() };
+        entries.retain(|(name, _)| !staged.entries.contains_key(name.as_os_str()));
+        for (name, slot) in &staged.entries {
+            if let Slot::Item(id) = slot {
+                entries.push((name.clone().into_os_string(), self.node_of(*id)));
+            }
+        }
+        entries.sort_unstable_by(|left, right| left.0.as_bytes().cmp(right.0.as_bytes()));
+        Ok(entries)
+    }
+
+    fn node_without_links(&self, path: &InnerPath) -> Option<Node> {
+        match self.find(path) {
+            Found::Item(id) => Some(self.node_of(id)).filter(|node| node.kind != Kind::Symlink),
+            Found::Below => self.below?.node_without_links(path),
+            Found::Absent => None,
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! How are changes planned?
+//!
+//! What can be asked for is what [`Writer`](super::super::write::Writer) does to a directory at once, with the same
+//! answers: files that are in the way are replaced, directories never; the metadata of directories waits until their
+//! contents are complete ([`Stage::finish`]).
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+
+use rustix::io::Errno;
+
+use super::super::super::tree::SourceTree;
+use super::super::super::{Attributes, InnerPath, Kind, Node, Timestamp};
+use super::super::CopyError;
+use super::super::write::{DirectoryMeta, Meta};
+use super::{Content, Directory, Found, Item, ROOT, Slot, Spool, Stage, What};
+
+impl<'a> Stage<'a> {
+    /// What happens from here on happens at this time.
+    pub(crate) fn at(&mut self, now: Timestamp) {
+        self.now = now;
+        if self.below.is_none() && self.items.len() == 1 {
+            self.items[0].meta.mtime = now;
+        }
+    }
+
+    /// A number for a tree that contents will come from.
+    pub(crate) fn tree(&mut self, tree: &'a dyn SourceTree) -> u32 {
+        self.trees.push(tree);
+        number(self.trees.len())
+    }
+
+    /// A number for a directory of a tree.
+    pub(crate) fn source_directory(&mut self, path: InnerPath) -> u32 {
+        self.directories.push(path);
+        number(self.directories.len())
+    }
+
+    /// The archive that contents come from now: `Some` if they are found in it by their places, `None` if they have to
+    /// be kept elsewhere because it is compressed.
+    pub(crate) fn archive(&mut self, plain: Option<File>) {
+        self.current = plain.map(|file| {
+            self.archives.push(file);
+            number(self.archives.len())
+        });
+    }
+
+    /// Where the content of an archive's entry will be found.
+    pub(crate) fn archived(
+        &mut self,
+        offset: u64,
+        content: &mut dyn io::Read,
+        buffer: &mut [u8],
+    ) -> Result<(Content, u64), Archived> {
+        if let Some(archive) = self.current {
+            return Ok((Content::Archive { archive, offset }, 0));
+        }
+        let (archive, offset) = match &self.spool {
+            Some(spool) => (spool.archive, spool.length),
+            None => {
+                let file = match &self.scratch {
+                    Some(directory) => tempfile::tempfile_in(directory),
+                    None => tempfile::tempfile(),
+                };
+                self.archives.push(file.map_err(Archived::Write)?);
+                let archive = number(self.archives.len());
+                self.spool = Some(Spool { archive, length: 0 });
+                (archive, 0)
+            }
+        };
+        let mut file = &self.archives[archive as usize];
+        let mut length = 0;
+        loop {
+            match content.read(buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    io::Write::write_all(&mut file, &buffer[..count]).map_err(Archived::Write)?;
+                    length += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Archived::Read(error)),
+            }
+        }
+        self.spool = Some(Spool { archive, length: offset + length });
+        Ok((Content::Archive { archive, offset }, length))
+    }
+
+    /// What `finish` will give a directory.
+    pub(crate) fn later(&mut self, path: InnerPath, meta: DirectoryMeta) {
+        self.pending.push((path, meta));
+    }
+
+    /// Gives all directories what they wait for: the latest word counts.
+    pub(crate) fn finish(&mut self) -> Result<(), CopyError> {
+        for (path, meta) in std::mem::take(&mut self.pending) {
+            // An archive put something else there after all.
+            let Some(id) = self.up(&path)? else { continue };
+            let target = &mut self.items[id as usize].meta;
+            target.ids = meta.ids.unwrap_or(target.ids);
+            target.mode = meta.mode.unwrap_or(target.mode);
+            target.mtime = meta.mtime.unwrap_or(target.mtime);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that there is a directory at a path, links in it followed before; what is missing is made like
+    /// `parents`.
+    pub(crate) fn directory(&mut self, path: &InnerPath, parents: Meta) -> Result<(), CopyError> {
+        use super::Tree as _;
+        let failed = |source| CopyError::Write { path: path.clone(), source };
+        match self.node(path).map_err(failed)? {
+            Some(node) if node.is_directory() => return Ok(()),
+            Some(_) => return Err(CopyError::NotADirectory { path: path.clone() }),
+            None => {}
+        }
+        let mut place = InnerPath::root();
+        for name in path.names() {
+            let (next, made) = self.subdirectory(&place, name).map_err(|error| match error {
+                CopyError::NotADirectory { .. } => CopyError::NotADirectory { path: path.clone() },
+                other => other,
+            })?;
+            if made {
+                self.later(next.clone(), parents.into());
+            }
+            place = next;
+        }
+        Ok(())
+    }
+
+    /// Makes a directory, or finds the one that is there; says whether it was made.
+    pub(crate) fn subdirectory(&mut self, place: &InnerPath, name: &OsStr) -> Result<(InnerPath, bool), CopyError> {
+        let path = place.join(name);
+        match self.entry(place, &path)? {
+            Entry { there: Some(Kind::Directory), .. } => return Ok((path, false)),
+            Entry { there: Some(_), .. } => return Err(CopyError::NotADirectory { path }),
+            Entry { removed, .. } => {
+                let directory = Directory { opaque: removed, ..Directory::default() };
+                let meta = Meta { mode: 0o700, mtime: self.now, ..Meta::default() };
+                self.put(place, name, item(meta, What::Directory(Box::new(directory))))?;
+            }
+        }
+        Ok((path, true))
+    }
+
+    /// Attributes of a directory, beside those it has.
+    pub(crate) fn set_attributes(&mut self, path: &InnerPath, attributes: &Attributes) -> Result<(), CopyError> {
+        if attributes.is_empty() {
+            return Ok(());
+        }
+        let Some(id) = self.up(path)? else { return Ok(()) };
+        let item = &mut self.items[id as usize];
+        let mut all = item.attributes.as_ref().map(|attributes| attributes.to_map()).unwrap_or_default();
+        all.extend(attributes.to_map());
+        item.attributes = Some(Box::new(Attributes::of_map(&all)));
+        Ok(())
+    }
+
+    /// Plans a file.
+    pub(crate) fn file(
+        &mut self,
+        place: &InnerPath,
+        name: &OsStr,
+        meta: Meta,
+        attributes: Attributes,
+        size: u64,
+        content: Content,
+    ) -> Result<(), CopyError> {
+        let attributes = (!attributes.is_empty()).then(|| Box::new(attributes));
+        self.create(place, name, Item { attributes, ..item(meta, What::File { size, content }) })
+    }
+
+    /// Plans a symbolic link.
+    pub(crate) fn symlink(
+        &mut self,
+        place: &InnerPath,
+        name: &OsStr,
+        target: &OsStr,
+        meta: Meta,
+    ) -> Result<(), CopyError> {
+        self.create(place, name, item(Meta { mode: 0o777, ..meta }, What::Symlink(target.into())))
+    }
+
+    /// Plans a device or fifo.
+    pub(crate) fn special(
+        &mut self,
+        place: &InnerPath,
+        name: &OsStr,
+        kind: Kind,
+        device: u64,
+        meta: Meta,
+    ) -> Result<(), CopyError> {
+        self.create(place, name, item(meta, What::Special(kind, device)))
+    }
+
+    /// Plans another name for a file of the image.
+    pub(crate) fn hard_link(&mut self, place: &InnerPath, name: &OsStr, target: &InnerPath) -> Result<(), CopyError> {
+        let path = place.join(name);
+        if path == *target {
+            return Ok(());
+        }
+        let missing = || CopyError::Write { path: path.clone(), source: Errno::NOENT.into() };
+        let id = self.file_up(target)?.ok_or_else(missing)?;
+        let item = &mut self.items[id as usize];
+        if let What::File { content: Content::Tree { name: source @ None, .. }, .. } = &mut item.what {
+            *source = Some(target.name().into());
+        }
+        item.names += 1;
+        self.check_no_directory(place, &path)?;
+        self.occupy(place, name, Slot::Item(id))
+    }
+
+    /// Gives an entry that is there another owner, mode and time.
+    pub(crate) fn change(&mut self, place: &InnerPath, name: &OsStr, meta: Meta) -> Result<(), CopyError> {
+        if let Some(id) = self.file_up(&place.join(name))? {
+            let item = &mut self.items[id as usize];
+            let mode = if matches!(item.what, What::Symlink(_)) { item.meta.mode } else { meta.mode };
+            item.meta = Meta { mode, ..meta };
+        }
+        Ok(())
+    }
+
+    /// Removes whatever is at a name, with all that is in it.
+    pub(crate) fn remove(&mut self, place: &InnerPath, name: &OsStr) -> Result<(), CopyError> {
+        let path = place.join(name);
+        let entry = self.entry(place, &path)?;
+        if entry.there.is_none() {
+            return Ok(());
+        }
+        self.last = None;
+        let merged = self.up(place)?.and_then(|id| self.directory_of(id)).is_some_and(|place| place.merged);
+        let failed = |source| CopyError::Write { path: path.clone(), source };
+        let hides = merged && self.node_below(&path).map_err(failed)?.is_some();
+        if hides {
+            return self.occupy(place, name, Slot::Removed);
+        }
+        let now = self.now;
+        if let Some(id) = self.up(place)? {
+            let item = &mut self.items[id as usize];
+            item.meta.mtime = now;
+            if let What::Directory(directory) = &mut item.what {
+                directory.entries.remove(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, place: &InnerPath, name: &OsStr, item: Item) -> Result<(), CopyError> {
+        self.check_no_directory(place, &place.join(name))?;
+        self.put(place, name, item)
+    }
+
+    fn check_no_directory(&mut self, place: &InnerPath, path: &InnerPath) -> Result<(), CopyError> {
+        match self.entry(place, path)?.there {
+            Some(Kind::Directory) => Err(CopyError::FileOverDirectory { path: path.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    fn put(&mut self, place: &InnerPath, name: &OsStr, item: Item) -> Result<(), CopyError> {
+        self.items.push(item);
+        let id = number(self.items.len());
+        self.occupy(place, name, Slot::Item(id))
+    }
+
+    fn occupy(&mut self, place: &InnerPath, name: &OsStr, slot: Slot) -> Result<(), CopyError> {
+        let missing = || CopyError::Write { path: place.join(name), source: Errno::NOENT.into() };
+        let id = self.up(place)?.ok_or_else(missing)?;
+        let now = self.now;
+        let Item { meta, what: What::Directory(directory), .. } = &mut self.items[id as usize] else {
+            return Err(missing());
+        };
+        meta.mtime = now;
+        let before = directory.entries.insert(name.into(), slot);
+        if let Some(Slot::Item(before)) = before {
+            let names = &mut self.items[before as usize].names;
+            *names = names.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// What is at a path, in a directory that is there.
+    fn entry(&mut self, place: &InnerPath, path: &InnerPath) -> Result<Entry, CopyError> {
+        let failed = |source| CopyError::Write { path: path.clone(), source };
+        // Most things go where the last one went.
+        let known = self.last.as_ref().filter(|(last, _)| last == place).and_then(|(_, id)| self.directory_of(*id));
+        let found = match known {
+            Some(directory) => match directory.entries.get(path.name()) {
+                Some(Slot::Item(id)) => Found::Item(*id),
+                Some(Slot::Removed) => return Ok(Entry { there: None, removed: true }),
+                None if directory.merged => Found::Below,
+                None => Found::Absent,
+            },
+            None => self.find(path),
+        };
+        Ok(match found {
+            Found::Item(id) => Entry { there: Some(self.node_of(id).kind), removed: false },
+            Found::Below => {
+                Entry { there: self.node_below(path).map_err(failed)?.map(|node| node.kind), removed: false }
+            }
+            Found::Absent => {
+                let directory = match self.find(place) {
+                    Found::Item(id) => self.directory_of(id),
+                    _ => None,
+                };
+                let slot = directory.and_then(|directory| directory.entries.get(path.name()));
+                Entry { there: None, removed: matches!(slot, Some(Slot::Removed)) }
+            }
+        })
+    }
+
+    /// The item of a directory, copied up if need be; nothing if there is no directory.
+    fn up(&mut self, path: &InnerPath) -> Result<Option<u32>, CopyError> {
+        if let Some((last, id)) = &self.last
+            && last == path
+        {
+            return Ok(Some(*id));
+        }
+        let mut id = ROOT;
+        let mut at = InnerPath::root();
+        for name in path.names() {
+            at = at.join(name);
+            let Some(directory) = self.directory_of(id) else { return Ok(None) };
+            id = match directory.entries.get(name) {
+                Some(Slot::Item(next)) => *next,
+                Some(Slot::Removed) => return Ok(None),
+                None if directory.merged => match self.copy_up(id, &at)? {
+                    Some(next) => next,
+                    None => return Ok(None),
+                },
+                None => return Ok(None),
+            };
+        }
+        if self.directory_of(id).is_none() {
+            return Ok(None);
+        }
+        self.last = Some((path.clone(), id));
+        Ok(Some(id))
+    }
+
+    /// The item of anything but a directory, copied up if need be.
+    fn file_up(&mut self, path: &InnerPath) -> Result<Option<u32>, CopyError> {
+        let id = match self.find(path) {
+            Found::Item(id) => Some(id),
+            Found::Absent => None,
+            Found::Below => match self.up(&path.parent().unwrap_or_default())? {
+                Some(parent) => self.copy_up(parent, path)?,
+                None => None,
+            },
+        };
+        Ok(id.filter(|id| self.directory_of(*id).is_none()))
+    }
+
+    /// Gives what the layers below have at `path` an item in the directory `parent`, whose time stays.
+    fn copy_up(&mut self, parent: u32, path: &InnerPath) -> Result<Option<u32>, CopyError> {
+        let failed = |source| CopyError::Write { path: path.clone(), source };
+        let Some(below) = self.below else { return Ok(None) };
+        let Some(node) = self.node_below(path).map_err(failed)? else { return Ok(None) };
+        let mut attributes = None;
+        let Node { size, device, target, .. } = node.clone();
+        let what = match node.kind {
+            Kind::Directory => {
+                let directory = below.open_directory(path).map_err(failed)?;
+                let all = Attributes::read_all(&directory).map_err(failed)?;
+                attributes = (!all.is_empty()).then(|| Box::new(all));
+                What::Directory(Box::new(Directory { merged: true, ..Directory::default() }))
+            }
+            Kind::File => What::File { size, content: Content::Below(Box::new(path.clone())) },
+            Kind::Symlink => What::Symlink(target.unwrap_or_default()),
+            kind => What::Special(kind, device),
+        };
+        self.items.push(Item { attributes, ..item(Meta::of(&node), what) });
+        let id = number(self.items.len());
+        if let What::Directory(directory) = &mut self.items[parent as usize].what {
+            directory.entries.insert(path.name().into(), Slot::Item(id));
+        }
+        Ok(Some(id))
+    }
+}
+
+/// What is at a place.
+struct Entry {
+    there: Option<Kind>,
+    /// Whether the layers below have something there that was removed.
+    removed: bool,
+}
+
+/// Why the content of an archive's entry cannot be kept.
+pub(crate) enum Archived {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+fn item(meta: Meta, what: What) -> Item {
+    Item { meta, attributes: None, names: 1, what }
+}
+
+/// The number of what was just pushed onto a list.
+fn number(length: usize) -> u32 {
+    u32::try_from(length - 1).expect("memory ends before numbers do")
+}

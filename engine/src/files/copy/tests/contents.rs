@@ -1,0 +1,45 @@
+//! Are all files copied, as they were when the key was made?
+
+use super::*;
+
+#[test]
+fn many_files_are_copied_in_batches() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    for directory in 0..150 {
+        for file in 0..20 {
+            bench.file(&format!("context/d{directory}/f{file}"), format!("{directory}/{file}"));
+        }
+    }
+    bench.file("context/large", vec![7; 3 << 20]);
+    fs::set_permissions(bench.at("context/d7"), fs::Permissions::from_mode(0o500)).unwrap();
+    let copied = bench.run(r#"COPY ["", "/all/"]"#).unwrap();
+    assert_eq!((copied.files, copied.changed), (3001, vec![]));
+    assert_eq!(bench.text("all/d149/f19"), "149/19");
+    assert_eq!(fs::metadata(bench.at("image/all/large")).unwrap().len(), 3 << 20);
+    bench.run(r#"COPY ["d*/f1*", "/flat/"]"#).unwrap();
+    assert_eq!(fs::read_dir(bench.at("image/flat")).unwrap().count(), 11);
+    assert_eq!(bench.text("flat/f19"), "99/19", "the last one in the order of the walk");
+    let context = bench.context();
+    let image = Root::open(&bench.at("image/all")).unwrap();
+    let selector = Selector { owners: false, ..Selector::path("") };
+    let digests = [&context as &dyn SourceTree, &image].map(|tree| Selection::of(tree, &selector).unwrap().digest);
+    assert_eq!(digests[0], digests[1], "the copy has the content that the key was made of");
+}
+
+#[test]
+fn files_that_change_meanwhile_are_told() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.file("context/a", "a");
+    bench.file("context/b", "b");
+    let context = bench.context();
+    bench.file("context/b", "changed");
+    let sources: Sources<'_> = BTreeMap::from([(1, &context as &dyn SourceTree)]);
+    let copied = apply(&parse(r#"COPY ["", "/"]"#), &sources, &bench.image(), &|_| ()).unwrap();
+    assert_eq!(copied.changed, [InnerPath::new("b")]);
+}
