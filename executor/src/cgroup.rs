@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -122,12 +123,13 @@ impl Cgroup {
         Ok(path)
     }
 
-    /// Moves a process into the groups.
-    pub(crate) fn add(&self, pid: Pid) -> io::Result<()> {
-        for (_, path) in &self.groups {
-            fs::write(path.join("cgroup.procs"), pid.as_raw_nonzero().to_string())?;
-        }
-        Ok(())
+    /// Where a process that writes `0` enters the groups.
+    pub(crate) fn doors(&self) -> io::Result<Vec<OwnedFd>> {
+        let open = |(_, path): &(&str, PathBuf)| {
+            let file = fs::OpenOptions::new().write(true).open(path.join("cgroup.procs"))?;
+            Ok(file.into())
+        };
+        self.groups.iter().map(open).collect()
     }
 
     /// Whether the kernel killed a member for want of memory.

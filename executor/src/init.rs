@@ -8,12 +8,13 @@
 //! rbuild ──spawn──► supervisor ──clone──► pid 1 ──exec──► the process
 //! ```
 
-mod devices;
 mod inside;
 mod join;
 mod mounts;
 mod process;
+mod sources;
 mod supervisor;
+mod template;
 
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
@@ -41,11 +42,14 @@ pub fn init() -> ! {
 fn serve() -> io::Result<()> {
     // Modes of what is made are meant as written; pid 1 sets the usual mask for the process.
     rustix::process::umask(Mode::empty());
+    // Processes inherit what is ignored: once here instead of in each of them.
+    sys::reset_signals();
     crate::mount::remember_user_namespace();
+    let mut supervisor = supervisor::Supervisor::new()?;
     while let Some((command, descriptors)) = channel::receive::<Command>(rustix::stdio::stdin())? {
         if let Command::Request = command {
             match read_request(descriptors)? {
-                (Request::Start(plan), descriptors) => supervisor::start(&plan, descriptors),
+                (Request::Start(plan), descriptors) => supervisor.start(&plan, descriptors),
                 // It is in the sandbox's namespaces afterwards.
                 (Request::Join(join), descriptors) => return join::join(join, descriptors),
             }

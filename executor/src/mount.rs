@@ -147,6 +147,11 @@ pub(crate) fn set_attributes(mount: BorrowedFd<'_>, set: MountAttrFlags, recursi
     sys::set_mount_attributes(mount, u64::from(set.bits()), recursive)
 }
 
+/// The same, and what is mounted on the original from now on is not to be seen here, nor the other way round.
+pub(crate) fn set_private_attributes(mount: BorrowedFd<'_>, set: MountAttrFlags, recursive: bool) -> io::Result<()> {
+    sys::set_private_mount_attributes(mount, u64::from(set.bits()), recursive)
+}
+
 /// What is asked of overlay beyond its layers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OverlayOptions {

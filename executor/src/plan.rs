@@ -152,6 +152,8 @@ pub enum Step {
         /// Whether it can be written to.
         read_only: bool,
     },
+    /// Mounts the files that name hosts, at most one each: in many sandboxes the same.
+    Names(Vec<SandboxFile>),
     /// Mounts files that exist in memory only.
     Files(Vec<SandboxFile>),
     /// Hides a path, if it exists, behind `/dev/null` or an empty directory.
@@ -260,7 +262,7 @@ impl SandboxSpec {
             optional: if confined { Vec::new() } else { names(&MORE_DEVICES) },
             tty_group: !host.user_namespace || host.mapped_ids > 5,
         });
-        steps.push(Step::Files(self.etc_files()));
+        steps.push(Step::Names(self.etc_files()));
         // Before the caller's own mounts: a mask must not cover what was asked for.
         if confined {
             steps.extend(MASKED.iter().map(|path| Step::Mask(PathBuf::from(path))));
@@ -369,7 +371,7 @@ fn mountpoints(steps: &[Step]) -> Vec<Mountpoint> {
             }
             Step::Device(device) => add(&device.target, MountpointKind::File),
             Step::Dev { .. } => add(Path::new("/dev"), MountpointKind::Directory),
-            Step::Files(files) => {
+            Step::Names(files) | Step::Files(files) => {
                 for file in files {
                     add(&file.target, MountpointKind::File);
                 }

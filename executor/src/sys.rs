@@ -5,7 +5,6 @@
 #![expect(unsafe_code, reason = "the one module that may talk to the kernel directly")]
 
 use std::ffi::{CStr, CString};
-use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::ptr;
@@ -20,10 +19,15 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
 }
 
 fn single_threaded() -> io::Result<()> {
-    // A process whose /proc cannot be read has not started threads of its own in this crate's programs: `__init`
-    // reads it before anything else.
-    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
-    if threads == 1 { Ok(()) } else { Err(io::Error::other("this process has more than one thread")) }
+    // A thread that was joined has ended a moment later.
+    for _ in 0..1000 {
+        // SAFETY: to stop sharing with other threads has no effect where there are none, and fails where there are.
+        if unsafe { libc::unshare(libc::CLONE_THREAD) } == 0 {
+            return Ok(());
+        }
+        std::thread::yield_now();
+    }
+    Err(io::Error::other("this process has more than one thread"))
 }
 
 /// Duplicates a process that has a single thread. `None` in the child.
@@ -50,6 +54,71 @@ pub(crate) fn clone_into(flags: i32) -> io::Result<Option<(Pid, OwnedFd)>> {
     let Some(pid) = Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?) else { return Ok(None) };
     // SAFETY: clone succeeded with CLONE_PIDFD, so `descriptor` is an open descriptor that nobody else owns.
     Ok(Some((pid, unsafe { OwnedFd::from_raw_fd(descriptor) })))
+}
+
+/// Memory for the stack of a child that shares this process's memory.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    lowest: *mut libc::c_void,
+}
+
+impl Stack {
+    const SIZE: usize = 1 << 20;
+
+    /// Never given back: a process needs one for as long as it lives.
+    pub(crate) fn new() -> io::Result<Self> {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
+        let lowest = unsafe { libc::mmap(ptr::null_mut(), Self::SIZE, protection, flags | libc::MAP_STACK, -1, 0) };
+        if lowest == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the page belongs to the mapping made above, of which nothing is used yet. A stack that is too small
+        // ends there.
+        check(libc::c_long::from(unsafe { libc::mprotect(lowest, 4096, libc::PROT_NONE) }))?;
+        Ok(Self { lowest })
+    }
+}
+
+/// Runs `child` in a new process, in new namespaces (`flags` being `CLONE_NEW*`), that borrows this process's memory, and
+/// returns when that process has executed a program or ended. This process, which must have one thread, stands still
+/// meanwhile. So nothing has to be copied; what `child` writes is there afterwards, and what it has not dropped when it
+/// executes a program is never dropped. Its descriptors and signal handlers are copies. The exit code is what `child`
+/// returns.
+pub(crate) fn spawn_borrowing<F: FnOnce() -> i32>(
+    flags: i32,
+    stack: &mut Stack,
+    child: F,
+) -> io::Result<(Pid, OwnedFd)> {
+    extern "C" fn body<F: FnOnce() -> i32>(argument: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the argument is the address of the `Option<F>` below, which the parent does not touch before this
+        // process has left its memory.
+        let child = unsafe { &mut *argument.cast::<Option<F>>() };
+        child.take().map_or(255, |child| child())
+    }
+    single_threaded()?;
+    let mut child = Some(child);
+    let mut descriptor: libc::c_int = -1;
+    let all = flags | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // SAFETY: the child runs on a stack of its own, whose highest address this is and which nobody else uses: `stack` is
+    // borrowed exclusively, and with CLONE_VFORK the child has left this memory when clone returns. Until then no other
+    // code runs in it, there being one thread, and so the child may do what this process may, but return from here.
+    // `descriptor` is a valid place for the kernel to write to.
+    let pid = check(libc::c_long::from(unsafe {
+        let top = stack.lowest.byte_add(Stack::SIZE);
+        libc::clone(body::<F>, top, all, ptr::from_mut(&mut child).cast(), ptr::from_mut(&mut descriptor))
+    }))?;
+    let pid =
+        i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("clone returned no pid"))?;
+    // SAFETY: clone succeeded with CLONE_PIDFD, so `descriptor` is an open descriptor that nobody else owns.
+    Ok((pid, unsafe { OwnedFd::from_raw_fd(descriptor) }))
+}
+
+/// Closes, in a child of [`spawn_borrowing`], its copy of a descriptor that the parent goes on using.
+pub(crate) fn close_copy(descriptor: BorrowedFd<'_>) {
+    // SAFETY: the caller is another process than the owner, with a table of descriptors of its own, in which nothing
+    // else refers to this number.
+    unsafe { libc::close(descriptor.as_raw_fd()) };
 }
 
 /// Moves the calling thread (and with `NEWUSER` the whole process, which must have one thread) into new namespaces.
@@ -174,10 +243,19 @@ pub(crate) fn install_stdio(source: BorrowedFd<'_>, number: i32) -> io::Result<(
 
 /// Sets (and clears nothing of) the `MOUNT_ATTR_*` flags of a mount, with `recursive` also of those below it.
 pub(crate) fn set_mount_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Result<()> {
+    change_mount(mount, set, 0, recursive)
+}
+
+/// The same, and makes it a mount that shares events with none.
+pub(crate) fn set_private_mount_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Result<()> {
+    change_mount(mount, set, libc::MS_PRIVATE, recursive)
+}
+
+fn change_mount(mount: BorrowedFd<'_>, set: u64, propagation: u64, recursive: bool) -> io::Result<()> {
     /// `struct mount_attr` of `linux/mount.h`: set, clear, propagation, user namespace.
     #[repr(C)]
     struct Attributes([u64; 4]);
-    let attributes = Attributes([set, 0, 0, 0]);
+    let attributes = Attributes([set, 0, propagation, 0]);
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the descriptor is borrowed, the path is a NUL-terminated empty string, and the structure is valid for
     // reads of the size that is passed.

@@ -50,9 +50,10 @@ fn lines(steps: &[Step]) -> String {
             let target = mount.mount.target.display();
             format!("Mount {target} {:?}{}", mount.mount.kind, if mount.mount.read_only { " read-only" } else { "" })
         }
-        Step::Files(files) => {
+        Step::Names(files) | Step::Files(files) => {
             let names: Vec<_> = files.iter().map(|file| file.target.display().to_string()).collect();
-            format!("Files {}", names.join(" "))
+            let what = if matches!(step, Step::Names(_)) { "Names" } else { "Files" };
+            format!("{what} {}", names.join(" "))
         }
         Step::Mask(path) => format!("Mask {}", path.display()),
         Step::ReadOnly(path) => format!("ReadOnly {}", path.display()),
@@ -81,7 +82,7 @@ fn run_as_root_on_a_unified_host() {
     Mount /sys Sysfs read-only
     Cgroup { v1: [], read_only: true }
     Dev { shm_size: 67108864, devices: ["null", "zero", "full", "random", "urandom", "tty"], optional: [], tty_group: true }
-    Files /etc/hosts /etc/hostname /etc/resolv.conf
+    Names /etc/hosts /etc/hostname /etc/resolv.conf
     Mask /proc/acpi
     Mask /proc/asound
     Mask /proc/kcore
@@ -182,7 +183,7 @@ fn ordinary_users_borrow_sysfs_and_have_no_terminal_group() {
     Mount /sys Bind { source: "/sys", recursive: true } read-only
     Cgroup { v1: [], read_only: true }
     Dev { shm_size: 67108864, devices: ["null", "zero", "full", "random", "urandom", "tty"], optional: [], tty_group: false }
-    Files /etc/hosts /etc/hostname /etc/resolv.conf
+    Names /etc/hosts /etc/hostname /etc/resolv.conf
     Pivot
     WorkingDirectory("/src/app")
     "#);
@@ -210,7 +211,7 @@ fn privileged_means_all_devices_and_no_masks() {
     Mount /sys Sysfs
     Cgroup { v1: [], read_only: false }
     Dev { shm_size: 67108864, devices: ["null", "zero", "full", "random", "urandom", "tty"], optional: ["kmsg", "fuse", "cuse", "kvm", "net/tun", "vhost-net", "loop-control", "loop0", "loop1", "loop2", "loop3", "loop4", "loop5", "loop6", "loop7"], tty_group: true }
-    Files /etc/hosts /etc/hostname /etc/resolv.conf
+    Names /etc/hosts /etc/hostname /etc/resolv.conf
     Pivot
     WorkingDirectory("/src/app")
     ReadOnlyRoot

@@ -3,18 +3,19 @@
 //! It carries out the plan's steps, in order, then takes on the process's identity and executes it. Whatever fails is
 //! sent to the supervisor with the name of the step.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use rbuild_core::{Mount, MountKind};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{
-    MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount,
-};
+use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, unmount};
 use rustix::process::{Signal, fchdir, pivot_root, set_parent_process_death_signal};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-use super::{Descriptors, devices, mounts, process, supervisor};
+use super::sources::Sources;
+use super::{mounts, process, supervisor};
 use crate::channel::{self, Inside};
 use crate::error::Failure;
 use crate::mount::{bind, set_attributes};
@@ -23,17 +24,32 @@ use crate::resolve::{self, Kind};
 use crate::spec::Network;
 use crate::{net, sys};
 
-/// Becomes the process, or reports why not.
-pub(super) fn run(plan: &Plan, root: &OwnedFd, supervisor: OwnedFd, descriptors: Descriptors) -> ! {
-    let failure = match prepare(plan, root, &supervisor) {
+/// What pid 1 works with. All of it belongs to the supervisor, whose memory pid 1 borrows.
+pub(super) struct Start<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) sources: &'a Sources,
+    /// The root file system, attached nowhere yet.
+    pub(super) root: BorrowedFd<'a>,
+    pub(super) stdio: &'a [OwnedFd; 3],
+    /// Where a process enters its control groups.
+    pub(super) cgroups: &'a [OwnedFd],
+    /// Closed once the supervisor is gone.
+    pub(super) lifeline: BorrowedFd<'a>,
+    /// Where the terminal is sent to, if there is to be one.
+    pub(super) terminal: Option<BorrowedFd<'a>>,
+    /// Set when nothing is left to prepare.
+    pub(super) ready: &'a Cell<bool>,
+}
+
+/// Becomes the process, or tells why not.
+pub(super) fn run(inside: &Start<'_>) -> Failure {
+    match prepare(inside) {
         Ok(terminal) => {
-            let stdio = terminal.unwrap_or(descriptors.stdio);
-            process::become_process(plan, &stdio, supervisor.as_fd())
+            let stdio = terminal.as_ref().unwrap_or(inside.stdio);
+            process::become_process(inside.plan, stdio, inside.lifeline, inside.ready)
         }
         Err(failure) => failure,
-    };
-    drop(channel::send(&supervisor, &Inside::Failed(failure), &[]));
-    sys::exit_now(1)
+    }
 }
 
 /// Asks to be killed when the supervisor dies, and ends if it already has.
@@ -46,33 +62,40 @@ pub(super) fn bind_to_supervisor(supervisor: BorrowedFd<'_>) -> Result<(), Failu
     Ok(())
 }
 
-fn prepare(plan: &Plan, root: &OwnedFd, supervisor: &OwnedFd) -> Result<Option<[OwnedFd; 3]>, Failure> {
-    bind_to_supervisor(supervisor.as_fd())?;
-    // The go-ahead: this process is in its control group now, whose namespace can therefore be entered.
-    match channel::receive::<()>(supervisor) {
-        Ok(Some(_)) => {}
-        _ => sys::exit_now(1),
+fn prepare(inside: &Start<'_>) -> Result<Option<[OwnedFd; 3]>, Failure> {
+    bind_to_supervisor(inside.lifeline)?;
+    if !inside.cgroups.is_empty() {
+        // The root of a control group namespace is the group one is in when it is made.
+        supervisor::enter_cgroups(inside.cgroups).map_err(|error| Failure::step("enter the control group", error))?;
+        sys::unshare(UnshareFlags::NEWCGROUP)
+            .map_err(|error| Failure::step("make a control group namespace", error))?;
     }
-    sys::unshare(UnshareFlags::NEWCGROUP).map_err(|error| Failure::step("make a control group namespace", error))?;
-    if let Network::Join(path) = &plan.network {
-        let failed = |error| Failure::step(format!("join network `{}`", path.display()), error);
-        let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).map_err(failed)?;
+    if let Some(network) = &inside.sources.network {
+        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+            .map_err(|error| Failure::step("join the network", error))?;
     }
-    // Mounts made here must not spread to the host through shared propagation.
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(|error| Failure::step("make the mounts private", error))?;
-    attach_over_root(root.as_fd()).map_err(|error| Failure::step("attach the root file system", error))?;
-    let nodev = !plan.root.devices;
-    let mut mounter = mounts::Mounter::new(root.as_fd(), nodev);
+    attach_over_root(inside.root).map_err(|error| Failure::step("attach the root file system", error))?;
+    let mounter = mounts::Mounter::new(inside.root, !inside.plan.root.devices);
     let mut terminal = None;
-    for step in &plan.steps {
+    for (step, source) in inside.plan.steps.iter().zip(&inside.sources.steps) {
         match step {
-            Step::Terminal => terminal = Some(make_terminal(supervisor.as_fd(), Console::Mount)?),
-            other => carry_out(other, &mut mounter)?,
+            Step::Terminal => {
+                let to = inside.terminal.expect("the supervisor listens if there is to be a terminal");
+                terminal = Some(make_terminal(to, Console::Mount)?);
+            }
+            Step::Mount(mount) if is_template_sysfs(&mount.mount, &inside.plan.network) => mounter.sysfs()?,
+            Step::Mount(mount) => mounter.mount(mount, source.as_ref())?,
+            Step::Device(device) => mounter.device(device, source.as_ref())?,
+            Step::Dev { .. } => mounter.dev(&inside.sources.devices)?,
+            other => carry_out(other, &mounter)?,
         }
     }
     Ok(terminal)
+}
+
+/// Whether the supervisor's template has what is wanted.
+fn is_template_sysfs(wanted: &Mount, network: &Network) -> bool {
+    wanted.kind == MountKind::Sysfs && wanted.read_only && *network == Network::Host
 }
 
 /// Puts a detached mount on top of `/`. Absolute paths are not affected: they start at this process's root, which is
@@ -81,18 +104,14 @@ pub(super) fn attach_over_root(mount: BorrowedFd<'_>) -> rustix::io::Result<()> 
     move_mount(mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-fn carry_out(step: &Step, mounter: &mut mounts::Mounter<'_>) -> Result<(), Failure> {
+fn carry_out(step: &Step, mounter: &mounts::Mounter<'_>) -> Result<(), Failure> {
     match step {
         Step::Hostname(name) => {
             rustix::system::sethostname(name.as_bytes()).map_err(|error| Failure::step("set the host name", error))
         }
         Step::Loopback => net::loopback_up().map_err(|error| Failure::step("bring loopback up", error)),
-        Step::Mount(mount) => mounter.mount(mount),
-        Step::Device(device) => mounter.device(device),
-        Step::Dev { shm_size, devices, optional, tty_group } => {
-            devices::make(mounter, *shm_size, devices, optional, *tty_group)
-        }
         Step::Cgroup { v1, read_only } => mounter.cgroup(v1, *read_only),
+        Step::Names(files) => mounter.names(files),
         Step::Files(files) => mounter.files(files),
         Step::Mask(path) => mounter.mask(path),
         Step::ReadOnly(path) => mounter.read_only(path),
@@ -102,7 +121,7 @@ fn carry_out(step: &Step, mounter: &mut mounts::Mounter<'_>) -> Result<(), Failu
         Step::WorkingDirectory(path) => resolve::open_or_create(mounter.root(), path, Kind::Directory, &mut Vec::new())
             .map(drop)
             .map_err(|error| Failure::step(format!("create working directory `{}`", path.display()), error)),
-        Step::Terminal => Ok(()),
+        Step::Mount(_) | Step::Device(_) | Step::Dev { .. } | Step::Terminal => Ok(()),
     }
 }
 

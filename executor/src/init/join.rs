@@ -4,6 +4,7 @@
 //! children only. The child is confined like pid 1. It dies with the sandbox, whose pid namespace it is in, and with
 //! whoever asked for it.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::{fs, io};
 
@@ -44,7 +45,7 @@ fn enter(request: Join, mut descriptors: Descriptors) -> Result<Exit, Failure> {
         sys::exit_now(1)
     };
     drop((theirs, descriptors, target));
-    supervisor::oversee(pid, &process, &ours)
+    supervisor::oversee_joined(pid, &process, &ours)
 }
 
 fn become_process(request: &Join, supervisor: BorrowedFd<'_>, descriptors: Descriptors) -> Failure {
@@ -71,6 +72,7 @@ fn become_process(request: &Join, supervisor: BorrowedFd<'_>, descriptors: Descr
         rlimits: &[],
         capabilities: request.capabilities,
         filter: request.filter,
+        ready: &Cell::new(false),
     };
     match prepare().and_then(|stdio| process::execute(&confinement, &stdio, supervisor)) {
         Ok(never) => match never {},

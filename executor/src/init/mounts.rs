@@ -4,21 +4,22 @@
 //! path of the image interpreted by this process's own root.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rbuild_core::MountKind;
-use rustix::fs::{CWD, FileType, Mode, OFlags, fchmod, fchown, fstat, openat};
-use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, unmount};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
 use rustix::process::{chdir, fchdir};
 
 use super::inside::attach_over_root;
+use super::template;
 use crate::error::Failure;
-use crate::mount::{self, MountError, OverlayOptions, bind, new_file_system, open_beneath, set_attributes};
+use crate::mount::{self, MountError, bind, new_file_system, open_beneath, set_attributes};
 use crate::resolve::{self, Kind};
 use crate::spec::{SandboxDevice, SandboxFile, SandboxMount};
 
-const STRICT: MountAttrFlags =
+pub(super) const STRICT: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// Attaches a detached mount to an opened place.
@@ -32,23 +33,25 @@ pub(super) struct Mounter<'a> {
     root: BorrowedFd<'a>,
     /// Whether device nodes are of no use on what is mounted.
     no_devices: bool,
-    /// An empty read-only directory, once one was needed.
-    empty: Option<OwnedFd>,
 }
 
 impl<'a> Mounter<'a> {
     pub(super) fn new(root: BorrowedFd<'a>, no_devices: bool) -> Self {
-        Self { root, no_devices, empty: None }
+        Self { root, no_devices }
     }
 
     pub(super) fn root(&self) -> BorrowedFd<'a> {
         self.root
     }
 
-    /// Any mount of the plan.
-    pub(super) fn mount(&self, wanted: &SandboxMount) -> Result<(), Failure> {
+    /// Any mount of the plan; `source` is what [`super::sources`] made of it.
+    pub(super) fn mount(&self, wanted: &SandboxMount, source: Option<&OwnedFd>) -> Result<(), Failure> {
         let SandboxMount { mount, subpath } = wanted;
-        let made = self.make(&mount.kind, subpath).map_err(|error| failed(&mount.target, error))?;
+        let made = match source {
+            Some(source) => part(source, &mount.kind, subpath),
+            None => make(&mount.kind, subpath).map(Made::Own),
+        };
+        let made = made.map_err(|error| failed(&mount.target, error))?;
         let mut set = MountAttrFlags::empty();
         if mount.read_only {
             set |= MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -63,41 +66,46 @@ impl<'a> Mounter<'a> {
         self.place(made.as_fd(), &mount.target)
     }
 
-    fn make(&self, kind: &MountKind, subpath: &Path) -> Result<OwnedFd, MountError> {
-        match kind {
-            MountKind::Proc => new_file_system("proc", &[], STRICT),
-            MountKind::Sysfs => new_file_system("sysfs", &[], STRICT),
-            MountKind::Bind { source, recursive } => {
-                let open = || -> io::Result<OwnedFd> {
-                    let whole = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-                    if subpath.as_os_str().is_empty() {
-                        Ok(whole)
-                    } else {
-                        open_beneath(whole.as_fd(), subpath, OFlags::empty())
-                    }
-                };
-                let part = open().map_err(|error| MountError::Open { path: source.join(subpath), source: error })?;
-                let failed = |source| MountError::Mount { kind: "bind".to_owned(), source };
-                bind(part.as_fd(), *recursive).map_err(failed)
-            }
-            MountKind::Overlay { lower, upper } => {
-                let whole = mount::overlay(lower, upper.as_ref(), OverlayOptions { volatile: true })?;
-                part_of(whole, subpath)
-            }
-            MountKind::Tmpfs { size, mode } => part_of(mount::tmpfs(*size, *mode)?, subpath),
-            MountKind::Dev { .. } | MountKind::Cgroup => Err(MountError::Mount {
-                kind: format!("{kind:?} at a place of its own"),
-                source: io::ErrorKind::Unsupported.into(),
-            }),
-        }
+    /// A device is of use only where its mount allows it, so it keeps the flags of the host's.
+    pub(super) fn device(&self, device: &SandboxDevice, source: Option<&OwnedFd>) -> Result<(), Failure> {
+        let missing =
+            || Failure::step(format!("bind the device `{}`", device.source.display()), io::ErrorKind::NotFound);
+        self.place(source.ok_or_else(missing)?.as_fd(), &device.target)
     }
 
-    /// A device is of use only where its mount allows it, so it keeps the flags of the host's.
-    pub(super) fn device(&self, device: &SandboxDevice) -> Result<(), Failure> {
-        let bound = || -> io::Result<OwnedFd> { bind(host_path(&device.source)?.as_fd(), false) };
-        let bound =
-            bound().map_err(|error| Failure::step(format!("bind the device `{}`", device.source.display()), error))?;
-        self.place(bound.as_fd(), &device.target)
+    /// `/dev` of the template, with what it lacks.
+    pub(super) fn dev(&self, devices: &[(String, OwnedFd)]) -> Result<(), Failure> {
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |error: io::Error| Failure::step(format!("make `/dev/{what}`"), error)
+        };
+        let messages =
+            new_file_system("mqueue", &[], STRICT).map_err(|error| failed("mqueue")(error.into_parts().1))?;
+        template::attach_at(&messages, "/dev/mqueue").map_err(failed("mqueue"))?;
+        for (name, device) in devices {
+            add_device(name, device).map_err(failed(name))?;
+        }
+        self.move_from(template::DEV, Path::new("/dev"), Kind::Directory)
+    }
+
+    /// The read-only `/sys` of the template.
+    pub(super) fn sysfs(&self) -> Result<(), Failure> {
+        self.move_from(template::SYS, Path::new("/sys"), Kind::Directory)
+    }
+
+    /// The files of the template that name hosts.
+    pub(super) fn names(&self, files: &[SandboxFile]) -> Result<(), Failure> {
+        let mut files = files.iter().enumerate();
+        files.try_for_each(|(index, file)| self.move_from(&template::name_at(index), &file.target, Kind::File))
+    }
+
+    /// Moves a mount of the template to where it belongs.
+    fn move_from(&self, path: &str, target: &Path, kind: Kind) -> Result<(), Failure> {
+        let moved = || -> io::Result<()> {
+            let place = resolve::open_or_create(self.root, target, kind, &mut Vec::new())?;
+            Ok(move_mount(CWD, path, place, "", MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)?)
+        };
+        moved().map_err(|error| Failure::step(format!("mount at `{}`", target.display()), error))
     }
 
     /// Attaches `made` at a path, which is created if it is missing.
@@ -120,27 +128,15 @@ impl<'a> Mounter<'a> {
         }
     }
 
-    pub(super) fn mask(&mut self, path: &Path) -> Result<(), Failure> {
+    pub(super) fn mask(&self, path: &Path) -> Result<(), Failure> {
         let Some(place) = self.find(path)? else { return Ok(()) };
-        let failed = |error: io::Error| Failure::step(format!("mask `{}`", path.display()), error);
-        let directory = FileType::from_raw_mode(fstat(&place).map_err(|error| failed(error.into()))?.st_mode);
-        let cover = match (directory, &self.empty) {
-            (FileType::Directory, Some(empty)) => bind(empty.as_fd(), false).map_err(failed)?,
-            (FileType::Directory, None) => {
-                let empty = mount::tmpfs(Some(0), 0o755).map_err(|error| failed(error.into_parts().1))?;
-                set_attributes(empty.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY | STRICT, false).map_err(failed)?;
-                empty
-            }
-            _ => {
-                let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-                bind(null.map_err(|error| failed(error.into()))?.as_fd(), false).map_err(failed)?
-            }
+        let make = || -> io::Result<()> {
+            let directory = FileType::from_raw_mode(fstat(&place)?.st_mode) == FileType::Directory;
+            let cover = if directory { template::EMPTY } else { template::NULL };
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            Ok(attach(open_tree(CWD, cover, flags)?.as_fd(), place.as_fd())?)
         };
-        attach(cover.as_fd(), place.as_fd()).map_err(|error| failed(error.into()))?;
-        if directory == FileType::Directory && self.empty.is_none() {
-            self.empty = Some(cover);
-        }
-        Ok(())
+        make().map_err(|error| Failure::step(format!("mask `{}`", path.display()), error))
     }
 
     pub(super) fn read_only(&self, path: &Path) -> Result<(), Failure> {
@@ -192,25 +188,68 @@ impl<'a> Mounter<'a> {
     }
 }
 
+/// What has no source on the host.
+fn make(kind: &MountKind, subpath: &Path) -> Result<OwnedFd, MountError> {
+    match kind {
+        MountKind::Proc => new_file_system("proc", &[], STRICT),
+        MountKind::Sysfs => new_file_system("sysfs", &[], STRICT),
+        MountKind::Tmpfs { size, mode } => {
+            let whole = mount::tmpfs(*size, *mode)?;
+            if subpath.as_os_str().is_empty() { Ok(whole) } else { part_of(&whole, subpath) }
+        }
+        MountKind::Bind { .. } | MountKind::Overlay { .. } | MountKind::Dev { .. } | MountKind::Cgroup => {
+            Err(MountError::Mount {
+                kind: format!("{kind:?} at a place of its own"),
+                source: io::ErrorKind::Unsupported.into(),
+            })
+        }
+    }
+}
+
+/// What is to be attached of a source.
+fn part<'a>(source: &'a OwnedFd, kind: &MountKind, subpath: &Path) -> Result<Made<'a>, MountError> {
+    match kind {
+        MountKind::Overlay { .. } if !subpath.as_os_str().is_empty() => part_of(source, subpath).map(Made::Own),
+        _ => Ok(Made::Source(source)),
+    }
+}
+
+/// A mount to be attached.
+enum Made<'a> {
+    /// The supervisor's, which goes on using the descriptor.
+    Source(&'a OwnedFd),
+    Own(OwnedFd),
+}
+
+impl AsFd for Made<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Source(source) => source.as_fd(),
+            Self::Own(own) => own.as_fd(),
+        }
+    }
+}
+
+/// Binds one device of the host in the template's `/dev`; `name` may have a directory before it.
+fn add_device(name: &str, device: &OwnedFd) -> io::Result<()> {
+    let path = format!("{}/{name}", template::DEV);
+    if let Some((directory, _)) = path.rsplit_once('/') {
+        match rustix::fs::mkdir(directory, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+    drop(rustix::fs::open(&path, flags, Mode::from_raw_mode(0o666))?);
+    template::attach_at(device, &path)
+}
+
 /// Writes one file into the tmpfs and gives it a mount of its own.
 fn file_in(memory: BorrowedFd<'_>, index: usize, file: &SandboxFile) -> io::Result<OwnedFd> {
     let name = index.to_string();
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let created = openat(memory, &name, flags, Mode::from_raw_mode(0o600))?;
-    let mut rest = file.content.as_slice();
-    while !rest.is_empty() {
-        rest = &rest[rustix::io::write(&created, rest)?..];
-    }
-    if (file.uid, file.gid) != (0, 0) {
-        fchown(
-            &created,
-            Some(rustix::process::Uid::from_raw(file.uid)),
-            Some(rustix::process::Gid::from_raw(file.gid)),
-        )?;
-    }
-    fchmod(&created, Mode::from_raw_mode(file.mode))?;
-    let place = openat(memory, &name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let mount = bind(place.as_fd(), false)?;
+    template::write_file(memory, &name, file)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = open_tree(memory, &name, flags)?;
     if file.read_only {
         set_attributes(mount.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, false)?;
     }
@@ -229,10 +268,7 @@ fn while_attached<T>(mount: BorrowedFd<'_>, work: impl FnOnce() -> io::Result<T>
 }
 
 /// A part of a mount that is in no namespace yet, for which it has to be put into this one.
-fn part_of(whole: OwnedFd, subpath: &Path) -> Result<OwnedFd, MountError> {
-    if subpath.as_os_str().is_empty() {
-        return Ok(whole);
-    }
+fn part_of(whole: &OwnedFd, subpath: &Path) -> Result<OwnedFd, MountError> {
     let open = || -> io::Result<OwnedFd> {
         let part = open_beneath(whole.as_fd(), subpath, OFlags::empty())?;
         bind(part.as_fd(), false)
@@ -240,7 +276,7 @@ fn part_of(whole: OwnedFd, subpath: &Path) -> Result<OwnedFd, MountError> {
     while_attached(whole.as_fd(), open).map_err(|source| MountError::Open { path: subpath.to_owned(), source })
 }
 
-fn failed(target: &Path, error: MountError) -> Failure {
+pub(super) fn failed(target: &Path, error: MountError) -> Failure {
     let (what, source) = error.into_parts();
     Failure::step(format!("{what} at `{}`", target.display()), source)
 }

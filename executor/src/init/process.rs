@@ -4,6 +4,7 @@
 //! `no_new_privs` (which would break `sudo`) only that may install one; the bounding set while there is `CAP_SETPCAP`;
 //! groups, then user; capabilities last.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -11,8 +12,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fchown, fstat};
 use rustix::process::{Gid, Rlimit, Uid, ioctl_tiocsctty, prlimit, setsid, umask};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set,
+    set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
 use super::inside::bind_to_supervisor;
@@ -31,14 +32,22 @@ pub(super) struct Confinement<'a> {
     pub(super) rlimits: &'a [(String, u64, u64)],
     pub(super) capabilities: Option<u64>,
     pub(super) filter: bool,
+    /// Set when all that is left to do is to execute the command.
+    pub(super) ready: &'a Cell<bool>,
 }
 
-pub(super) fn become_process(plan: &Plan, stdio: &[OwnedFd; 3], supervisor: BorrowedFd<'_>) -> Failure {
+pub(super) fn become_process(
+    plan: &Plan,
+    stdio: &[OwnedFd; 3],
+    supervisor: BorrowedFd<'_>,
+    ready: &Cell<bool>,
+) -> Failure {
     let confinement = Confinement {
         process: &plan.process,
         rlimits: &plan.rlimits,
         capabilities: plan.capabilities,
         filter: plan.filter,
+        ready,
     };
     match execute(&confinement, stdio, supervisor) {
         Ok(never) => match never {},
@@ -96,7 +105,7 @@ pub(super) fn execute(
     }
     // A change of user makes the kernel forget the parent-death signal.
     bind_to_supervisor(supervisor)?;
-    sys::reset_signals();
+    confinement.ready.set(true);
     Err(strings.execute())
 }
 
@@ -137,11 +146,9 @@ fn single_id() -> bool {
 fn confine(wanted: Option<u64>) -> rustix::io::Result<()> {
     clear_ambient_capability_set()?;
     let Some(wanted) = wanted else { return Ok(()) };
-    for bit in 0..64 {
-        let capability = CapabilitySet::from_bits_retain(1 << bit);
-        match capability_is_in_bounding_set(capability) {
-            Ok(true) if wanted & (1 << bit) == 0 => remove_capability_from_bounding_set(capability)?,
-            Ok(_) => {}
+    for bit in (0..64).filter(|bit| wanted & (1 << bit) == 0) {
+        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
+            Ok(()) => {}
             // The kernel knows no capability of this number, nor any of a higher one.
             Err(rustix::io::Errno::INVAL) => break,
             Err(error) => return Err(error),

@@ -5,6 +5,7 @@
 //! It is the parent that pid 1's parent-death signal refers to, and being single-threaded, a reliable one: the signal
 //! is sent when the parent *thread* ends, so a thread of rbuild's pool would not do.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -14,6 +15,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
+use super::sources::Sources;
+use super::template::Template;
 use super::{Descriptors, inside};
 use crate::cgroup::Cgroup;
 use crate::channel::{self, Command, Inside, Report};
@@ -24,49 +27,139 @@ use crate::mount::{self, OverlayOptions};
 use crate::plan::{MountpointKind, Plan, RootPlan};
 use crate::resolve::{self, Created, Kind};
 use crate::spec::Network;
-use crate::sys;
+use crate::sys::{self, Stack};
 
-/// Makes the sandbox and stays until it has ended.
-pub(super) fn start(plan: &Plan, descriptors: Descriptors) {
-    let report = match make(plan, descriptors) {
-        Ok(exit) => Report::Exited(exit),
-        Err(failure) => Report::Failed(failure),
-    };
-    // Nobody to tell means nobody to mind.
-    drop(channel::send(rustix::stdio::stdin(), &report, &[]));
+/// A supervisor, and what it keeps from one sandbox to the next.
+pub(super) struct Supervisor {
+    template: Option<Template>,
+    stack: Stack,
+    /// What pid 1 listens to has no other end once this process is gone.
+    lifeline: (OwnedFd, OwnedFd),
 }
 
-fn make(plan: &Plan, descriptors: Descriptors) -> Result<Exit, Failure> {
-    let cgroup = match &plan.cgroup {
-        Some(limits) => Some(
-            Cgroup::create(limits, &Host::probe().cgroup).map_err(|error| Failure::step("limit resources", error))?,
-        ),
-        None => None,
-    };
-    let mut root = Root::make(&plan.root)?;
-    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-    if plan.network == Network::None {
-        flags |= libc::CLONE_NEWNET;
+impl Supervisor {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { template: None, stack: Stack::new()?, lifeline: channel::pair()? })
     }
-    let (ours, theirs) = channel::pair().map_err(|error| Failure::step("make a socket", error))?;
-    let child = sys::clone_into(flags).map_err(|error| Failure::step("make namespaces", error))?;
-    let Some((pid, process)) = child else {
-        drop(ours);
-        inside::run(plan, &root.mount, theirs, descriptors);
-    };
-    drop((theirs, descriptors));
-    let admitted = cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.add(pid));
-    let outcome = match admitted {
-        Ok(()) => oversee(pid, &process, &ours),
-        Err(error) => {
-            kill_and_reap(&process);
-            Err(Failure::step("enter the control group", error))
+
+    /// Makes a sandbox and stays until it has ended.
+    pub(super) fn start(&mut self, plan: &Plan, descriptors: Descriptors) {
+        let mut remains = Remains::default();
+        let report = match self.make(plan, descriptors, &mut remains) {
+            Ok(exit) => Report::Exited(exit),
+            Err(failure) => Report::Failed(failure),
+        };
+        if !plan.root.volatile {
+            // Unmounting writes to the disk what the report says has happened.
+            drop(std::mem::take(&mut remains));
         }
-    };
-    root.take_back();
-    let mut outcome = outcome?;
-    outcome.oom = cgroup.as_ref().is_some_and(Cgroup::out_of_memory);
-    Ok(outcome)
+        // Nobody to tell means nobody to mind.
+        drop(channel::send(rustix::stdio::stdin(), &report, &[]));
+    }
+
+    fn make(&mut self, plan: &Plan, descriptors: Descriptors, remains: &mut Remains) -> Result<Exit, Failure> {
+        let cgroup = match &plan.cgroup {
+            Some(limits) => Some(
+                Cgroup::create(limits, &Host::probe().cgroup)
+                    .map_err(|error| Failure::step("limit resources", error))?,
+            ),
+            None => None,
+        };
+        let mut root = Root::make(&plan.root)?;
+        let made = self.make_process(plan, descriptors, &root, cgroup.as_ref());
+        let outcome = made.and_then(|(pid, process, terminal)| {
+            remains.namespace = mount_namespace(pid);
+            oversee(pid, &process, terminal)
+        });
+        root.take_back();
+        remains.root = Some(root);
+        let mut outcome = outcome?;
+        outcome.oom = cgroup.as_ref().is_some_and(Cgroup::out_of_memory);
+        Ok(outcome)
+    }
+
+    /// Returns when pid 1 has become the process: what it was given is closed then.
+    fn make_process(
+        &mut self,
+        plan: &Plan,
+        descriptors: Descriptors,
+        root: &Root,
+        cgroup: Option<&Cgroup>,
+    ) -> Result<(Pid, OwnedFd, Option<OwnedFd>), Failure> {
+        let sources = Sources::open(plan)?;
+        if self.template.is_none() {
+            self.template = Some(Template::new()?);
+        }
+        let template = self.template.as_mut().expect("made above");
+        template.prepare(plan)?;
+        let failed = |what: &'static str| move |error| Failure::step(what, error);
+        let cgroups = cgroup.map_or(Ok(Vec::new()), Cgroup::doors).map_err(failed("enter the control group"))?;
+        let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+        if plan.network == Network::None {
+            flags |= libc::CLONE_NEWNET;
+        }
+        if cgroups.is_empty() {
+            flags |= libc::CLONE_NEWCGROUP;
+        }
+        let terminal =
+            if plan.process.terminal { Some(channel::pair().map_err(failed("make a socket"))?) } else { None };
+        let (alive, lifeline) = &self.lifeline;
+        let start = inside::Start {
+            plan,
+            sources: &sources,
+            root: root.mount.as_fd(),
+            stdio: &descriptors.stdio,
+            cgroups: &cgroups,
+            lifeline: lifeline.as_fd(),
+            terminal: terminal.as_ref().map(|(_, theirs)| theirs.as_fd()),
+            ready: &Cell::new(false),
+        };
+        // Pid 1 tells it by way of the memory that it borrows.
+        let mut failure = None;
+        let stack = &mut self.stack;
+        let child = || {
+            sys::close_copy(alive.as_fd());
+            failure = Some(inside::run(&start));
+            1
+        };
+        let (pid, process) = template
+            .inside(|| sys::spawn_borrowing(flags, stack, child))
+            .map_err(|error| Failure::step("make namespaces", error))?;
+        let killed = || Failure::step("start the process", io::Error::other("it was killed before it ran"));
+        if let Some(failure) = failure.or_else(|| (!start.ready.get()).then(killed)) {
+            kill_and_reap(&process);
+            return Err(failure);
+        }
+        let terminal = match terminal {
+            Some((ours, theirs)) => {
+                drop(theirs);
+                channel::receive::<Inside>(&ours)
+                    .map_err(failed("receive the terminal"))?
+                    .and_then(|(_, descriptors)| descriptors.into_iter().next())
+            }
+            None => None,
+        };
+        Ok((pid, process, terminal))
+    }
+}
+
+/// What holds the file systems of a sandbox that has ended. Dropping it unmounts them, which nobody has to wait for: no
+/// process is left that could write to them.
+#[derive(Default)]
+struct Remains {
+    root: Option<Root>,
+    namespace: Option<OwnedFd>,
+}
+
+/// Holds on to the mounts of a process. One that has ended already has none.
+fn mount_namespace(pid: Pid) -> Option<OwnedFd> {
+    let path = format!("/proc/{}/ns/mnt", pid.as_raw_nonzero());
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// Enters control groups by their opened `cgroup.procs`.
+pub(super) fn enter_cgroups(doors: &[OwnedFd]) -> io::Result<()> {
+    doors.iter().try_for_each(|door| rustix::io::write(door, b"0").map(drop)).map_err(Into::into)
 }
 
 /// The root file system and what was made in it only to be mounted upon.
@@ -162,8 +255,8 @@ fn kind_of_open(found: &OwnedFd) -> io::Result<Kind> {
     Ok(if directory { Kind::Directory } else { Kind::File })
 }
 
-/// Lets pid 1 go, reports its start, and waits for its end. `inside` closes when the process has been executed.
-pub(super) fn oversee(pid: Pid, process: &OwnedFd, inside: &OwnedFd) -> Result<Exit, Failure> {
+/// Lets a process that joins a sandbox go, and stays until it has ended. `inside` closes when it has been executed.
+pub(super) fn oversee_joined(pid: Pid, process: &OwnedFd, inside: &OwnedFd) -> Result<Exit, Failure> {
     let started = channel::send(inside, &(), &[]).and_then(|()| await_start(inside));
     let terminal = match started {
         Ok(Ok(terminal)) => terminal,
@@ -176,6 +269,11 @@ pub(super) fn oversee(pid: Pid, process: &OwnedFd, inside: &OwnedFd) -> Result<E
             return Err(Failure::step("start the process", error));
         }
     };
+    oversee(pid, process, terminal)
+}
+
+/// Reports the start of a process that has been executed, and waits for its end.
+fn oversee(pid: Pid, process: &OwnedFd, terminal: Option<OwnedFd>) -> Result<Exit, Failure> {
     let mut descriptors = vec![process.as_fd()];
     descriptors.extend(terminal.as_ref().map(|terminal| terminal.as_fd()));
     let report = Report::Started { pid: pid.as_raw_nonzero().get() };

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rbuild_core::{Mount, MountKind};
 use rbuild_executor::net::{Forward, Namespace, PortForward};
-use rbuild_executor::{Durability, Error, Network, Privileges, Process, Sandbox, SandboxFile, SandboxMount, Stdio};
+use rbuild_executor::{
+    Durability, Error, Input, Network, Privileges, Process, Sandbox, SandboxFile, SandboxMount, SandboxSpec, Stdio,
+};
 
 use crate::bench::{Bench, finish};
 
@@ -19,6 +21,9 @@ type Case = (&'static str, fn(&mut Bench));
 pub(crate) const ALL: &[Case] = &[
     ("output_and_exit_code_come_back", output_and_exit_code_come_back),
     ("resources_are_those_of_all_processes", resources_are_those_of_all_processes),
+    ("nothing_passes_from_one_sandbox_to_the_next", nothing_passes_from_one_sandbox_to_the_next),
+    ("changes_can_be_used_at_once", changes_can_be_used_at_once),
+    ("sandboxes_follow_one_another_in_one_supervisor", sandboxes_follow_one_another_in_one_supervisor),
     ("process_is_alone_in_its_namespaces", process_is_alone_in_its_namespaces),
     ("root_has_dockers_capabilities", root_has_dockers_capabilities),
     ("filter_is_active", filter_is_active),
@@ -71,6 +76,94 @@ fn resources_are_those_of_all_processes(bench: &mut Bench) {
     assert!(busy.cpu() > 5 * idle.cpu() && busy.user > Duration::ZERO, "{busy:?} {idle:?}");
     assert!(busy.peak_memory > 30_000_000 && idle.peak_memory < 20_000_000, "{busy:?} {idle:?}");
     assert!(idle.peak_memory > 100_000 && idle.written < 1_000_000, "{idle:?}");
+}
+
+fn nothing_passes_from_one_sandbox_to_the_next(bench: &mut Bench) {
+    let look =
+        "ls -lA /dev | grep -v '^total' | sed 's/  */ /g' | cut -d' ' -f1-4,10-; ls -A /dev/shm /dev/pts /dev/mqueue";
+    let seen = bench.output(look);
+    for change in [
+        "touch /dev/file",
+        "mkdir /dev/net; mknod /dev/net/tun c 10 200",
+        "rm /dev/fd",
+        "ln -sf /tmp /dev/stdin",
+        "mv /dev/core /dev/elsewhere",
+        "chmod 700 /dev",
+        "chown -h 7:7 /dev/stdout",
+        "echo secret >/dev/shm/left",
+        "chmod 755 /dev/shm",
+        "chmod 600 /dev/ptmx /dev/pts/ptmx",
+    ] {
+        bench.output(&format!("{change}; true"));
+        assert_eq!(bench.output(look), seen, "{change}");
+    }
+    // What names hosts is the sandbox's own where it can be written to.
+    let mut spec = bench.script("echo changed >>/etc/hosts; cat /etc/hosts");
+    spec.etc_read_only = false;
+    let first = bench.run(&spec).unwrap();
+    assert!(first.stdout.ends_with("changed\n"), "{first:?}");
+    let mut spec = bench.script("cat /etc/hosts /etc/hostname");
+    spec.etc_read_only = false;
+    assert!(!bench.run(&spec).unwrap().stdout.contains("changed"));
+    spec.hostname = "other".to_owned();
+    assert!(bench.run(&spec).unwrap().stdout.ends_with("other\n"));
+    assert!(!bench.output("cat /etc/hosts /etc/hostname").contains("other"));
+    // Neither does what one process was given.
+    let mut spec = bench.script("umask; trap");
+    spec.process.user = "app".to_owned();
+    if bench.can_map_users() {
+        bench.run(&spec).unwrap();
+    }
+    assert_eq!(bench.output("umask; id -u; pwd; ls /proc/self/fd | wc -l"), "0022\n0\n/\n4");
+}
+
+/// The root may be unmounted a moment later.
+fn changes_can_be_used_at_once(bench: &mut Bench) {
+    for round in 0..40 {
+        let mut spec =
+            bench.script("head -c 300000 /dev/zero >/x; mkdir /d; echo y >/d/y; rm -r /home; chmod 700 /tmp");
+        spec.durability = Durability::Volatile;
+        let Some(upper) = upper_of(&spec) else { unreachable!("specs have one") };
+        let outcome = bench.run(&spec).unwrap();
+        assert!(outcome.exit.success());
+        let moved = bench.path(&format!("moved-{round}"));
+        fs::rename(&upper, &moved).unwrap();
+        assert_eq!(fs::read(moved.join("x")).unwrap().len(), 300_000);
+        assert_eq!(fs::read_to_string(moved.join("d/y")).unwrap(), "y\n");
+        assert!(fs::symlink_metadata(moved.join("home")).is_ok_and(|found| !found.is_dir()), "a whiteout");
+        // It can be the next one's lower directory, and be deleted under it.
+        let spec = bench.spec_on(vec![moved.clone(), bench.path("base")], &["sh", "-c", "cat /d/y; ls /home"]);
+        assert_eq!(bench.run(&spec).unwrap().stdout, "y\n");
+        fs::remove_dir_all(&moved).unwrap();
+    }
+}
+
+fn upper_of(spec: &SandboxSpec) -> Option<PathBuf> {
+    let MountKind::Overlay { upper, .. } = &spec.root else { return None };
+    Some(upper.as_ref()?.upper.clone())
+}
+
+fn sandboxes_follow_one_another_in_one_supervisor(bench: &mut Bench) {
+    let mut supervisors = std::collections::BTreeSet::new();
+    for _ in 0..5 {
+        let plan = bench.script("cat").plan(&bench.host).unwrap();
+        bench.runtime.block_on(async {
+            let (reader, writer) = std::io::pipe().unwrap();
+            let stdio = Stdio { stdin: Input::Descriptor(reader.into()), ..Stdio::default() };
+            let sandbox = Sandbox::start(plan, stdio).await.unwrap();
+            supervisors.insert(parent_of(sandbox.pid()));
+            drop(writer);
+            assert!(finish(sandbox).await.unwrap().exit.success());
+        });
+    }
+    assert_eq!(supervisors.len(), 1);
+    // One that is killed without work is not missed.
+    for supervisor in supervisors {
+        let supervisor = rustix::process::Pid::from_raw(supervisor).unwrap();
+        rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(bench.output("echo here"), "here");
 }
 
 fn process_is_alone_in_its_namespaces(bench: &mut Bench) {
