@@ -11,7 +11,7 @@ import subprocess
 
 from meter import Cost, Failed, Group
 from registry import Registry
-from scratch import Disk
+from scratch import Disk, settle
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 REFERENCE = str(TOP / "scripts/reference.sh")
@@ -47,6 +47,7 @@ class Builder:
         raise NotImplementedError
 
     def run(self, *arguments: str) -> Cost:
+        settle()
         return self.group.measure(self.command(*arguments), self.environment, self.limit)
 
     def address(self) -> str:

@@ -46,7 +46,6 @@ def stages(builder: Builder, directory: pathlib.Path, count: int) -> Times:
 def files(builder: Builder, directory: pathlib.Path, count: int) -> Times:
     """COPY of so many files of half a kilobyte."""
     context = contexts.many(directory, count, 1024)
-    builder.disk.settle()
     times = {"cold": builder.build("t", context), "cached": builder.build("t", context)}
     (context / "0/0/5").write_text("changed\n")
     return {**times, "one changed": builder.build("t", context)}
@@ -58,8 +57,7 @@ def run(builder: Builder, directory: pathlib.Path, gigabytes: float) -> Times:
     times = {"RUN": builder.build("t", context)}
     for codec in ("gzip", "zstd"):
         target = directory.parent / f"{codec}.tar"
-        builder.disk.settle()
-        times[f"archive, {codec}"] = builder.export("t", context, codec, target)
+            times[f"archive, {codec}"] = builder.export("t", context, codec, target)
         target.unlink()
     return times
 

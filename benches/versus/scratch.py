@@ -4,6 +4,7 @@ A run has one directory, and in it file systems of its own, each in a sparse fil
 one's new ones, and removing thousands of files costs one unlink. What a killed run left is removed by the next one.
 """
 
+import ctypes
 import fcntl
 import os
 import pathlib
@@ -105,8 +106,16 @@ def kill_members(name: str) -> None:
                     pass
 
 
+def settle() -> None:
+    """Writes out what waits to be written to any of the file systems, so that it does not slow down what comes next."""
+    for disk in Disk.mounted:
+        disk.sync()
+
+
 class Disk:
     """A file system of its own."""
+
+    mounted: list["Disk"] = []
 
     def __init__(self, directory: pathlib.Path, name: str, gigabytes: int):
         self.image = directory / f"{name}.img"
@@ -115,21 +124,28 @@ class Disk:
         with open(self.image, "wb") as file:
             file.truncate(gigabytes << 30)
         # Nothing is left to be done later, while somebody is measured.
-        options = ["-E", "lazy_itable_init=0,lazy_journal_init=0"]
+        options = ["-E", "lazy_itable_init=0,lazy_journal_init=0", "-J", "size=128"]
         subprocess.run(["mkfs.ext4", "-q", "-F", *options, self.image], check=True)
         subprocess.run(["mount", "-o", "loop,noatime", self.image, self.path], check=True)
 
-    def settle(self) -> None:
-        """Writes out what waits to be written, so that it does not slow down what is measured next."""
-        subprocess.run(["sync", "-f", self.path], check=True)
+        self.mounted.append(self)
+
+    def sync(self) -> None:
+        place = os.open(self.path, os.O_RDONLY)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(place) != 0:
+                raise OSError(ctypes.get_errno(), f"cannot write out {self.path}")
+        finally:
+            os.close(place)
 
     def used(self) -> dict[str, int]:
         """Bytes and inodes that are taken."""
-        self.settle()
+        self.sync()
         disk = os.statvfs(self.path)
         return {"bytes": (disk.f_blocks - disk.f_bfree) * disk.f_frsize, "inodes": disk.f_files - disk.f_ffree}
 
     def remove(self) -> None:
+        self.mounted.remove(self)
         # Gigabytes wait to be written into a file that is about to go.
         place = os.open(self.path, os.O_RDONLY)
         try:
