@@ -57,7 +57,7 @@ def run(builder: Builder, directory: pathlib.Path, gigabytes: float) -> Times:
     times = {"RUN": builder.build("t", context)}
     for codec in ("gzip", "zstd"):
         target = directory.parent / f"{codec}.tar"
-            times[f"archive, {codec}"] = builder.export("t", context, codec, target)
+        times[f"archive, {codec}"] = builder.export("t", context, codec, target)
         target.unlink()
     return times
 
