@@ -19,9 +19,11 @@ mod header;
 mod name;
 mod pax;
 mod reader;
+mod rewrite;
 mod writer;
 
 pub use reader::{LayerError, LayerReader};
+pub use rewrite::{FormerTar, Found, LayerRewriter, PartDigest, ReadAt, TarIndex};
 pub use writer::{LayerWriter, compress_layer};
 
 /// One difference between a layer and what lies below it.

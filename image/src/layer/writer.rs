@@ -14,6 +14,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use rbuild_core::Digest;
+use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest as _, Sha256};
 
 use super::gzip::GzipWriter;
@@ -49,79 +50,14 @@ impl<W: Write> LayerWriter<W> {
     /// with `.wh.`, an attribute name with `=`; [`io::ErrorKind::UnexpectedEof`] if `content` is shorter than the
     /// entry's size; what reading and writing return.
     pub fn append(&mut self, change: &Change, content: &mut dyn Read) -> io::Result<u64> {
-        let path = name::bytes(change.path());
-        if !name::is_clean(path) {
-            return Err(invalid(path, "the path is not clean"));
-        }
-        if name::is_reserved(path) {
-            return Err(invalid(path, "names that begin with `.wh.` mean removals"));
-        }
-        match change {
-            Change::Upsert(entry) => self.entry(entry, content),
-            Change::Remove(_) if path.is_empty() => Err(invalid(path, "the root cannot be removed")),
-            Change::Remove(_) => {
-                let base = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
-                self.whiteout(&[&path[..base], name::WHITEOUT, &path[base..]].concat())
-            }
-            Change::Opaque(_) if path.is_empty() => self.whiteout(name::OPAQUE),
-            Change::Opaque(_) => self.whiteout(&[path, b"/", name::OPAQUE].concat()),
-        }
-    }
-
-    fn whiteout(&mut self, path: &[u8]) -> io::Result<u64> {
-        self.sink.header(&Fields { path, kind: b'0', ..Fields::default() }, std::iter::empty())
-    }
-
-    fn entry(&mut self, entry: &Entry, content: &mut dyn Read) -> io::Result<u64> {
-        let path = name::bytes(&entry.path);
-        let mut fields = Fields {
-            path,
-            mode: entry.mode & 0o7777,
-            uid: entry.uid,
-            gid: entry.gid,
-            mtime: entry.mtime.seconds,
-            ..Fields::default()
-        };
-        let directory_path;
-        let mut size = 0;
-        match &entry.kind {
-            EntryKind::Directory => {
-                directory_path = if path.is_empty() { b"./".to_vec() } else { [path, b"/"].concat() };
-                fields.path = &directory_path;
-                fields.kind = b'5';
-            }
-            _ if path.is_empty() => return Err(invalid(path, "the root is a directory")),
-            EntryKind::File { size: length } => {
-                size = *length;
-                fields.kind = b'0';
-            }
-            EntryKind::Symlink { target } => {
-                fields.link = name::bytes(target);
-                fields.kind = b'2';
-            }
-            EntryKind::Hardlink { target } => {
-                fields.link = name::bytes(target);
-                fields.kind = b'1';
-                if fields.link.is_empty() || !name::is_clean(fields.link) || name::is_reserved(fields.link) {
-                    return Err(invalid(path, "the hard link's target is not a clean path"));
-                }
-            }
-            EntryKind::CharDevice { major, minor } => {
-                (fields.kind, fields.major, fields.minor) = (b'3', *major, *minor);
-            }
-            EntryKind::BlockDevice { major, minor } => {
-                (fields.kind, fields.major, fields.minor) = (b'4', *major, *minor);
-            }
-            EntryKind::Fifo => fields.kind = b'6',
-        }
-        fields.size = size;
-        self.check(entry, &fields)?;
-        let xattrs = entry.xattrs.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
-        let start = self.sink.header(&fields, xattrs)?;
+        let size = header_of(change, &mut self.sink.buffer)?;
+        self.sink.flush_if_full()?;
+        let start = self.sink.offset();
         if size > 0 {
             let copied = self.sink.copy(content, size)?;
             if copied < size {
-                let text = format!("`{}` is shorter than the {size} bytes it should have", entry.path.display());
+                let path = change.path().display();
+                let text = format!("`{path}` is shorter than the {size} bytes it should have");
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
             }
             self.sink.pad(size)?;
@@ -129,20 +65,26 @@ impl<W: Write> LayerWriter<W> {
         Ok(start)
     }
 
-    fn check(&self, entry: &Entry, fields: &Fields<'_>) -> io::Result<()> {
-        // Seven octal digits; Linux has 12 bits of major and 20 of minor.
-        if fields.major.max(fields.minor) >= 1 << 21 {
-            return Err(invalid(name::bytes(&entry.path), "the device number is too large for a tar"));
-        }
-        if matches!(entry.kind, EntryKind::Symlink { .. }) && (fields.link.is_empty() || fields.link.contains(&0)) {
-            return Err(invalid(name::bytes(&entry.path), "the symbolic link's target is empty or contains a NUL"));
-        }
-        let expressible =
-            |name: &OsStr| !name.is_empty() && !name.as_bytes().iter().any(|byte| matches!(byte, b'=' | 0));
-        if !entry.xattrs.keys().all(|name| expressible(name)) {
-            return Err(invalid(name::bytes(&entry.path), "a tar cannot hold an attribute name with `=`"));
-        }
-        Ok(())
+    /// A plain layer, of which the first `offset` bytes are in `out` already; `state` is the hash of those, as
+    /// [`states`](Self::states) had it.
+    pub(super) fn resume(out: W, offset: u64, state: &State) -> Option<Self> {
+        let hash = SerializableState::deserialize(&(*state).into()).ok()?;
+        Some(Self { sink: Sink::of(Hashed { out, hash, size: offset }, offset) })
+    }
+
+    /// Appends `length` bytes that are entries already.
+    pub(super) fn raw(&mut self, entries: &mut dyn Read, length: u64) -> io::Result<()> {
+        if self.sink.copy(entries, length)? < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+
+    /// Where the next header will be.
+    pub(super) fn offset(&self) -> u64 {
+        self.sink.offset()
+    }
+
+    /// The hash of the plain tar up to some places, [`STATES`] bytes apart. Only of a layer that is not compressed.
+    pub(super) fn states(&self) -> &[(u64, State)] {
+        &self.sink.states
     }
 
     /// Completes the layer and flushes the output.
@@ -173,6 +115,99 @@ pub fn compress_layer(plain: &mut dyn Read, out: impl Write, compression: Compre
     Ok(sink.finish()?.0)
 }
 
+/// A sha256 under way.
+pub(super) type State = [u8; 104];
+
+/// How far apart the states of the hash are that can be resumed from.
+const STATES: u64 = if cfg!(test) { 256 << 10 } else { 8 << 20 };
+
+/// Appends the header of one change, with the extension that it may need; returns how many bytes of content follow.
+pub(super) fn header_of(change: &Change, out: &mut Vec<u8>) -> io::Result<u64> {
+    let path = name::bytes(change.path());
+    if !name::is_clean(path) {
+        return Err(invalid(path, "the path is not clean"));
+    }
+    if name::is_reserved(path) {
+        return Err(invalid(path, "names that begin with `.wh.` mean removals"));
+    }
+    let mut whiteout = |path: &[u8]| {
+        Fields { path, kind: b'0', ..Fields::default() }.write(out, std::iter::empty());
+        Ok(0)
+    };
+    match change {
+        Change::Upsert(entry) => header_of_entry(entry, out),
+        Change::Remove(_) if path.is_empty() => Err(invalid(path, "the root cannot be removed")),
+        Change::Remove(_) => {
+            let base = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+            whiteout(&[&path[..base], name::WHITEOUT, &path[base..]].concat())
+        }
+        Change::Opaque(_) if path.is_empty() => whiteout(name::OPAQUE),
+        Change::Opaque(_) => whiteout(&[path, b"/", name::OPAQUE].concat()),
+    }
+}
+
+fn header_of_entry(entry: &Entry, out: &mut Vec<u8>) -> io::Result<u64> {
+    let path = name::bytes(&entry.path);
+    let mut fields = Fields {
+        path,
+        mode: entry.mode & 0o7777,
+        uid: entry.uid,
+        gid: entry.gid,
+        mtime: entry.mtime.seconds,
+        ..Fields::default()
+    };
+    let directory_path;
+    match &entry.kind {
+        EntryKind::Directory => {
+            directory_path = if path.is_empty() { b"./".to_vec() } else { [path, b"/"].concat() };
+            fields.path = &directory_path;
+            fields.kind = b'5';
+        }
+        _ if path.is_empty() => return Err(invalid(path, "the root is a directory")),
+        EntryKind::File { size } => {
+            fields.size = *size;
+            fields.kind = b'0';
+        }
+        EntryKind::Symlink { target } => {
+            fields.link = name::bytes(target);
+            fields.kind = b'2';
+        }
+        EntryKind::Hardlink { target } => {
+            fields.link = name::bytes(target);
+            fields.kind = b'1';
+            if fields.link.is_empty() || !name::is_clean(fields.link) || name::is_reserved(fields.link) {
+                return Err(invalid(path, "the hard link's target is not a clean path"));
+            }
+        }
+        EntryKind::CharDevice { major, minor } => {
+            (fields.kind, fields.major, fields.minor) = (b'3', *major, *minor);
+        }
+        EntryKind::BlockDevice { major, minor } => {
+            (fields.kind, fields.major, fields.minor) = (b'4', *major, *minor);
+        }
+        EntryKind::Fifo => fields.kind = b'6',
+    }
+    check(entry, &fields)?;
+    let xattrs = entry.xattrs.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
+    fields.write(out, xattrs);
+    Ok(fields.size)
+}
+
+fn check(entry: &Entry, fields: &Fields<'_>) -> io::Result<()> {
+    // Seven octal digits; Linux has 12 bits of major and 20 of minor.
+    if fields.major.max(fields.minor) >= 1 << 21 {
+        return Err(invalid(name::bytes(&entry.path), "the device number is too large for a tar"));
+    }
+    if matches!(entry.kind, EntryKind::Symlink { .. }) && (fields.link.is_empty() || fields.link.contains(&0)) {
+        return Err(invalid(name::bytes(&entry.path), "the symbolic link's target is empty or contains a NUL"));
+    }
+    let expressible = |name: &OsStr| !name.is_empty() && !name.as_bytes().iter().any(|byte| matches!(byte, b'=' | 0));
+    if !entry.xattrs.keys().all(|name| expressible(name)) {
+        return Err(invalid(name::bytes(&entry.path), "a tar cannot hold an attribute name with `=`"));
+    }
+    Ok(())
+}
+
 fn invalid(path: &[u8], problem: &str) -> io::Error {
     let text = format!("`{}` cannot be put into a layer: {problem}", String::from_utf8_lossy(path));
     io::Error::new(io::ErrorKind::InvalidInput, text)
@@ -188,6 +223,8 @@ struct Sink<W: Write> {
     /// Hash of the plain bytes, unless they are the output.
     plain: Option<Sha256>,
     encoder: Encoder<W>,
+    /// Of a plain layer.
+    states: Vec<(u64, State)>,
 }
 
 impl<W: Write> Sink<W> {
@@ -195,17 +232,19 @@ impl<W: Write> Sink<W> {
         let out = Hashed { out, hash: Sha256::new(), size: 0 };
         let encoder = Encoder::new(out, compression)?;
         let plain = (compression != Compression::None).then(Sha256::new);
-        Ok(Self { buffer: Vec::with_capacity(CHUNK + SLACK), flushed: 0, compression, plain, encoder })
+        let buffer = Vec::with_capacity(CHUNK + SLACK);
+        Ok(Self { buffer, flushed: 0, compression, plain, encoder, states: Vec::new() })
     }
 
-    fn header<'x>(
-        &mut self,
-        fields: &Fields<'_>,
-        xattrs: impl Iterator<Item = (&'x [u8], &'x [u8])>,
-    ) -> io::Result<u64> {
-        fields.write(&mut self.buffer, xattrs);
-        self.flush_if_full()?;
-        Ok(self.flushed + self.buffer.len() as u64)
+    /// Without a compressor, behind bytes that are there.
+    fn of(out: Hashed<W>, flushed: u64) -> Self {
+        let buffer = Vec::with_capacity(CHUNK + SLACK);
+        let (compression, encoder) = (Compression::None, Encoder::Plain(out));
+        Self { buffer, flushed, compression, plain: None, encoder, states: Vec::new() }
+    }
+
+    fn offset(&self) -> u64 {
+        self.flushed + self.buffer.len() as u64
     }
 
     /// Reads straight into the buffer; returns how much there was, at most `limit`.
@@ -238,8 +277,14 @@ impl<W: Write> Sink<W> {
             hash.update(&self.buffer);
         }
         self.encoder.write_all(&self.buffer)?;
+        let before = self.flushed;
         self.flushed += self.buffer.len() as u64;
         self.buffer.clear();
+        if let Encoder::Plain(out) = &self.encoder
+            && before / STATES != self.flushed / STATES
+        {
+            self.states.push((self.flushed, out.hash.serialize().into()));
+        }
         Ok(())
     }
 

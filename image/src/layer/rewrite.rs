@@ -1,0 +1,301 @@
+//! How little has to be done for a tar that is nearly the one before?
+//!
+//! ```text
+//! former  ████████████████▒▒▒▒▒▒▒▒xxxxx▒▒▒▒▒▒▒▒▒▒▒▒▒      ▒ read in one piece, hashed
+//! new     ████████████████▒▒▒▒▒▒▒▒yyyyyyyy▒▒▒▒▒▒▒▒▒▒▒▒▒   █ read in one piece, not even hashed
+//! ```
+//!
+//! A *part* of a tar is an entry with its headers, content and padding. It is known by a digest of its headers and of
+//! its content's digest, so a part that both tars have is found without reading any content, and neighbours are copied
+//! together. A sha256 depends on all bytes before, but its state was kept every few megabytes: hashing begins at the
+//! last of those before the first difference.
+//!
+//! The tar is the one that a [`LayerWriter`] makes, byte for byte.
+
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::sync::Arc;
+
+use rbuild_core::{Digest, KeyHasher};
+
+use super::writer::{LayerWriter, State, header_of};
+use super::{Change, Compression, Layer};
+
+const MAGIC: &[u8; 16] = b"rbuild-tar-idx/1";
+const PART: usize = 48;
+const STATE: usize = 8 + size_of::<State>();
+const BLOCK: u64 = super::header::BLOCK as u64;
+
+/// What a part of a tar is, headers and content.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PartDigest(Digest);
+
+impl PartDigest {
+    /// Of a change; `content` is the blake3 of a file's content, if it has any.
+    ///
+    /// # Errors
+    /// As [`LayerWriter::append`]: no layer can express the change.
+    pub fn of(change: &Change, content: &[u8; 32]) -> io::Result<Self> {
+        let mut header = Vec::with_capacity(512);
+        let size = header_of(change, &mut header)?;
+        let mut hasher = KeyHasher::new("tar-part/1");
+        hasher.bytes(&header);
+        if size > 0 {
+            hasher.bytes(content);
+        }
+        Ok(Self(hasher.finish()))
+    }
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Part {
+    digest: [u8; 32],
+    bytes: Range<u64>,
+}
+
+/// Where the parts of a tar are, and states of its hash.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TarIndex {
+    parts: Vec<Part>,
+    states: Vec<(u64, State)>,
+}
+
+impl TarIndex {
+    /// As bytes, to be kept beside the tar.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(32 + self.parts.len() * PART + self.states.len() * STATE);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&(self.parts.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&(self.states.len() as u64).to_le_bytes());
+        for part in &self.parts {
+            bytes.extend_from_slice(&part.digest);
+            bytes.extend_from_slice(&part.bytes.start.to_le_bytes());
+            bytes.extend_from_slice(&part.bytes.end.to_le_bytes());
+        }
+        for (offset, state) in &self.states {
+            bytes.extend_from_slice(&offset.to_le_bytes());
+            bytes.extend_from_slice(state);
+        }
+        bytes
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) returned; `None` for other bytes. Whoever keeps them makes sure that they come
+    /// back whole.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let number = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+        let rest = bytes.strip_prefix(MAGIC)?;
+        let (parts, states) = (number(rest)?, number(rest.get(8..)?)?);
+        let rest = &rest[16..];
+        let (parts, states) = (usize::try_from(parts).ok()?, usize::try_from(states).ok()?);
+        let length = parts.checked_mul(PART)?.checked_add(states.checked_mul(STATE)?)?;
+        if rest.len() != length {
+            return None;
+        }
+        let (parts, states) = rest.split_at(parts * PART);
+        let part = |part: &[u8; PART]| {
+            let (digest, range) = part.split_first_chunk().expect("a part is longer than a digest");
+            Some(Part { digest: *digest, bytes: number(range)?..number(&range[8..])? })
+        };
+        let state = |state: &[u8; STATE]| Some((number(state)?, *state[8..].first_chunk()?));
+        Some(Self {
+            parts: parts.as_chunks().0.iter().map(part).collect::<Option<_>>()?,
+            states: states.as_chunks().0.iter().map(state).collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// A tar whose bytes can be read anywhere.
+pub trait ReadAt {
+    /// Fills `buffer` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// If they cannot be read, or there are not so many.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl ReadAt for [u8] {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let found = self.get(start..).and_then(|rest| rest.get(..buffer.len()));
+        buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+/// A tar that was written before.
+#[derive(Debug)]
+pub struct FormerTar<R> {
+    index: TarIndex,
+    /// The parts, in the order of their digests.
+    order: Vec<u32>,
+    tar: R,
+}
+
+/// A part of a former tar.
+#[derive(Clone, Copy, Debug)]
+pub struct Found(usize);
+
+impl<R: ReadAt> FormerTar<R> {
+    /// `index` is what was made of it when it was written.
+    pub fn new(index: TarIndex, tar: R) -> Self {
+        let mut order: Vec<u32> = (0..u32::try_from(index.parts.len()).unwrap_or(u32::MAX)).collect();
+        order.sort_unstable_by_key(|place| index.parts[*place as usize].digest);
+        Self { index, order, tar }
+    }
+
+    /// The part with this digest.
+    pub fn find(&self, part: &PartDigest) -> Option<Found> {
+        let digest = part.0.as_bytes();
+        let at = self.order.binary_search_by_key(&digest, |place| &self.index.parts[*place as usize].digest).ok()?;
+        Some(Found(self.order[at] as usize))
+    }
+
+    /// The last place up to `end` where hashing can be resumed.
+    fn state_before(&self, end: u64) -> Option<&(u64, State)> {
+        let count = self.index.states.partition_point(|(offset, _)| *offset <= end);
+        self.index.states[..count].last()
+    }
+}
+
+/// Writes a plain layer that has parts in common with a former one. Dropping it without [`finish`](Self::finish) leaves
+/// a truncated layer.
+#[must_use = "a layer is complete only after `finish`"]
+pub struct LayerRewriter<W: Write, R> {
+    output: Output<W>,
+    former: Option<Arc<FormerTar<R>>>,
+    /// Bytes of the former tar that come next.
+    run: Range<u64>,
+    index: TarIndex,
+}
+
+enum Output<W: Write> {
+    /// Nothing is written yet.
+    Untouched(W),
+    Writer(Box<LayerWriter<W>>),
+    /// Only between two lines.
+    Taken,
+}
+
+impl<W: Write, R> std::fmt::Debug for LayerRewriter<W, R> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("LayerRewriter").field("parts", &self.index.parts.len()).finish_non_exhaustive()
+    }
+}
+
+impl<W: Write, R: ReadAt> LayerRewriter<W, R> {
+    /// A layer without changes yet.
+    pub fn new(out: W, former: Option<Arc<FormerTar<R>>>) -> Self {
+        Self { output: Output::Untouched(out), former, run: 0..0, index: TarIndex::default() }
+    }
+
+    /// Adds one change, as [`LayerWriter::append`] does. `content_digest` is asked for the blake3 of the content after that
+    /// was read. Returns where the content begins in the tar.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append(
+        &mut self,
+        change: &Change,
+        content: &mut dyn Read,
+        content_digest: impl FnOnce() -> [u8; 32],
+    ) -> io::Result<u64> {
+        self.end_run()?;
+        let writer = self.writer()?;
+        let start = writer.offset();
+        let content_at = writer.append(change, content)?;
+        let end = writer.offset();
+        let digest = *PartDigest::of(change, &content_digest())?.0.as_bytes();
+        self.index.parts.push(Part { digest, bytes: start..end });
+        Ok(content_at)
+    }
+
+    /// Adds a change as the former tar has it; `size` is that of its content. Returns where the content begins in the tar.
+    ///
+    /// # Errors
+    /// The former tar cannot be read, or what writing returns.
+    pub fn repeat(&mut self, found: Found, size: u64) -> io::Result<u64> {
+        let former = self.former.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let Part { digest, bytes } = former.index.parts.get(found.0).cloned().ok_or(io::ErrorKind::NotFound)?;
+        if self.run.end != bytes.start || self.run.is_empty() {
+            self.end_run()?;
+            self.run = bytes.start..bytes.start;
+        }
+        let start = self.offset();
+        self.run.end = bytes.end;
+        let length = bytes.end - bytes.start;
+        self.index.parts.push(Part { digest, bytes: start..start + length });
+        Ok((start + length).saturating_sub(size.next_multiple_of(BLOCK)))
+    }
+
+    /// Completes the layer, flushes the output and gives it back.
+    ///
+    /// # Errors
+    /// The former tar cannot be read, or what writing returns.
+    pub fn finish(mut self) -> io::Result<(Layer, TarIndex, W)> {
+        self.end_run()?;
+        self.writer()?;
+        let Output::Writer(writer) = self.output else { unreachable!("a writer was just made") };
+        self.index.states.extend_from_slice(writer.states());
+        let (layer, out) = writer.finish_into()?;
+        Ok((layer, self.index, out))
+    }
+
+    /// Where the next part will be.
+    fn offset(&self) -> u64 {
+        let written = if let Output::Writer(writer) = &self.output { writer.offset() } else { 0 };
+        written + (self.run.end - self.run.start)
+    }
+
+    fn writer(&mut self) -> io::Result<&mut LayerWriter<W>> {
+        if let Output::Untouched(_) = self.output {
+            let Output::Untouched(out) = std::mem::replace(&mut self.output, Output::Taken) else { unreachable!() };
+            self.output = Output::Writer(Box::new(LayerWriter::new(out, Compression::None)?));
+        }
+        match &mut self.output {
+            Output::Writer(writer) => Ok(writer),
+            _ => Err(io::Error::other("the layer could not be written before")),
+        }
+    }
+
+    /// Writes what was only counted.
+    fn end_run(&mut self) -> io::Result<()> {
+        let run = std::mem::take(&mut self.run);
+        let Some(former) = self.former.clone().filter(|_| !run.is_empty()) else { return Ok(()) };
+        let mut section = Section { tar: &former.tar, left: run.clone() };
+        if run.start == 0
+            && let Some((offset, state)) = former.state_before(run.end)
+            && let Output::Untouched(_) = self.output
+        {
+            let Output::Untouched(mut out) = std::mem::replace(&mut self.output, Output::Taken) else { unreachable!() };
+            section.left.end = *offset;
+            io::copy(&mut io::BufReader::with_capacity(1 << 20, &mut section), &mut out)?;
+            section.left = *offset..run.end;
+            let resumed = LayerWriter::resume(out, *offset, state);
+            let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the state of a hash is damaged");
+            self.output = Output::Writer(Box::new(resumed.ok_or_else(damaged)?));
+            let states = former.index.states.iter().take_while(|(at, _)| at <= offset);
+            self.index.states.extend(states.copied());
+        }
+        let length = section.left.end - section.left.start;
+        self.writer()?.raw(&mut section, length)
+    }
+}
+
+/// Reads a range of a tar.
+struct Section<'t, R> {
+    tar: &'t R,
+    left: Range<u64>,
+}
+
+impl<R: ReadAt> Read for Section<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.left.end - self.left.start).unwrap_or(usize::MAX);
+        let count = left.min(buffer.len());
+        self.tar.read_exact_at(&mut buffer[..count], self.left.start)?;
+        self.left.start += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests;
