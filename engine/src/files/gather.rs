@@ -166,6 +166,7 @@ type Listed<'a> = (Vec<Met>, Vec<(usize, Directory<'a>)>);
 struct Buffers {
     names: Vec<u8>,
     path: Vec<u8>,
+    entries: Vec<Met>,
 }
 
 impl<'a> Work<'a> {
@@ -175,7 +176,7 @@ impl<'a> Work<'a> {
 
     /// Lists directories until there are no more, or until this thread has met `enough` entries.
     fn run(&self, part: &mut Part, enough: usize) -> Progress {
-        let mut buffers = Buffers { names: Vec::with_capacity(32 * 1024), path: Vec::new() };
+        let mut buffers = Buffers { names: Vec::with_capacity(32 * 1024), path: Vec::new(), entries: Vec::new() };
         let mut state = self.state();
         loop {
             if part.count >= enough && !state.waiting.is_empty() {
@@ -218,14 +219,14 @@ impl<'a> Work<'a> {
     /// Looks at all that a directory contains, and sorts it.
     fn list(&self, directory: &Directory<'a>, part: &mut Part, buffers: &mut Buffers) -> io::Result<Listed<'a>> {
         let opened = self.open(directory)?;
-        let Buffers { names, path } = buffers;
+        let Buffers { names, path, entries } = buffers;
         path.clear();
         path.extend_from_slice(directory.path.as_bytes());
         if !path.is_empty() {
             path.push(b'/');
         }
         let above = path.len();
-        let mut entries: Vec<Met> = Vec::new();
+        entries.clear();
         let mut list = RawDir::new(&opened.fd, names.spare_capacity_mut());
         while let Some(entry) = list.next() {
             let entry = entry?;
@@ -253,6 +254,8 @@ impl<'a> Work<'a> {
                 Err(_) => {}
             }
         }
+        // As long as it has to be: together they are most of the memory that a walk takes.
+        let mut entries: Vec<Met> = entries.drain(..).collect();
         entries.sort_unstable_by(|left, right| left.path.as_bytes()[above..].cmp(&right.path.as_bytes()[above..]));
         let parent = (self.open.load(Ordering::Relaxed) <= MOST_OPEN).then(|| Arc::new(opened));
         let enter = |(place, entry): (usize, &Met)| {
