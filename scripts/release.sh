@@ -7,10 +7,13 @@ cd "$top"
 
 machine=$(uname -m)
 triple=$machine-unknown-linux-gnu
-flags="-C target-feature=+crt-static"
+# At a fixed address: see docs/decisions/0008-fixed-address.md.
+flags="-C relocation-model=static"
 musl=$machine-unknown-linux-musl
 if [ -d "$(rustc --print sysroot)/lib/rustlib/$musl/lib" ] && command -v musl-gcc >/dev/null; then
-  triple=$musl flags=
+  triple=$musl
+else
+  flags="$flags -C target-feature=+crt-static"
 fi
 
 # Naming the target keeps the flags away from build scripts and procedural macros, which cannot be static.
