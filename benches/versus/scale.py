@@ -111,9 +111,10 @@ def main() -> int:
                   for point in curve.points + (curve.full if options.full else [])]
         found = [measure(curve, point, options) for point in points]
         result = {"name": name, "title": curve.title, "unit": curve.unit, "at": datetime.date.today().isoformat(),
-                  "points": found}
+                  "shrink": options.shrink, "points": found}
         (options.results / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     results = [json.loads(file.read_text()) for name in CURVES if (file := options.results / f"{name}.json").exists()]
+    results = [result for result in results if result["shrink"] == options.shrink]
     broken = [line for result in results for line in judge(result)]
     text = table(results, broken)
     print(text)

@@ -50,7 +50,7 @@ def main() -> int:
     run = Run(options, builders)
     chosen = [WORKLOADS[name] for name in WORKLOADS if name in wanted]
     run.measure(chosen)
-    results = report.ordered([json.loads(file.read_text()) for file in options.results.glob("*.json")])
+    results = run.comparable()
     if not results:
         return 1
     print(report.table(results))
@@ -79,10 +79,20 @@ class Run:
                     self.play(scene, missing, scratch)
 
     def missing(self, workload: Workload) -> list[str]:
-        found = self.load(workload)["costs"]
+        found = {} if self.options.again else self.load(workload)["costs"]
         return [name for name in self.names if not (self.options.quick and name in workload.slow)
-                if self.options.again or found.get(name, {}).get("program") != self.program
-                or found[name]["shrink"] != self.options.shrink]
+                if name not in found or not self.alike(found[name])]
+
+    def alike(self, cost: dict) -> bool:
+        """Whether it was measured beside the same program, at the same size."""
+        return cost["program"] == self.program and cost["shrink"] == self.options.shrink
+
+    def comparable(self) -> list[dict]:
+        """The results that belong together."""
+        results = [json.loads(file.read_text()) for file in self.results.glob("*.json")]
+        for found in results:
+            found["costs"] = {name: cost for name, cost in found["costs"].items() if self.alike(cost)}
+        return report.ordered([found for found in results if found["costs"]])
 
     def load(self, workload: Workload) -> dict:
         file = self.results / f"{workload.name}.json"
