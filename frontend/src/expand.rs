@@ -135,11 +135,15 @@ impl Expander<'_> {
             let value;
             let text = match piece {
                 Piece::Text(text) => text,
-                Piece::Variable { name, start, end } => {
-                    value = (self.lookup)(name).unwrap_or_else(|| {
+                Piece::Variable { name, start, end, other } => {
+                    let found = (self.lookup)(name);
+                    if found.is_none() {
                         undefined.push(Spanned { value: name.to_owned(), span: word.part(start, end) });
-                        String::new()
-                    });
+                    }
+                    value = match other {
+                        Some(other) => other.choose(found),
+                        None => found.unwrap_or_default(),
+                    };
                     &value
                 }
             };

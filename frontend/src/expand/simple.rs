@@ -1,8 +1,9 @@
 //! Which words need no grammar to be expanded?
 //!
-//! Nearly all: text, `$name` and `${name}`, with quotes around them or not. [`Pieces`] cuts them as the rules `expansion`
-//! and `body` would. At anything else it stops and says so: an escape, an operator, a special parameter, a name that is
-//! not ASCII, a quote or a brace that is never closed. What it reads to its end has no mistakes, whatever the values.
+//! Nearly all: text, `$name`, `${name}`, and `${name:-word}` with `-` or `+` and a word of which nothing is special, with
+//! quotes around them or not. [`Pieces`] cuts them as the rules `expansion` and `body` would. At anything else it stops and
+//! says so: an escape, another operator, a special parameter, a name that is not ASCII, a quote or a brace that is never
+//! closed. What it reads to its end has no mistakes, whatever the values.
 
 /// Whether quotes are there to be taken off.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,7 +20,36 @@ pub(super) enum Piece<'text> {
     /// Stands for itself.
     Text(&'text str),
     /// A variable, by its name and the place a missing value is reported at.
-    Variable { name: &'text str, start: usize, end: usize },
+    Variable { name: &'text str, start: usize, end: usize, other: Option<Other<'text>> },
+}
+
+/// A word that may stand for a variable.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Other<'text> {
+    text: &'text str,
+    /// With a colon, an empty value is as good as none.
+    colon: bool,
+    when: When,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum When {
+    /// `-`
+    Absent,
+    /// `+`
+    Present,
+}
+
+impl Other<'_> {
+    /// What stands for a variable with this value.
+    pub(super) fn choose(self, value: Option<String>) -> String {
+        let present = value.as_ref().is_some_and(|value| !(self.colon && value.is_empty()));
+        match (self.when, present) {
+            (When::Absent, false) | (When::Present, true) => self.text.to_owned(),
+            (When::Absent, true) => value.unwrap_or_default(),
+            (When::Present, false) => String::new(),
+        }
+    }
 }
 
 /// The pieces of a word, each with whether quotes are around it.
@@ -83,14 +113,15 @@ impl<'text> Pieces<'text> {
         let next = self.byte(end);
         match self.byte(name) {
             Some(first) if first.is_ascii_alphabetic() || first == b'_' => {
+                let other = if braced && next != Some(b'}') { Some(self.other(end)) } else { None };
                 // A letter of another script would go on with the name.
-                let ends = if braced { next == Some(b'}') } else { next.is_none_or(|next| next.is_ascii()) };
-                if !ends {
+                if other == Some(None) || !braced && next.is_some_and(|next| !next.is_ascii()) {
                     return self.stop();
                 }
                 let start = if braced { name } else { self.at };
-                self.at = end + usize::from(braced);
-                Some(Piece::Variable { name: &self.text[name..end], start, end })
+                self.at = other.flatten().map_or(end, |(_, end)| end) + usize::from(braced);
+                let other = other.flatten().map(|(other, _)| other);
+                Some(Piece::Variable { name: &self.text[name..end], start, end, other })
             }
             first if !braced && first.is_none_or(|first| b" \t\n\r\"'(),./:;=[]\\`|".contains(&first)) => {
                 self.at = name;
@@ -98,6 +129,24 @@ impl<'text> Pieces<'text> {
             }
             _ => self.stop(),
         }
+    }
+}
+
+impl<'text> Pieces<'text> {
+    /// An operator and its word, and where the brace behind them is.
+    fn other(&self, at: usize) -> Option<(Other<'text>, usize)> {
+        let colon = self.byte(at) == Some(b':');
+        let operator = at + usize::from(colon);
+        let when = match self.byte(operator)? {
+            b'-' => When::Absent,
+            b'+' => When::Present,
+            _ => return None,
+        };
+        let rest = &self.text.as_bytes()[operator + 1..];
+        let is_plain = |byte: &&u8| byte.is_ascii_alphanumeric() || b"_.,:/@%+=-".contains(byte);
+        let end = operator + 1 + rest.iter().take_while(is_plain).count();
+        let other = Other { text: &self.text[operator + 1..end], colon, when };
+        (self.byte(end) == Some(b'}')).then_some((other, end))
     }
 }
 

@@ -216,8 +216,9 @@ mod simple_words {
     use super::*;
 
     const FRAGMENTS: &[&str] = &[
-        "a", "$", "${", "}", "$A", "${A}", "$X", "${X}", "\"", "'", "\\", "`", "{", ":-", "1", "_", "é", "$é", "größe",
-        " ", "\n", "\t", "\u{3000}", "(", "#", "-", "?", "!", "@", "*", "%", "/", "$SPACED", "~", "\0",
+        "a", "$", "${", "}", "$A", "${A}", "$X", "${X}", "${A", "${X", "-", "+", ":+", "b/1.2", "\"", "'", "\\", "`",
+        "{", ":-", "1", "_", "é", "$é", "größe", " ", "\n", "\t", "\u{3000}", "(", "#", "-", "?", "!", "@", "*", "%",
+        "/", "$SPACED", "~", "\0",
     ];
 
     fn text() -> impl Strategy<Value = String> {
@@ -252,10 +253,23 @@ mod simple_words {
 
     #[test]
     fn are_what_people_write() {
-        for text in ["a", "$A", "${A}/b:$B", "\"a $B\"", "'a b'c", "a=$", "$(date)", "\"it's $A\"", ""] {
+        for text in [
+            "a",
+            "$A",
+            "${A}/b:$B",
+            "${A:-1.2}",
+            "\"${A+--x=y} $B\"",
+            "\"a $B\"",
+            "'a b'c",
+            "a=$",
+            "$(date)",
+            "\"it's $A\"",
+            "",
+        ] {
             assert!(simple::is_simple(text, '\\', Quotes::Resolve), "{text}");
         }
-        for text in ["\\$A", "${A:-b}", "$1", "${é}", "$Aé", "\"", "'", "${A", "${}"] {
+        for text in ["\\$A", "${A:-b c}", "${A:-$B}", "${A:?}", "${A:-b", "$1", "${é}", "$Aé", "\"", "'", "${A", "${}"]
+        {
             assert!(!simple::is_simple(text, '\\', Quotes::Resolve), "{text}");
         }
     }
