@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use rayon::prelude::*;
-use rbuild_cache::{LayerId, Store};
+use rbuild_cache::{Layer, LayerId, Store};
 use rbuild_core::Digest;
 use rbuild_image::ImageConfig;
 
@@ -20,25 +20,35 @@ pub(crate) struct LayerFact {
     pub(crate) created: Timestamp,
 }
 
-/// What the configuration says about `layers`, and how long their plain tars are. Layers whose diff ID is not known yet
-/// are read, several at once.
-pub(crate) fn facts(store: &Store, layers: &[LayerId]) -> Result<Vec<(LayerFact, u64)>, Error> {
-    let fact = |id: &LayerId| {
-        let layer = store.layers().read(id)?;
-        let (diff_id, size) = match (layer.diff_id, layer.size) {
-            (Some(diff_id), size) => (diff_id, size.unwrap_or_else(|| layer.blobs.first().map_or(0, |blob| blob.size))),
-            (None, _) => store.layers().describe(id)?,
-        };
-        let created = i64::try_from(layer.created).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-        Ok((LayerFact { diff_id, created: created.unwrap_or_default() }, size))
-    };
-    // A pool of threads is only worth its start when something has to be read.
-    if are_described(store, layers) { layers.iter().map(fact).collect() } else { layers.par_iter().map(fact).collect() }
+/// What is known of a layer: what the configuration says about it, and how long its plain tar is.
+type Fact = (LayerFact, u64);
+
+/// The facts about `layers`, if nothing has to be read for them.
+pub(crate) fn known_facts(store: &Store, layers: &[LayerId]) -> Result<Option<Vec<Fact>>, Error> {
+    layers.iter().map(|id| Ok(known(&store.layers().read(id)?))).collect()
 }
 
-/// Whether the diff IDs of all layers are known.
-pub(crate) fn are_described(store: &Store, layers: &[LayerId]) -> bool {
-    !layers.iter().any(|id| store.layers().read(id).is_ok_and(|layer| layer.diff_id.is_none()))
+/// The facts about `layers`. Those whose diff ID is not known yet are read, several at once.
+pub(crate) fn facts(store: &Store, layers: &[LayerId]) -> Result<Vec<Fact>, Error> {
+    let fact = |id: &LayerId| {
+        let layer = store.layers().read(id)?;
+        if let Some(fact) = known(&layer) {
+            return Ok(fact);
+        }
+        let (diff_id, size) = store.layers().describe(id)?;
+        Ok((LayerFact { diff_id, created: created(&layer) }, size))
+    };
+    layers.par_iter().map(fact).collect()
+}
+
+fn known(layer: &Layer) -> Option<Fact> {
+    let size = layer.size.unwrap_or_else(|| layer.blobs.first().map_or(0, |blob| blob.size));
+    Some((LayerFact { diff_id: layer.diff_id?, created: created(layer) }, size))
+}
+
+fn created(layer: &Layer) -> Timestamp {
+    let seconds = i64::try_from(layer.created).ok();
+    seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or_default()
 }
 
 /// Fills in diff IDs and times. `layers` are all layers, lowest first; `inherited` is how many entries of the history

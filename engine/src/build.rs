@@ -314,11 +314,13 @@ impl Engine {
     ) -> Result<rbuild_cache::Image, Error> {
         let (store, config, epoch) = (self.store().clone(), lowered.config.clone(), lowered.source_date_epoch);
         let names = names.to_vec();
-        if !assemble::are_described(&store, &layers) {
+        let known = assemble::known_facts(&store, &layers)?;
+        if known.is_none() {
+            // Files of layers are read.
             event_loop().await;
         }
         at_once(move || {
-            let facts = assemble::facts(&store, &layers)?;
+            let facts = known.map_or_else(|| assemble::facts(&store, &layers), Ok)?;
             let inherited = config.history.iter().rposition(|entry| entry.created.is_some()).map_or(0, |at| at + 1);
             let epoch = epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
             let times: Vec<LayerFact> = facts.iter().map(|(fact, _)| *fact).collect();
