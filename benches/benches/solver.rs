@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use criterion::{Criterion, criterion_group, criterion_main};
 use rbuild_core::{Digest, KeyHasher, Platform, Reporter};
 use rbuild_solver::graph::{ExecOp, Graph, NetworkMode, Op, Origin, Output, SecurityMode};
-use rbuild_solver::{Fingerprint, Limits, Provenance, Records, Solver, Stored, Task, Worker};
+use rbuild_solver::{Executed, Fingerprint, Limits, Provenance, Records, Solver, Stored, Task, Worker};
 
 /// Answers at once; `prepared` decides whether fingerprints are looked up or computed.
 struct Instant {
@@ -38,10 +38,10 @@ impl Worker for Instant {
         Ok(*output)
     }
 
-    async fn execute(&self, task: Task<'_>, inputs: &[Digest]) -> Result<Vec<Digest>, Infallible> {
+    async fn execute(&self, task: Task<'_>, inputs: &[Digest]) -> Result<Executed<Digest>, Infallible> {
         let mut hasher = KeyHasher::new("result/1");
         hasher.text(command(task.op)).list(inputs);
-        Ok(vec![hasher.finish()])
+        Ok(vec![hasher.finish()].into())
     }
 }
 

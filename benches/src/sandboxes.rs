@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rbuild_core::{MountKind, OverlayUpper};
+use rbuild_core::{Lower, MountKind, OverlayUpper};
 use rbuild_executor::{Durability, Exit, Host, Output, Process, Sandbox, SandboxSpec, Stdio};
 use tokio::runtime::Runtime;
 
@@ -67,7 +67,8 @@ impl Chain {
         fs::create_dir_all(&upper.upper)?;
         fs::create_dir(&upper.work)?;
         let process = Process { args: self.program.clone(), ..Process::default() };
-        let root = MountKind::Overlay { lower: vec![self.directory.join("base")], upper: Some(upper) };
+        let root =
+            MountKind::Overlay { lower: vec![Lower::Directory(self.directory.join("base"))], upper: Some(upper) };
         let mut spec = SandboxSpec::new(root, process);
         spec.stubs = Some(self.directory.join("stubs"));
         spec.durability = Durability::Volatile;

@@ -31,6 +31,7 @@ mod file;
 mod form;
 mod import;
 mod layer;
+mod sealing;
 pub(crate) mod tree;
 mod unpack;
 
@@ -55,6 +56,8 @@ pub use export::{Changes, TarOptions};
 pub(crate) use file::FileStamp;
 pub use form::{LayerForm, LayerFormError, ReadErofs};
 pub use layer::{Form, Layer, LayerId, LayerIdError, LayerKind};
+pub(crate) use sealing::Left;
+pub use sealing::Unsealed;
 
 pub(crate) const LAYERS: Table<Layer> = Table::new(b'l', "layer");
 /// Diff ID → the layer that has it.
@@ -184,7 +187,9 @@ impl Layers<'_> {
     /// # Errors
     /// `Missing`, `NotLocal`, `TooMany`, or the disk fails.
     pub fn prepare(&self, parents: &[LayerId]) -> Result<ActiveSnapshot> {
-        let snapshot = ActiveSnapshot::new(self.0, self.lower(parents)?)?;
+        // First: what is in hand now stays where it can be found.
+        let held = parents.iter().filter_map(|id| self.left(id)).collect();
+        let snapshot = ActiveSnapshot::new(self.0, self.lower(parents)?, held)?;
         self.settle_in_background();
         Ok(snapshot)
     }

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::aside::Aside;
 use crate::error::{Context, Result, StoreError};
-use crate::layers::{FileStamp, LayerForm, LayerId, ReadErofs};
+use crate::layers::{FileStamp, LayerForm, LayerId, Left, ReadErofs};
 use crate::meta::{Meta, Table};
 use crate::{Builds, CacheMounts, Containers, Content, Images, Layers, Listings, Records, StatCache};
 
@@ -85,6 +85,8 @@ pub(crate) struct Inner {
     pub(crate) erofs: OnceLock<std::result::Result<(), Arc<StoreError>>>,
     /// The files of layers whose metadata this process has compared.
     pub(crate) checked: Mutex<HashSet<(LayerId, FileStamp)>>,
+    /// Layers to be, of this process.
+    pub(crate) left: Left,
     used: Mutex<HashSet<Vec<u8>>>,
 }
 
@@ -117,6 +119,7 @@ impl Store {
             settling: AtomicBool::new(false),
             erofs: OnceLock::new(),
             checked: Mutex::default(),
+            left: Left::default(),
             used: Mutex::default(),
         })))
     }

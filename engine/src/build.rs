@@ -53,7 +53,7 @@ use crate::request::{Entitlement, NetworkMode};
 use crate::secret::Secrets;
 use crate::ssh::Agents;
 use crate::value::Value;
-use crate::worker::{BuildWorker, Listings, Remotes};
+use crate::worker::{BuildWorker, Listings, Remotes, Seals};
 
 impl Engine {
     /// Builds an image into the local store, and wherever else the request says.
@@ -125,6 +125,7 @@ impl Engine {
         let Some(Value::Root(layers)) = outputs.into_iter().next() else {
             unreachable!("lowering gives a root file system as result");
         };
+        solver.worker().seals.finish().await;
         let image = self.assemble(lowered, layers, names).await?;
         let mut manifest = image.manifest.clone();
         for export in &request.outputs {
@@ -200,6 +201,7 @@ impl Engine {
             host_ca: if request.host_ca { Some(HostCa::find().ok_or(BuildError::NoHostCa)?) } else { None },
             remotes: Remotes::new(reporter.clone()),
             listings: listings.clone(),
+            seals: Seals::new(&lowered.graph, lowered.result),
         };
         let limits = Limits { jobs: request.jobs, ..Limits::default() };
         let solver = Solver::new(worker, StoreRecords::new(self.store().clone(), listings), limits);
@@ -211,6 +213,7 @@ impl Engine {
     async fn clean_up(&self, worker: &BuildWorker) {
         let (engine, store, contexts) = (self.clone(), self.store().clone(), worker.contexts.clone());
         let listings = worker.listings.clone();
+        worker.seals.abandon();
         let made = worker.made.load(Ordering::Relaxed);
         let waited = has_event_loop();
         let cleaned = at_once(move || {

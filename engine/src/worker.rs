@@ -9,6 +9,7 @@ mod file;
 mod layer_sink;
 mod listings;
 mod remote;
+mod seal;
 mod tree;
 
 #[cfg(test)]
@@ -22,7 +23,7 @@ use rbuild_cache::{LayerId, Store};
 use rbuild_core::{Digest, KeyHasher, Reporter, StepId};
 use rbuild_executor::Exit;
 use rbuild_solver::graph::{Component, ExecMountKind, LocalOp, Op};
-use rbuild_solver::{Executed, Fingerprint, Task, Worker};
+use rbuild_solver::{Executed, Fingerprint, Naming, Task, Worker};
 
 use crate::blocking::blocking;
 use crate::cdi::{DeviceError, Devices};
@@ -39,6 +40,7 @@ use crate::value::Value;
 
 pub(crate) use self::listings::Listings;
 pub(crate) use self::remote::Remotes;
+pub(crate) use self::seal::Seals;
 
 /// Executes the ops of one build.
 #[derive(Debug)]
@@ -56,6 +58,7 @@ pub(crate) struct BuildWorker {
     pub(crate) host_ca: Option<HostCa>,
     pub(crate) remotes: Remotes,
     pub(crate) listings: Listings,
+    pub(crate) seals: Seals,
 }
 
 /// Why a vertex could not be made.
@@ -199,7 +202,7 @@ impl Worker for BuildWorker {
     }
 
     async fn execute(&self, task: Task<'_>, inputs: &[Value]) -> Result<Executed<Value>, WorkerError> {
-        let mut resources = None;
+        let (mut resources, mut naming) = (None, Naming::Done);
         let output = match task.op {
             Op::Scratch => Value::Root(Vec::new()),
             Op::Image(image) => {
@@ -229,12 +232,23 @@ impl Worker for BuildWorker {
             }
             Op::Exec(exec) => {
                 self.made.store(true, Ordering::Relaxed);
-                let (layers, exit) = self.run(task, exec, inputs).await?;
-                resources = Some(exit.resources);
-                Value::Root(layers)
+                let ran = self.run(task, exec, inputs).await?;
+                (resources, naming) = (Some(ran.exit.resources), ran.naming);
+                Value::Root(ran.layers)
             }
         };
-        Ok(Executed { outputs: vec![output], resources })
+        Ok(Executed { outputs: vec![output], resources, naming })
+    }
+
+    async fn settle(&self, outputs: &[Value]) -> Result<(), WorkerError> {
+        for output in outputs {
+            if let Value::Root(layers) = output
+                && let Some(top) = layers.last()
+            {
+                self.sealing(top).await?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -132,7 +132,7 @@ impl<W: Worker, R: Records<W::Output>> Solver<W, R> {
         let worker = &self.0.worker;
         let identities = inputs.into_iter().enumerate().map(|(place, input)| worker.identity(&vertex.op, place, input));
         let identities = try_join_all(identities).await.map_err(|source| SolveError::key(graph, id, source))?;
-        let content = key::content(&keys.of(id).fingerprint, &identities);
+        let content = key::content(&keys.of(id).fingerprint.content, &identities);
         let stored = self.0.records.find(&content).await.filter(|stored| stored.outputs.len() >= keys.of(id).outputs);
         Ok(stored.map(|stored| (content, stored.outputs)))
     }

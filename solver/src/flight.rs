@@ -4,21 +4,28 @@
 //! the last who asked is gone, the future is dropped and with it the execution. Those who asked hold on until their
 //! solve ends, so that a result is still shared after it was made. A failure is not handed to who asks later.
 //!
+//! An execution can leave its outputs before they have a name ([`Naming::Pending`]): a flight heralds them then, and others
+//! begin on them (module `run`). Such a one has no content key yet; it is recorded when its inputs and its outputs have
+//! names, never before.
+//!
 //! Definition keys need no table of their own. Equal definition keys are one vertex within a solve; of two concurrent
 //! solves, the second meets the first at the content keys, from the sources upwards, since the inputs are shared too.
 
 use std::collections::HashMap;
+use std::future::ready;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::{BoxFuture, FutureExt, Shared, WeakShared};
+use futures_util::future::{BoxFuture, Either, FutureExt, Shared, WeakShared, select};
 use rbuild_core::{Digest, Resources, StepId};
+use tokio::sync::oneshot;
 
 use crate::graph::Vertex;
 use crate::progress::{Audience, Listener};
 use crate::records::{Provenance, Records};
 use crate::solve::Inner;
-use crate::worker::{Executed, Task, Worker};
+use crate::worker::{Executed, Naming, Task, Worker};
 
 /// What everyone who waits for an execution gets.
 #[derive(Clone, Debug)]
@@ -37,13 +44,50 @@ pub(crate) struct Made<T> {
 pub(crate) type Landed<T, E> = Result<Made<T>, Arc<E>>;
 pub(crate) type Flight<T, E> = Shared<BoxFuture<'static, Landed<T, E>>>;
 
-/// The content key, and the number of the build if the build ignores records: such a flight is not shared with builds
-/// that may be content with a record.
+/// The content key, or [`key::ahead`](crate::key::ahead); and the number of the build if the build ignores records: such
+/// a flight is not shared with builds that may be content with a record.
 pub(crate) type Name = (Digest, Option<u64>);
+
+/// Ready when something has happened, or cannot happen any more.
+type Signal<T> = Shared<oneshot::Receiver<T>>;
+
+/// What can be known of a flight before it lands, if its outputs are there before they have a name.
+#[derive(Clone, Debug)]
+pub(crate) struct Ahead<T> {
+    /// The outputs.
+    pub(crate) outputs: Signal<Vec<T>>,
+    /// That they can be named.
+    pub(crate) named: Signal<()>,
+}
+
+/// The other end of [`Ahead`].
+#[derive(Debug)]
+pub(crate) struct Herald<T> {
+    outputs: oneshot::Sender<Vec<T>>,
+    named: oneshot::Sender<()>,
+}
+
+fn herald<T: Clone>() -> (Herald<T>, Ahead<T>) {
+    let (outputs, outputs_known) = oneshot::channel();
+    let (named, named_known) = oneshot::channel();
+    let ahead = Ahead { outputs: outputs_known.shared(), named: named_known.shared() };
+    (Herald { outputs, named }, ahead)
+}
+
+/// A flight and what is known before it lands.
+#[derive(Clone, Debug)]
+pub(crate) struct Boarding<T, E> {
+    pub(crate) flight: Flight<T, E>,
+    pub(crate) ahead: Ahead<T>,
+}
 
 pub(crate) struct Flights<T, E>(Mutex<Table<T, E>>);
 
-type Entry<T, E> = (WeakShared<BoxFuture<'static, Landed<T, E>>>, Arc<Audience>);
+struct Entry<T, E> {
+    flight: WeakShared<BoxFuture<'static, Landed<T, E>>>,
+    audience: Arc<Audience>,
+    ahead: Ahead<T>,
+}
 
 struct Table<T, E> {
     entries: HashMap<Name, Entry<T, E>>,
@@ -60,26 +104,27 @@ impl<T: Clone, E> Flights<T, E> {
         &self,
         name: Name,
         listener: Listener,
-        start: impl FnOnce(Arc<Audience>) -> BoxFuture<'static, Landed<T, E>>,
-    ) -> Flight<T, E> {
+        start: impl FnOnce(Arc<Audience>, Herald<T>) -> BoxFuture<'static, Landed<T, E>>,
+    ) -> Boarding<T, E> {
         // Dropping the last handle drops a worker's future: never under the lock.
         let mut upgraded = Vec::new();
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((flight, audience)) = table.entries.get(&name)
-            && let Some(flight) = flight.upgrade()
+        if let Some(entry) = table.entries.get(&name)
+            && let Some(flight) = entry.flight.upgrade()
         {
             if !matches!(flight.peek(), Some(Err(_))) {
-                audience.join(listener);
-                return flight;
+                entry.audience.join(listener);
+                return Boarding { flight, ahead: entry.ahead.clone() };
             }
             upgraded.push(flight);
         }
         let audience = Arc::new(Audience::default());
         audience.join(listener);
-        let flight = start(Arc::clone(&audience)).shared();
+        let (herald, ahead) = herald();
+        let flight = start(Arc::clone(&audience), herald).shared();
         if table.entries.len() >= table.sweep_at {
-            table.entries.retain(|_, (flight, _)| {
-                let alive = flight.upgrade();
+            table.entries.retain(|_, entry| {
+                let alive = entry.flight.upgrade();
                 let keep = alive.is_some();
                 upgraded.extend(alive);
                 keep
@@ -87,38 +132,76 @@ impl<T: Clone, E> Flights<T, E> {
             table.sweep_at = 64 + 2 * table.entries.len();
         }
         let weak = flight.downgrade().expect("it was not polled yet");
-        table.entries.insert(name, (weak, audience));
-        flight
+        table.entries.insert(name, Entry { flight: weak, audience, ahead: ahead.clone() });
+        Boarding { flight, ahead }
     }
 }
 
+/// The content key of an execution.
+pub(crate) enum Content<E> {
+    /// It is known.
+    Known(Digest),
+    /// It will be known once the inputs can be named; until then the execution has this name.
+    Later(Digest, LaterKey<E>),
+}
+
+pub(crate) type LaterKey<E> = Shared<BoxFuture<'static, Result<Digest, Arc<E>>>>;
+
 /// Everything one execution needs to know.
-#[derive(Debug)]
-pub(crate) struct Order<T> {
+pub(crate) struct Order<T, E> {
     pub(crate) vertex: Vertex,
     pub(crate) step: StepId,
     pub(crate) inputs: Vec<T>,
-    pub(crate) content: Digest,
+    pub(crate) content: Content<E>,
     pub(crate) definition: Digest,
     pub(crate) forced: bool,
     pub(crate) priority: Duration,
     pub(crate) provenance: Provenance,
 }
 
+type OrderOf<W> = Order<<W as Worker>::Output, <W as Worker>::Error>;
+
 /// Finds the result by its content key, or executes and records it.
 pub(crate) async fn fly<W: Worker, R: Records<W::Output>>(
     solver: Arc<Inner<W, R>>,
-    order: Order<W::Output>,
+    order: OrderOf<W>,
     audience: Arc<Audience>,
+    herald: Herald<W::Output>,
 ) -> Landed<W::Output, W::Error> {
-    if let Some(made) = find(&solver.records, &order).await {
-        return Ok(made);
+    match &order.content {
+        Content::Known(content) => {
+            if let Some(made) = find(&solver.records, &order, content).await {
+                return Ok(made);
+            }
+            // The lock before the slot: whoever waits for another process must not keep others of this one waiting.
+            let _lock = solver.records.lock(content).await;
+            if let Some(made) = find(&solver.records, &order, content).await {
+                return Ok(made);
+            }
+            let executed = execute(&solver, &order, content, &audience).await?;
+            record(&solver, &order, executed, herald, ready(Ok(*content))).await
+        }
+        Content::Later(name, key) => {
+            // Another process can come to this only after it has found the input, which is recorded after its name is known
+            // here: so the lock is taken in time, and if not, the same is made twice.
+            let locked = async { Ok::<_, Arc<W::Error>>(solver.records.lock(&key.clone().await?).await) };
+            let executed = execute(&solver, &order, name, &audience);
+            let (executed, _lock) = match select(pin!(executed), pin!(locked)).await {
+                Either::Left((executed, _)) => (executed?, None),
+                Either::Right((lock, executed)) => (executed.await?, Some(lock?)),
+            };
+            record(&solver, &order, executed, herald, key.clone()).await
+        }
     }
-    // The lock before the slot: whoever waits for another process must not keep others of this one waiting.
-    let _lock = solver.records.lock(&order.content).await;
-    if let Some(made) = find(&solver.records, &order).await {
-        return Ok(made);
-    }
+}
+
+/// Takes a slot and executes.
+async fn execute<W: Worker, R: Records<W::Output>>(
+    solver: &Inner<W, R>,
+    order: &OrderOf<W>,
+    key: &Digest,
+    audience: &Arc<Audience>,
+) -> Result<(Executed<W::Output>, Duration), Arc<W::Error>> {
     let slots = if order.vertex.op.runs_process() { solver.processes() } else { &solver.others };
     let permit = slots.acquire(order.priority).await;
     audience.start();
@@ -126,26 +209,50 @@ pub(crate) async fn fly<W: Worker, R: Records<W::Output>>(
     let task = Task {
         op: &order.vertex.op,
         origin: &order.vertex.origin,
-        key: &order.content,
+        key,
         definition: &order.definition,
         step: order.step,
         reporter: &reporter,
     };
     let began = Instant::now();
-    let Executed { outputs, resources } = solver.worker.execute(task, &order.inputs).await.map_err(Arc::new)?;
-    let duration = began.elapsed();
+    let executed = solver.worker.execute(task, &order.inputs).await.map_err(Arc::new)?;
     drop(permit);
-    let provenance = Provenance { duration, resources, ..order.provenance };
-    solver.records.insert(&[order.content, order.definition], &outputs, &provenance).await;
-    Ok(Made { outputs, duration, resources, executed: true, content: order.content, definition: order.definition })
+    Ok((executed, began.elapsed()))
+}
+
+/// Waits until inputs and outputs have names, and records what was made.
+async fn record<W: Worker, R: Records<W::Output>>(
+    solver: &Inner<W, R>,
+    order: &OrderOf<W>,
+    (executed, duration): (Executed<W::Output>, Duration),
+    herald: Herald<W::Output>,
+    content: impl Future<Output = Result<Digest, Arc<W::Error>>>,
+) -> Landed<W::Output, W::Error> {
+    let Executed { outputs, resources, naming } = executed;
+    // What stands on something without a name has none either. Nobody may be there to hear of it.
+    if naming == Naming::Pending || matches!(order.content, Content::Later(..)) {
+        herald.outputs.send(outputs.clone()).ok();
+    }
+    if naming == Naming::Pending {
+        solver.worker.settle(&outputs).await.map_err(Arc::new)?;
+    }
+    let content = content.await?;
+    herald.named.send(()).ok();
+    let provenance = Provenance { duration, resources, ..order.provenance.clone() };
+    solver.records.insert(&[content, order.definition], &outputs, &provenance).await;
+    Ok(Made { outputs, duration, resources, executed: true, content, definition: order.definition })
 }
 
 /// Early cut-off: an equal result is known, from other inputs of the same content.
-async fn find<T: Clone + Send + Sync, R: Records<T>>(records: &R, order: &Order<T>) -> Option<Made<T>> {
+async fn find<T: Clone + Send + Sync, E, R: Records<T>>(
+    records: &R,
+    order: &Order<T, E>,
+    content: &Digest,
+) -> Option<Made<T>> {
     if order.forced {
         return None;
     }
-    let stored = records.find(&order.content).await?;
+    let stored = records.find(content).await?;
     let provenance = Provenance { duration: stored.duration, ..order.provenance.clone() };
     records.insert(&[order.definition], &stored.outputs, &provenance).await;
     Some(Made {
@@ -153,7 +260,7 @@ async fn find<T: Clone + Send + Sync, R: Records<T>>(records: &R, order: &Order<
         duration: stored.duration,
         resources: None,
         executed: false,
-        content: order.content,
+        content: *content,
         definition: order.definition,
     })
 }

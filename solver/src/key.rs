@@ -23,8 +23,16 @@ pub(crate) fn definition(fingerprint: &Fingerprint, inputs: impl ExactSizeIterat
 }
 
 /// The key of what is worked on.
-pub(crate) fn content(fingerprint: &Fingerprint, identities: &[Digest]) -> Digest {
+pub(crate) fn content(fingerprint: &Digest, identities: &[Digest]) -> Digest {
     let mut hasher = KeyHasher::new("content/1");
-    hasher.digest(&fingerprint.content).list(identities);
+    hasher.digest(fingerprint).list(identities);
+    hasher.finish()
+}
+
+/// The name of an execution whose inputs have none yet: what is being done, on what is being made under which names.
+/// Never written down.
+pub(crate) fn ahead(fingerprint: &Digest, inputs: &[Digest]) -> Digest {
+    let mut hasher = KeyHasher::new("ahead/1");
+    hasher.digest(fingerprint).list(inputs);
     hasher.finish()
 }

@@ -22,4 +22,4 @@ pub use explain::{ComponentChange, InputChange, Reason, Verdict};
 pub use journal::{Entry, Journal, Making};
 pub use records::{Provenance, Records, Stored};
 pub use solve::{Limits, SolveError, Solver};
-pub use worker::{Executed, Fingerprint, Task, Worker};
+pub use worker::{Executed, Fingerprint, Naming, Task, Worker};

@@ -2,17 +2,22 @@
 //!
 //! Each starts when its last input is there. While there are fewer slots than processes to run, the one with the
 //! longest path of work to a target goes first, by the durations recorded when the steps ran before.
+//!
+//! A process also starts on an input that is there and has no name yet, see [`ahead`].
+
+mod ahead;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{BoxFuture, FutureExt, try_join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rbuild_core::{Digest, Outcome};
 
+use self::ahead::Unnamed;
 use crate::explain::{Verdict, reason};
-use crate::flight::{Flight, Landed, Order, fly};
+use crate::flight::{Boarding, Content, Flight, Landed, Name, Order, fly};
 use crate::graph::{Graph, Output, VertexId};
 use crate::journal::{Journal, Making};
 use crate::key;
@@ -43,15 +48,18 @@ pub(crate) struct Run<'a, W: Worker, R> {
     made: Vec<Option<Vec<W::Output>>>,
 }
 
-/// A vertex whose flight has landed, or that could not take off.
-type Arrival<W> = Result<
-    (
-        VertexId,
-        Landed<<W as Worker>::Output, <W as Worker>::Error>,
-        Flight<<W as Worker>::Output, <W as Worker>::Error>,
-    ),
-    SolveError<<W as Worker>::Error>,
->;
+/// What happens to a vertex that is being made.
+enum Arrival<T, E> {
+    /// It has a flight.
+    Boarded(VertexId, Name, Boarding<T, E>),
+    /// Its outputs are there, without a name; nothing if there will be none before it lands.
+    Ahead(VertexId, Option<Vec<T>>),
+    /// Its flight has landed.
+    Landed(VertexId, Landed<T, E>),
+}
+
+type ArrivalOf<W> = Arrival<<W as Worker>::Output, <W as Worker>::Error>;
+type Arrivals<'b, W> = FuturesUnordered<BoxFuture<'b, Result<ArrivalOf<W>, SolveError<<W as Worker>::Error>>>>;
 
 impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
     pub(crate) async fn new(
@@ -96,23 +104,51 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
     async fn make_missed(&self) -> Result<Vec<Option<Vec<W::Output>>>, SolveError<W::Error>> {
         let mut made: Vec<Option<Vec<W::Output>>> = (0..self.made.len()).map(|_| None).collect();
         let mut needs = Needs::new(self);
-        let mut running = FuturesUnordered::new();
+        let mut running: Arrivals<'_, W> = FuturesUnordered::new();
+        let mut unnamed = Unnamed::new();
         // Keeps what this solve has made shared with others until it ends, in case it could not be recorded.
         let mut kept = Vec::new();
         for id in self.missed.iter().filter(|id| needs.waiting[id.index()] == 0) {
-            running.push(self.make(*id, self.inputs(&made, *id)?));
+            running.push(self.make(*id, self.inputs(&made, *id)?).boxed());
         }
         while let Some(arrival) = running.next().await {
-            let (id, landed, flight) = arrival?;
-            kept.push(flight);
-            let landed = landed.map_err(|source| SolveError::execution(self.graph, id, source))?;
-            let outcome = if landed.executed { Outcome::Done } else { Outcome::Cached };
-            let making = Making { duration: landed.duration, resources: landed.resources };
-            self.journal.made(id, landed.content, landed.executed.then_some(making));
-            made[id.index()] = Some(landed.outputs);
-            self.progress.finish(step(id), &self.graph.vertex(id).origin.title, outcome);
-            for ready in needs.finished(id) {
-                running.push(self.make(ready, self.inputs(&made, ready)?));
+            let followers = match arrival? {
+                Arrival::Boarded(id, name, boarding) => {
+                    running.push(self.landing(id, boarding.flight.clone()).boxed());
+                    let outputs = boarding.ahead.outputs.clone();
+                    running.push(async move { Ok(Arrival::Ahead(id, outputs.await.ok())) }.boxed());
+                    unnamed.boarded(id, name, boarding.ahead.clone());
+                    kept.push(boarding);
+                    continue;
+                }
+                Arrival::Ahead(_, None) => continue,
+                Arrival::Ahead(id, Some(outputs)) => {
+                    unnamed.there(id, outputs);
+                    unnamed.followers(&needs, id)
+                }
+                Arrival::Landed(id, landed) => {
+                    let landed = landed.map_err(|source| SolveError::execution(self.graph, id, source))?;
+                    let outcome = if landed.executed { Outcome::Done } else { Outcome::Cached };
+                    let making = Making { duration: landed.duration, resources: landed.resources };
+                    self.journal.made(id, landed.content, landed.executed.then_some(making));
+                    made[id.index()] = Some(landed.outputs);
+                    unnamed.landed(id);
+                    self.progress.finish(step(id), &self.graph.vertex(id).origin.title, outcome);
+                    let followers = unnamed.followers(&needs, id);
+                    for ready in needs.finished(id) {
+                        if !unnamed.has_begun(ready) {
+                            running.push(self.make(ready, self.inputs(&made, ready)?).boxed());
+                        }
+                    }
+                    followers
+                }
+            };
+            // Whoever waits only for names may not have to.
+            for dependent in followers.into_iter().filter(|id| needs.is_waiting(*id)) {
+                if let Some(inputs) = self.inputs_ahead(&made, &unnamed, dependent)? {
+                    unnamed.begin(dependent);
+                    running.push(self.make_ahead(dependent, inputs).boxed());
+                }
             }
         }
         self.report_twins();
@@ -120,18 +156,30 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
     }
 
     /// Makes one vertex from its finished inputs.
-    async fn make(&self, id: VertexId, inputs: Vec<W::Output>) -> Arrival<W> {
+    async fn make(&self, id: VertexId, inputs: Vec<W::Output>) -> Result<ArrivalOf<W>, SolveError<W::Error>> {
         let vertex = self.graph.vertex(id);
         let facts = self.keys.of(id);
         let worker = &self.solver.worker;
         let identities = inputs.iter().enumerate().map(|(place, input)| worker.identity(&vertex.op, place, input));
         let identities = try_join_all(identities).await.map_err(|source| SolveError::key(self.graph, id, source))?;
-        let content = key::content(&facts.fingerprint, &identities);
-        let provenance = self.provenance(id);
+        let content = key::content(&facts.fingerprint.content, &identities);
         let name = (content, facts.forced.then_some(self.build));
+        Ok(Arrival::Boarded(id, name, self.board(id, name, inputs, Content::Known(content))))
+    }
+
+    /// Joins or starts the flight of a vertex.
+    pub(crate) fn board(
+        &self,
+        id: VertexId,
+        name: Name,
+        inputs: Vec<W::Output>,
+        content: Content<W::Error>,
+    ) -> Boarding<W::Output, W::Error> {
+        let vertex = self.graph.vertex(id);
+        let facts = self.keys.of(id);
         let listener =
             Listener { progress: Arc::downgrade(self.progress), step: step(id), title: vertex.origin.title.clone() };
-        let flight = self.solver.flights.join(name, listener, |audience| {
+        self.solver.flights.join(name, listener, |audience, herald| {
             let order = Order {
                 vertex: vertex.clone(),
                 step: step(id),
@@ -140,18 +188,26 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
                 definition: facts.definition,
                 forced: facts.forced,
                 priority: self.priorities[id.index()],
-                provenance: provenance.clone(),
+                provenance: self.provenance(id),
             };
-            Box::pin(fly(Arc::clone(self.solver), order, audience))
-        });
-        let landed = flight.clone().await;
+            Box::pin(fly(Arc::clone(self.solver), order, audience, herald))
+        })
+    }
+
+    async fn landing(
+        &self,
+        id: VertexId,
+        flight: Flight<W::Output, W::Error>,
+    ) -> Result<ArrivalOf<W>, SolveError<W::Error>> {
+        let facts = self.keys.of(id);
+        let landed = flight.await;
         if let Ok(made) = &landed
             && made.definition != facts.definition
         {
-            let provenance = Provenance { duration: made.duration, resources: made.resources, ..provenance };
+            let provenance = Provenance { duration: made.duration, resources: made.resources, ..self.provenance(id) };
             self.solver.records.insert(&[facts.definition], &made.outputs, &provenance).await;
         }
-        Ok((id, landed, flight))
+        Ok(Arrival::Landed(id, landed))
     }
 
     fn provenance(&self, id: VertexId) -> Provenance {
@@ -252,6 +308,15 @@ impl Needs {
             }
         }
         needs
+    }
+
+    /// Who waits for `id`; nobody once it has finished.
+    fn on(&self, id: VertexId) -> &[VertexId] {
+        &self.dependents[id.index()]
+    }
+
+    fn is_waiting(&self, id: VertexId) -> bool {
+        self.waiting[id.index()] > 0
     }
 
     /// Who can start now that `id` is there.

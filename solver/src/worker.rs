@@ -53,7 +53,7 @@ pub struct Task<'a> {
     pub op: &'a Op,
     /// For whom; of two builds that share this execution, the one that came first.
     pub origin: &'a Origin,
-    /// The content key: a unique, stable name for what is being made.
+    /// The content key, or another unique name for what is being made if that is not known yet.
     pub key: &'a Digest,
     /// The definition key: what provenances of other steps call this one as an input.
     pub definition: &'a Digest,
@@ -71,11 +71,22 @@ pub struct Executed<T> {
     pub outputs: Vec<T>,
     /// What its processes took, if it ran any.
     pub resources: Option<Resources>,
+    /// Whether the outputs have a name yet.
+    pub naming: Naming,
+}
+
+/// When it is known what an execution made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Naming {
+    /// Now.
+    Done,
+    /// Once [`Worker::settle`] returns, and the inputs have a name.
+    Pending,
 }
 
 impl<T> From<Vec<T>> for Executed<T> {
     fn from(outputs: Vec<T>) -> Self {
-        Self { outputs, resources: None }
+        Self { outputs, resources: None, naming: Naming::Done }
     }
 }
 
@@ -102,10 +113,17 @@ pub trait Worker: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Digest, Self::Error>> + Send;
 
     /// Makes the outputs of a vertex. Called when nothing is known under either key, while no other task of this
-    /// solver makes the same, and (for ops that need one) with a slot taken.
+    /// solver makes the same, and (for ops that need one) with a slot taken; or, if an input has no name yet, when it is
+    /// unlikely that anything is known.
     fn execute(
         &self,
         task: Task<'_>,
         inputs: &[Self::Output],
     ) -> impl Future<Output = Result<Executed<Self::Output>, Self::Error>> + Send;
+
+    /// Waits until the outputs of an execution that left its [`Naming`] pending can be named and recorded. Before, they are
+    /// only given to [`Worker::execute`], for ops that [can begin](Op::can_begin_on) on such an input.
+    fn settle(&self, _outputs: &[Self::Output]) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        async { Ok(()) }
+    }
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rbuild_core::{Lower, Mount, MountKind, OverlayUpper};
 
-use super::{Form, Layer, LayerId, LayerKind, Result, make_upper, tree};
+use super::{Layer, LayerId, LayerKind, Result, Unsealed, make_upper, tree};
 use crate::aside::Working;
 use crate::error::Context;
-use crate::store::{self, Store};
+use crate::store::Store;
 
 /// A root file system being changed. Nothing is mounted: the caller mounts [`ActiveSnapshot::root_mount`], in a mount
 /// namespace of its own, and is done with it before [`ActiveSnapshot::commit`].
@@ -18,17 +18,19 @@ pub struct ActiveSnapshot {
     store: Store,
     working: Working,
     lower: Vec<Lower>,
+    /// Those of the lower directories that may move.
+    _held: Vec<Unsealed>,
 }
 
 impl ActiveSnapshot {
-    pub(super) fn new(store: &Store, lower: Vec<Lower>) -> Result<Self> {
+    pub(super) fn new(store: &Store, lower: Vec<Lower>, held: Vec<Unsealed>) -> Result<Self> {
         let working = store.0.aside.make_directory("snapshot")?;
         make_upper(&working.path().join("upper"), lower.first())?;
         for name in ["work", "scratch"] {
             let path = working.path().join(name);
             fs::create_dir(&path).context("create", &path)?;
         }
-        Ok(Self { store: store.clone(), working, lower })
+        Ok(Self { store: store.clone(), working, lower, _held: held })
     }
 
     /// The whole root file system, writable. The overlay must be mounted with `redirect_dir=off,metacopy=off` where
@@ -57,24 +59,15 @@ impl ActiveSnapshot {
     pub fn commit(self, kind: LayerKind) -> Result<Layer> {
         let upper = self.upper();
         let tree = tree::digest(&upper, self.store.0.options.overlay_xattrs)?;
-        let now = store::now();
-        let layer = Layer {
-            id: LayerId::of_built(&tree.identity),
-            identity: tree.identity,
-            diff_id: None,
-            size: None,
-            form: Form::Directory,
-            file: None,
-            kind,
-            blobs: Vec::new(),
-            sources: Vec::new(),
-            entries: tree.entries,
-            disk_bytes: tree.disk_bytes,
-            created: now,
-            last_used: now,
-        };
+        let layer = Layer::built(LayerId::of_built(&tree.identity), &tree, kind);
         // What remains beside `upper` is discarded when `self` is dropped.
         self.store.layers().publish(&upper, layer)
+    }
+
+    /// Gives it an id and leaves the hashing for later; other snapshots can be put upon it at once. It must not be mounted
+    /// or written to any more.
+    pub fn leave(self, kind: LayerKind) -> Unsealed {
+        Unsealed::new(self.store, self.working, kind)
     }
 
     /// Where it lies, for messages.

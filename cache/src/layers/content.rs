@@ -61,6 +61,9 @@ impl Layers<'_> {
     }
 
     fn mountable(&self, id: &LayerId) -> Result<Lower> {
+        if let Some(unsealed) = self.left(id) {
+            return Ok(Lower::Directory(unsealed.path()));
+        }
         match self.local(id)?.form {
             Form::Erofs => match self.can_mount_files() {
                 Ok(()) => Ok(Lower::Erofs(self.path(id))),

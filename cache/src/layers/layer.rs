@@ -8,6 +8,8 @@ use rbuild_image::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use super::file::FileStamp;
+use super::tree::Tree;
+use crate::store;
 
 /// Names one layer in this store; its text is a safe file name.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -22,6 +24,11 @@ impl LayerId {
     /// A fresh id. The tree digest's beginning is only for people who look around in the store.
     pub(super) fn of_built(identity: &Digest) -> Self {
         Self(format!("{}-{}", &identity.hex()[..16], crate::aside::unique()))
+    }
+
+    /// A fresh id for what has no digest yet.
+    pub(super) fn of_unsealed() -> Self {
+        Self(format!("run-{}", crate::aside::unique()))
     }
 
     /// The id as text.
@@ -141,6 +148,26 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// A layer that was built here, just now, and is a directory.
+    pub(super) fn built(id: LayerId, tree: &Tree, kind: LayerKind) -> Self {
+        let now = store::now();
+        Self {
+            id,
+            identity: tree.identity,
+            diff_id: None,
+            size: None,
+            form: Form::Directory,
+            file: None,
+            kind,
+            blobs: Vec::new(),
+            sources: Vec::new(),
+            entries: tree.entries,
+            disk_bytes: tree.disk_bytes,
+            created: now,
+            last_used: now,
+        }
+    }
+
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.form.is_local() && self.entries == 0

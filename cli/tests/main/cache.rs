@@ -40,6 +40,21 @@ fn second_build_runs_nothing() {
 }
 
 #[test]
+fn b024_what_only_changes_the_configuration_runs_nothing() {
+    let bench = busybox_bench!();
+    project(&bench);
+    bench.build(&["-t", "koa", "app"]).ok();
+    let before = stamps(&bench, "koa");
+    let more =
+        "LABEL a=b\nENV LATE=1\nSTOPSIGNAL SIGINT\nVOLUME /data\nONBUILD RUN true\nHEALTHCHECK NONE\nCMD [\"true\"]\n";
+    bench.file("app/Dockerfile", DOCKERFILE.replace("FROM busybox\n", "FROM busybox\nLABEL first=1\n") + more);
+    let second = bench.build(&["--jobs", "1", "--label", "c=d", "-t", "koa", "app"]).ok();
+    assert!(!second.done().iter().any(|title| title.contains("RUN")), "{}", second.stderr);
+    assert_eq!(stamps(&bench, "koa"), before);
+    assert!(bench.run(&["inspect", "koa"]).ok().stdout.contains("\"LATE=1\""));
+}
+
+#[test]
 fn an_edited_file_runs_what_follows_its_copy() {
     let bench = busybox_bench!();
     project(&bench);

@@ -391,3 +391,31 @@ fn a137_a138_users_are_those_of_the_image() {
     );
     bench.build(&["app"]).ok();
 }
+
+#[test]
+fn a_process_begins_while_the_layer_below_is_hashed() {
+    let bench = busybox_bench!();
+    // Nothing on disk, and long to read.
+    let text = "FROM busybox\nRUN truncate -s 300M /large && echo below >/small\n\
+                RUN stat -c %s /large && cat /small && echo above >/small && rm /large\nRUN cat /small && ! test -e /large\n";
+    bench.file("app/Dockerfile", text);
+    let said = finish(bench.command(&["build", "--progress", "json", "-t", "app", "app"]), b"").ok().stderr;
+    let events: Vec<serde_json::Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let at = |event: &str, title: &str| {
+        let step = events.iter().find(|one| one["title"].as_str().is_some_and(|text| text.contains(title)));
+        let number = &step.unwrap_or_else(|| panic!("{title} in {said}"))["step"];
+        let found = events.iter().find(|one| one["event"] == event && one["step"] == *number);
+        found.unwrap_or_else(|| panic!("{event} of {title} in {said}"))["at"].as_f64().unwrap()
+    };
+    assert!(at("step_started", "RUN stat") < at("step_finished", "RUN truncate"), "{said}");
+    for line in ["314572800", "below", "above"] {
+        assert!(events.iter().any(|event| event["line"] == line), "{line} in {said}");
+    }
+    bench.run(&["run", "--rm", "app", "sh", "-c", "cat /small && ! test -e /large"]).ok().says(&["above"]);
+    let again = bench.run(&["build", "--explain", "app"]).ok();
+    assert!(again.stdout.contains("4 steps: 4 cached\n"), "{}", again.stdout);
+    // What was above is found by content when what is below is made anew.
+    bench.file("app/Dockerfile", text.replace("&& echo below", "&& true && echo below"));
+    let anew = bench.run(&["build", "--explain", "app"]).ok();
+    assert!(anew.stdout.contains("4 steps: 1 cached, 2 kept, 1 ran\n"), "{}", anew.stdout);
+}

@@ -153,6 +153,9 @@ impl Engine {
     pub(crate) async fn materialize(&self, layers: &[LayerId], reporter: &Reporter, step: StepId) -> Result<(), Error> {
         let mut missing = Vec::new();
         for id in layers {
+            if self.store().layers().is_left(id) {
+                continue;
+            }
             let layer = self.store().layers().find_intact(id)?.ok_or_else(|| Error::LayerVanished(id.clone()))?;
             if layer.form == Form::Remote {
                 missing.push(layer);

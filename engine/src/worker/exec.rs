@@ -8,14 +8,14 @@ use std::path::PathBuf;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use rbuild_cache::{ActiveSnapshot, CacheMount, LayerId, LayerKind};
+use rbuild_cache::{ActiveSnapshot, CacheMount, LayerId};
 use rbuild_core::{Event, Mount, MountKind, OverlayUpper};
 use rbuild_executor::{
     Durability, Exit, Network, Privileges, Process, Sandbox, SandboxDevice, SandboxFile, SandboxMount, SandboxSpec,
     Stdio,
 };
-use rbuild_solver::Task;
 use rbuild_solver::graph::{CacheSharing, ExecMount, ExecMountKind, ExecOp, NetworkMode, SecurityMode};
+use rbuild_solver::{Naming, Task};
 
 use super::cache_mount::{self, Seed};
 use super::{BuildWorker, WorkerError};
@@ -34,14 +34,18 @@ struct Prepared {
     _caches: Vec<CacheMount>,
 }
 
+/// A step that was successful.
+pub(super) struct Ran {
+    /// The root file system after it.
+    pub(super) layers: Vec<LayerId>,
+    /// Whether the topmost layer is one yet.
+    pub(super) naming: Naming,
+    pub(super) exit: Exit,
+}
+
 impl BuildWorker {
     /// Runs the process and keeps what it changed as a layer.
-    pub(super) async fn run(
-        &self,
-        task: Task<'_>,
-        op: &ExecOp,
-        inputs: &[Value],
-    ) -> Result<(Vec<LayerId>, Exit), WorkerError> {
+    pub(super) async fn run(&self, task: Task<'_>, op: &ExecOp, inputs: &[Value]) -> Result<Ran, WorkerError> {
         let mut below = self.layers_of(inputs, 0)?;
         self.materialize(&below, task.reporter, task.step).await?;
         let (store, parents) = (self.store().clone(), below.clone());
@@ -58,9 +62,9 @@ impl BuildWorker {
         if !exit.success() {
             return Err(WorkerError::Exit { command: shown(&op.args), exit });
         }
-        let layer = blocking(move || snapshot.commit(LayerKind::Run)).await?;
-        below.push(layer.id);
-        Ok((below, exit))
+        let (layer, naming) = self.close(task.step, snapshot).await?;
+        below.push(layer);
+        Ok(Ran { layers: below, naming, exit })
     }
 
     /// Runs the process to its end.

@@ -38,6 +38,12 @@ impl Op {
         fields.0
     }
 
+    /// Whether it can be executed on an input, by its place, of which the content is there and its digest is not yet: a
+    /// process takes long, and its root is only mounted.
+    pub fn can_begin_on(&self, place: usize) -> bool {
+        matches!(self, Self::Exec(_)) && place == 0
+    }
+
     /// Whether executing it starts a process, of which only so many may run at once.
     pub fn runs_process(&self) -> bool {
         matches!(self, Self::Exec(_))

@@ -1,7 +1,8 @@
 //! A worker and a memory that do nothing but tell what was asked of them.
 //!
 //! A fake op is an `Exec` whose first argument is its name and whose others are a script: `=TEXT` makes the content
-//! `TEXT`, `fail`, `sleep N` (milliseconds), `forever`, `two` (outputs), `log`. Without `=` the content is
+//! `TEXT`, `fail`, `sleep N` (milliseconds), `forever`, `two` (outputs), `log`,
+//! `late N` (its outputs have a name that much later; never, if that is no number). Without `=` the content is
 //! `name(input contents)`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use rbuild_core::{Digest, Event, KeyHasher, Outcome, Platform, Reporter, Stream};
 use rbuild_solver::graph::{ExecOp, FileOp, Graph, NetworkMode, Op, Origin, Output, SecurityMode, Variables};
-use rbuild_solver::{Executed, Fingerprint, Limits, Provenance, Records, Solver, Stored, Task, Worker};
+use rbuild_solver::{Executed, Fingerprint, Limits, Naming, Provenance, Records, Solver, Stored, Task, Worker};
 use tokio::sync::OwnedMutexGuard;
 
 /// What a fake vertex makes.
@@ -37,6 +38,12 @@ pub(crate) struct Ledger {
     /// Names whose fingerprint was asked for.
     pub(crate) fingerprints: AtomicUsize,
     pub(crate) identities: AtomicUsize,
+    /// How often the identity of something was asked for that stands on what has no name.
+    pub(crate) unsettled_identities: AtomicUsize,
+    /// Names whose outputs were given a name in the end.
+    pub(crate) settled: Mutex<Vec<String>>,
+    /// What outputs without a name are waiting for: who made them, and how many milliseconds.
+    late: Mutex<HashMap<String, (String, String)>>,
     /// Makes each execution of an op produce another content, as a real clock would.
     pub(crate) volatile: AtomicBool,
     /// Added to each fingerprint of the op of that name.
@@ -117,6 +124,9 @@ impl Worker for Fake {
         if script.iter().any(|word| word == "no identity") {
             return Err(Broken(name.to_owned()));
         }
+        if self.0.late.lock().unwrap().keys().any(|late| output.0.contains(late.as_str())) {
+            self.0.unsettled_identities.fetch_add(1, Ordering::SeqCst);
+        }
         let mut hasher = KeyHasher::new("thing/1");
         hasher.text(&output.0);
         Ok(hasher.finish())
@@ -128,7 +138,7 @@ impl Worker for Fake {
         self.0.began.lock().unwrap().push(name.to_owned());
         let inputs: Vec<_> = inputs.iter().map(|input| &*input.0).collect();
         let mut content = format!("{name}({})", inputs.join(","));
-        let mut copies = 1;
+        let (mut copies, mut late) = (1, None);
         tokio::task::yield_now().await;
         for word in script {
             match word.split_once(' ').unwrap_or((word, "")) {
@@ -136,6 +146,7 @@ impl Worker for Fake {
                 ("sleep", time) => tokio::time::sleep(Duration::from_millis(time.parse().unwrap())).await,
                 ("forever", _) => std::future::pending().await,
                 ("two", _) => copies = 2,
+                ("late", time) => late = Some(time.to_owned()),
                 ("log", _) => {
                     let data = name.as_bytes().to_vec();
                     task.reporter.emit(Event::Log { step: task.step, stream: Stream::Stdout, data });
@@ -149,7 +160,20 @@ impl Worker for Fake {
         self.0.keys.lock().unwrap().push(*task.key);
         self.0.ended.lock().unwrap().push(name.to_owned());
         let outputs = (0..copies).map(|copy| Thing(format!("{content}{}", "'".repeat(copy)).into()));
-        Ok(outputs.collect::<Vec<_>>().into())
+        let mut executed = Executed::from(outputs.collect::<Vec<_>>());
+        if let Some(time) = late {
+            executed.naming = Naming::Pending;
+            self.0.late.lock().unwrap().insert(content, (name.to_owned(), time));
+        }
+        Ok(executed)
+    }
+
+    async fn settle(&self, outputs: &[Thing]) -> Result<(), Broken> {
+        let (name, time) = self.0.late.lock().unwrap()[&*outputs[0].0].clone();
+        tokio::time::sleep(Duration::from_millis(time.parse().map_err(|_| Broken(name.clone()))?)).await;
+        self.0.late.lock().unwrap().remove(&*outputs[0].0);
+        self.0.settled.lock().unwrap().push(name);
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what is wrong in a test fails the test, in its fakes too")]
 
+mod ahead;
 mod cancel;
 mod components;
 mod concurrency;

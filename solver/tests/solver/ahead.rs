@@ -1,0 +1,168 @@
+//! Does a process begin before its input has a name, where nothing is lost by it?
+
+use std::sync::atomic::Ordering;
+
+use futures_util::future::{join, poll_immediate};
+use rbuild_core::Reporter;
+use rbuild_solver::graph::{Graph, Output};
+
+use crate::fake::{Bench, Memory, Recorder, add, add_file, force, settle};
+
+/// `large`, whose name is known 100 ms after its end, and `next` on it.
+fn graph(version: &str) -> (Graph, Output) {
+    let mut graph = Graph::new();
+    let large = add(&mut graph, &["large", "late 100", version], &[]);
+    let next = add(&mut graph, &["next", "sleep 30"], &[large]);
+    (graph, next)
+}
+
+fn settled(bench: &Bench) -> Vec<String> {
+    bench.ledger.settled.lock().unwrap().clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_process_begins_while_the_input_is_named() {
+    let bench = Bench::new(4);
+    let (graph, next) = graph("=1");
+    let recorder = Recorder::default();
+    let (targets, reporter) = ([next], recorder.reporter());
+    let began = tokio::time::Instant::now();
+    let mut solve = Box::pin(bench.solver.solve(&graph, &targets, &reporter));
+    while bench.ledger.ended.lock().unwrap().len() < 2 {
+        assert!(poll_immediate(&mut solve).await.is_none());
+        tokio::time::advance(std::time::Duration::from_millis(1)).await;
+    }
+    assert!(settled(&bench).is_empty() && began.elapsed().as_millis() < 60);
+    assert!(bench.memory.0.records.lock().unwrap().is_empty(), "nothing is recorded without a name");
+    let things = solve.await.unwrap();
+    assert_eq!(&*things[0].0, "next(1)");
+    assert!(began.elapsed().as_millis() < 120, "not one after the other: {:?}", began.elapsed());
+    assert_eq!(recorder.outcomes(), ["large:done", "next:done"]);
+
+    // Both are found by all keys that they would have had otherwise.
+    let again = Bench::on(bench.memory.clone(), 4);
+    assert_eq!(again.solve(&graph, next).await, "next(1)");
+    let mut other = Graph::new();
+    let large = add(&mut other, &["another", "=1"], &[]);
+    let next = add(&mut other, &["next", "sleep 30"], &[large]);
+    assert_eq!(again.solve(&other, next).await, "next(1)");
+    assert_eq!(again.ledger.began(), ["another"], "an equal input cuts off what follows");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_goes_on_without_names() {
+    let bench = Bench::new(4);
+    let mut graph = Graph::new();
+    let mut last = add(&mut graph, &["0", "late 1000"], &[]);
+    for number in 1..20 {
+        last = add(&mut graph, &[&number.to_string(), "late 1000"], &[last]);
+    }
+    // Nothing waits for the name of what is two below either.
+    for number in 20..30 {
+        last = add(&mut graph, &[&number.to_string()], &[last]);
+    }
+    let began = tokio::time::Instant::now();
+    bench.solve(&graph, last).await;
+    assert!(began.elapsed().as_millis() < 1100, "{:?}", began.elapsed());
+    assert_eq!((bench.ledger.began().len(), settled(&bench).len()), (30, 20));
+    let late = bench.ledger.unsettled_identities.load(Ordering::SeqCst);
+    assert_eq!(late, 0, "nobody asks what something is that has no name");
+    let again = Bench::on(bench.memory.clone(), 4);
+    again.solve(&graph, last).await;
+    assert!(again.ledger.began().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_found_waits_for_the_name() {
+    let bench = Bench::new(4);
+    let (before, next) = graph("=1");
+    bench.solve(&before, next).await;
+    bench.ledger.forget();
+    // `large` is made anew with the same content: `next` is found by that.
+    let mut after = Graph::new();
+    let large = add(&mut after, &["large", "late 100", "other", "=1"], &[]);
+    let next = add(&mut after, &["next", "sleep 30"], &[large]);
+    assert_eq!(bench.solve(&after, next).await, "next(1)");
+    assert_eq!(bench.ledger.began(), ["large"]);
+    // Where records are ignored there is nothing to wait for.
+    bench.ledger.forget();
+    let mut forced = Graph::new();
+    let large = force(&mut forced, &["large", "late 100", "=1"], &[]);
+    let next = force(&mut forced, &["next", "sleep 30"], &[large]);
+    let began = tokio::time::Instant::now();
+    bench.solve(&forced, next).await;
+    assert_eq!(bench.ledger.began(), ["large", "next"]);
+    assert!(began.elapsed().as_millis() < 120, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_looks_into_an_input_waits_for_its_name() {
+    let bench = Bench::new(4);
+    let mut graph = Graph::new();
+    let large = add(&mut graph, &["large", "late 100"], &[]);
+    let copy = add_file(&mut graph, &[large]);
+    let plain = add(&mut graph, &["plain", "sleep 10"], &[]);
+    let mounted = add(&mut graph, &["mounted"], &[plain, large]);
+    let both = add(&mut graph, &["both"], &[large, plain]);
+    let reporter = Reporter::silent();
+    let targets = [copy, mounted, both];
+    let mut solve = Box::pin(bench.solver.solve(&graph, &targets, &reporter));
+    while settled(&bench).is_empty() {
+        assert!(poll_immediate(&mut solve).await.is_none());
+        tokio::time::advance(std::time::Duration::from_millis(1)).await;
+    }
+    let began = bench.ledger.began();
+    assert_eq!(began[..3], ["large", "plain", "both"], "`both` needs the other input first, which came later");
+    solve.await.unwrap();
+    assert_eq!(bench.ledger.sorted(), ["both", "large", "mounted", "other", "plain"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_input_that_cannot_be_named_fails_the_build_and_records_nothing() {
+    let bench = Bench::new(4);
+    let mut graph = Graph::new();
+    let large = add(&mut graph, &["large", "late never"], &[]);
+    let next = add(&mut graph, &["next", "sleep 30"], &[large]);
+    let recorder = Recorder::default();
+    let (targets, reporter) = ([next], recorder.reporter());
+    let error = bench.solver.solve(&graph, &targets, &reporter).await.unwrap_err();
+    assert_eq!(error.vertex(), large.vertex);
+    assert_eq!(recorder.outcomes()[0], "large:failed: large is broken");
+    assert!(bench.memory.0.records.lock().unwrap().is_empty());
+    settle().await;
+    assert_eq!(bench.ledger.running(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_solve_leaves_no_record_of_what_had_no_name() {
+    let bench = Bench::new(4);
+    let (graph, next) = graph("=1");
+    let (targets, reporter) = ([next], Reporter::silent());
+    let mut solve = Box::pin(bench.solver.solve(&graph, &targets, &reporter));
+    while bench.ledger.began().len() < 2 {
+        assert!(poll_immediate(&mut solve).await.is_none());
+        tokio::time::advance(std::time::Duration::from_millis(1)).await;
+    }
+    drop(solve);
+    settle().await;
+    assert_eq!(bench.ledger.running(), 0);
+    assert!(bench.memory.0.records.lock().unwrap().is_empty());
+    assert_eq!(bench.solve(&graph, next).await, "next(1)");
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrent_solves_and_processes_still_make_each_once() {
+    let bench = Bench::new(4);
+    let (graph, next) = graph("=1");
+    let (one, two) = join(bench.solve(&graph, next), bench.solve(&graph, next)).await;
+    assert_eq!(one, two);
+    assert_eq!(bench.ledger.sorted(), ["large", "next"]);
+
+    let memory = Memory::default();
+    let (one, two) = (Bench::on(memory.clone(), 4), Bench::on(memory, 4));
+    join(one.solve(&graph, next), two.solve(&graph, next)).await;
+    let mut names = [one.ledger.began(), two.ledger.began()].concat();
+    names.sort();
+    assert_eq!(names, ["large", "next"], "the other process waits for the lock of the content key");
+    assert_eq!(one.ledger.running.load(Ordering::SeqCst) + two.ledger.running(), 0);
+}
