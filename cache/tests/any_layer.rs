@@ -280,10 +280,11 @@ proptest! {
         changes in layer(),
         forms in prop::collection::vec(0..6_u8, 40),
         root_mode in prop::option::of(0..0o10000_u32),
+        form in prop::sample::select(&FORMS),
     ) {
         if is_root() {
             let root = tempfile::tempdir().unwrap();
-            let store = Store::open(root.path()).unwrap();
+            let store = store(root.path(), form);
             let linked = |path: &Path| {
                 changes.iter().any(|(change, _)| {
                     let Change::Upsert(Entry { kind: EntryKind::Hardlink { target }, .. }) = change else { return false };
@@ -318,10 +319,18 @@ proptest! {
                 builder.append(change, given).unwrap();
             }
             let built = builder.commit(LayerKind::Files).unwrap();
-            let source = root.path().join("layers-v1").join(built.id.as_str());
+            prop_assert_eq!(built.form == Form::Erofs, form == LayerForm::Erofs);
+            let mut source = root.path().join("layers-v1").join(built.id.as_str());
+            let mut mount = None;
+            if built.form == Form::Erofs {
+                mount = mounted(&source);
+                let Some(mount) = &mount else { return Ok(()) };
+                source = PathBuf::from(format!("/proc/{}/fd/{}/", std::process::id(), mount.as_raw_fd()));
+            }
             let metadata = fs::metadata(&source).unwrap();
             let snapshot = store.layers().prepare(&[]).unwrap();
             copy(&source, &snapshot.upper());
+            drop(mount);
             let read = snapshot.commit(LayerKind::Files).unwrap();
             prop_assert_eq!((&built.identity, built.entries), (&read.identity, read.entries));
             prop_assert_eq!(metadata.mode() & 0o7777, root_mode.unwrap_or(0o755));

@@ -4,7 +4,7 @@
 //! Layers::build ──► LayerBuilder ──append(change, content)*──► commit ──► Layer
 //!                        │  drop: discarded
 //!                        ├─► tree digest of what passes by: that of `tree::digest`, read from nowhere
-//!                        └─► ingest/layer-*/upper, in the overlay's terms
+//!                        └─► ingest/layer-*/upper: a directory in the overlay's terms, or a file with tar and metadata
 //! ```
 //!
 //! Changes come as a stream, in canonical order: a directory before its entries, names of one directory by their bytes,
@@ -18,8 +18,11 @@
 //! - Attributes that do not belong to a layer (`tree::is_kept`) are set where the file system takes them, and are in
 //!   neither digest nor tar.
 
+mod ahead;
 mod directory;
+mod file;
 mod identity;
+mod output;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -28,8 +31,11 @@ use std::path::{Path, PathBuf};
 
 use rbuild_image::{Change, Entry, EntryKind, Timestamp};
 
+use self::ahead::Ahead;
 use self::directory::Directory;
+use self::file::TarFile;
 use self::identity::Identity;
+use self::output::Output;
 use super::tree::{self, NodeKind};
 use super::{Form, Layer, LayerError, LayerId, LayerKind, Layers, Result};
 use crate::aside::Working;
@@ -103,7 +109,7 @@ impl<'a> FileContent<'a> {
 #[must_use = "dropping a layer builder discards the layer"]
 pub struct LayerBuilder {
     // Before `working`: its threads end before what they write is discarded.
-    output: Directory,
+    output: Output,
     identity: Identity,
     /// The directories that the next change may be in, the root first.
     way: Vec<PathBuf>,
@@ -120,10 +126,19 @@ impl Layers<'_> {
     /// # Errors
     /// The disk fails.
     pub fn build(&self) -> Result<LayerBuilder> {
+        let files = self.makes_files()?;
+        self.build_as(if files { Form::Erofs } else { Form::Directory })
+    }
+
+    fn build_as(&self, form: Form) -> Result<LayerBuilder> {
         let working = self.0.0.aside.make_directory("layer")?;
-        let upper = working.path().join("upper");
-        std::fs::create_dir(&upper).context("create", &upper)?;
-        let output = Directory::new(upper, self.0.0.options.overlay_xattrs)?;
+        let upper = output::place(working.path());
+        let output = if form == Form::Erofs {
+            Output::File(Box::new(TarFile::new(upper)?))
+        } else {
+            std::fs::create_dir(&upper).context("create", &upper)?;
+            Output::Directory(Directory::new(upper, self.0.0.options.overlay_xattrs)?)
+        };
         self.settle_in_background();
         Ok(LayerBuilder {
             output,
@@ -190,6 +205,7 @@ impl LayerBuilder {
                 let (xattrs, digest) = self.output.file(entry, source, digest)?;
                 let seen = Entry { xattrs, ..entry.clone() };
                 if linked {
+                    self.output.remember(&seen);
                     self.identity.remember(&seen, digest);
                 }
                 (NodeKind::File { size: *size }, seen, Some(digest))
@@ -261,27 +277,44 @@ impl LayerBuilder {
     ///
     /// # Errors
     /// As [`LayerBuilder::append`], or the disk or the metadata fails. The layer is then discarded.
-    pub fn commit(mut self, kind: LayerKind) -> Result<Layer> {
-        self.output.finish()?;
+    pub fn commit(self, kind: LayerKind) -> Result<Layer> {
+        let layers = self.store.layers();
+        let upper = output::place(self.working.path());
+        let (mut form, mut described, mut disk_bytes) = (Form::Directory, None, self.disk_bytes);
+        match self.output {
+            Output::Directory(mut directory) => directory.finish()?,
+            Output::File(file) => {
+                let (finished, path) = file.finish()?;
+                described = Some((finished.diff_id, finished.size));
+                if finished.described {
+                    (form, disk_bytes) = (Form::Erofs, finished.disk_bytes);
+                } else {
+                    let aside = self.working.path().join("tar");
+                    std::fs::rename(&path, &aside).context("rename", &path)?;
+                    std::fs::create_dir(&upper).context("create", &upper)?;
+                    layers.unpack_tar_of(&aside, finished.size, &upper, &finished.root)?;
+                }
+            }
+        }
         let identity = self.identity.finish();
         let now = store::now();
         let layer = Layer {
             id: LayerId::of_built(&identity),
             identity,
-            diff_id: None,
-            size: None,
-            form: Form::Directory,
+            diff_id: described.map(|(diff_id, _)| diff_id),
+            size: described.map(|(_, size)| size),
+            form,
             file: None,
             kind,
             blobs: Vec::new(),
             sources: Vec::new(),
             entries: self.entries,
-            disk_bytes: self.disk_bytes,
+            disk_bytes,
             created: now,
             last_used: now,
         };
         // What remains beside `upper` is discarded when `self` is dropped.
-        self.store.layers().publish(&self.working.path().join("upper"), layer)
+        layers.publish(&upper, layer)
     }
 }
 
@@ -303,4 +336,50 @@ fn is_clean(path: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let bytes = path.as_os_str().as_bytes();
     bytes.is_empty() || bytes.split(|byte| *byte == b'/').all(|name| !matches!(name, b"" | b"." | b".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_metadata_cannot_say_becomes_a_directory_of_the_same_tree() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let entry = |path: &str, kind| {
+            Change::Upsert(Entry {
+                path: path.into(),
+                kind,
+                uid,
+                gid,
+                mode: 0o751,
+                mtime: Timestamp::from_seconds(7),
+                ..super::root()
+            })
+        };
+        let [described, unpacked, directory] = [0, 1, 2].map(|case| {
+            let form = if case == 2 { Form::Directory } else { Form::Erofs };
+            let mut builder = store.layers().build_as(form).unwrap();
+            let mut append = |change: Change, content: FileContent<'_>| builder.append(&change, content).unwrap();
+            append(entry("", EntryKind::Directory), FileContent::empty());
+            append(entry("d", EntryKind::Directory), FileContent::empty());
+            append(entry("d/f", EntryKind::File { size: 3 }), FileContent::bytes(b"abc".to_vec()).linked());
+            append(entry("e", EntryKind::Hardlink { target: "d/f".into() }), FileContent::empty());
+            if let (1, Output::File(file)) = (case, &mut builder.output) {
+                file.give_up();
+            }
+            builder.commit(LayerKind::Files).unwrap()
+        });
+        assert_eq!([described.form, unpacked.form], [Form::Erofs, Form::Directory]);
+        assert_eq!([described.identity, unpacked.identity], [directory.identity; 2]);
+        let place = |layer: &Layer| store.layers().path(&layer.id);
+        let overlay = crate::OverlayXattrs::Trusted;
+        assert_eq!(tree::digest(&place(&unpacked), overlay).unwrap().identity, directory.identity);
+        assert_eq!(
+            store.layers().describe(&directory.id).unwrap(),
+            (described.diff_id.unwrap(), described.size.unwrap())
+        );
+        assert_eq!(std::fs::read_dir(root.path().join("ingest")).unwrap().count(), 0);
+    }
 }

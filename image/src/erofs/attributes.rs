@@ -8,7 +8,7 @@
 //! out, as unpacking it would leave it out.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::format::XATTR_HEADER;
@@ -61,6 +61,12 @@ pub(super) fn encode(xattrs: &BTreeMap<OsString, Vec<u8>>) -> Result<Vec<u8>, Un
         }
     }
     Ok(body)
+}
+
+/// Whether a file can have this attribute beside others. The overlay's own are not for files to have.
+pub fn holds_attribute(name: &OsStr, value: &[u8]) -> bool {
+    let one = BTreeMap::from([(name.to_owned(), value.to_vec())]);
+    encode(&one).is_ok_and(|body| !body.is_empty())
 }
 
 /// Reads what [`encode`] wrote, and whether [`OPAQUE`] is among it; `None` if it is malformed.

@@ -261,7 +261,8 @@ impl<R: Read> LayerReader<R> {
     }
 
     fn id(&self, value: Option<u64>, field: &'static str) -> Result<u32, LayerError> {
-        value.and_then(|value| value.try_into().ok()).ok_or(self.field(field))
+        // The largest means "nobody" to the kernel.
+        value.and_then(|value| value.try_into().ok()).filter(|id| *id != u32::MAX).ok_or(self.field(field))
     }
 
     fn field(&self, field: &'static str) -> LayerError {

@@ -91,7 +91,8 @@ impl Own {
     }
 }
 
-type Xattrs = BTreeMap<OsString, Vec<u8>>;
+/// Extended attributes by full name.
+pub(super) type Xattrs = BTreeMap<OsString, Vec<u8>>;
 
 #[derive(Debug)]
 struct Frame {
@@ -352,7 +353,7 @@ fn name_of(path: &Path) -> Result<&OsStr> {
     path.file_name().ok_or_else(|| LayerError::Parent { path: path.to_owned() })
 }
 
-fn failed(action: &'static str, path: &Path, source: impl Into<io::Error>) -> LayerError {
+pub(super) fn failed(action: &'static str, path: &Path, source: impl Into<io::Error>) -> LayerError {
     LayerError::Change { action, path: path.to_owned(), source: source.into() }
 }
 

@@ -5,11 +5,13 @@
 
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use rbuild_core::Digest;
-use rbuild_image::LayerReader;
 use rbuild_image::erofs::{ErofsTree, TAR_OFFSET};
+use rbuild_image::{Entry, LayerReader};
 
+use super::super::attributes::Attributes;
 use super::super::file::{self, FileStamp, Incomplete, Part};
 use super::super::{Form, Layer, LayerError, LayerId, Layers, Result};
 use super::{Chunks, Unpacked, read_hashed};
@@ -87,6 +89,17 @@ impl Layers<'_> {
     }
 }
 
+impl Layers<'_> {
+    /// Unpacks the tar in a file that did not become a layer's into an empty directory.
+    /// `root` is what the tar does not say about that.
+    pub(in super::super) fn unpack_tar_of(&self, file: &Path, size: u64, directory: &Path, root: &Entry) -> Result<()> {
+        let file = std::fs::File::open(file).context("open", file)?;
+        self.unpack_into(directory, &mut Part::new(file, TAR_OFFSET, size))?;
+        let attributes = Attributes { root: directory.to_owned(), overlay: self.0.0.options.overlay_xattrs };
+        attributes.apply_to_file(&std::fs::File::open(directory).context("open", directory)?, root)
+    }
+}
+
 /// What is in a tar; `None` if metadata cannot say it.
 fn describe(spool: &mut Spool<'_>) -> Result<Option<(ErofsTree, u64)>> {
     let mut reader = LayerReader::new(spool);
@@ -130,7 +143,7 @@ impl Read for Spool<'_> {
 
 impl FileStamp {
     /// What the file at `path` looks like now.
-    pub(in super::super) fn at(path: &std::path::Path) -> Result<Self, crate::StoreError> {
+    pub(in super::super) fn at(path: &Path) -> Result<Self, crate::StoreError> {
         Ok(Self::of(&std::fs::symlink_metadata(path).context("read", path)?))
     }
 }

@@ -1,0 +1,333 @@
+//! How do changes become one file?
+//!
+//! ```text
+//! change, content ──► blake3 ──► tar, sha256 ──► file (another thread, once there is much)
+//!        └──────────► what the metadata say ───► after the tar
+//! ```
+//!
+//! If the metadata cannot say something, the tar is written nonetheless, and unpacked at the end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use rbuild_core::Digest;
+use rbuild_image::erofs::{ErofsTree, TAR_OFFSET, Undescribable, holds_attribute};
+use rbuild_image::{Change, Compression, Entry, EntryKind, LayerWriter};
+use rustix::io::Errno;
+
+use super::super::file::{self, Incomplete};
+use super::super::tree::is_kept;
+use super::super::{LayerError, Result};
+use super::directory::{Xattrs, failed};
+use super::{Ahead, Source};
+use crate::error::{Context, StoreError};
+
+/// So much is written at once, by this thread; the rest by another.
+const LITTLE: u64 = 1 << 20;
+/// Of 128 KiB each.
+const CHUNKS: usize = 16;
+/// Content of at least this size is read and hashed by a thread of its own.
+const LARGE: u64 = 4 << 20;
+
+/// A file that changes are written to.
+#[derive(Debug)]
+pub(super) struct TarFile {
+    path: PathBuf,
+    file: Arc<File>,
+    writer: LayerWriter<Behind>,
+    tree: Result<ErofsTree, Undescribable>,
+    /// Files that have several names.
+    linked: HashMap<PathBuf, Entry>,
+    root: Entry,
+}
+
+/// What became of the changes.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) diff_id: Digest,
+    pub(super) size: u64,
+    pub(super) disk_bytes: u64,
+    /// Whether it is a layer; if not, it has to be unpacked.
+    pub(super) described: bool,
+    /// What the tar does not say.
+    pub(super) root: Entry,
+}
+
+impl TarFile {
+    /// Makes the file, which must not be there.
+    pub(super) fn new(path: PathBuf) -> Result<Self> {
+        let file = File::options().read(true).write(true).create_new(true).open(&path).context("create", &path)?;
+        let file = Arc::new(file);
+        let behind = Behind { file: Arc::clone(&file), at: TAR_OFFSET, thread: None };
+        let writer = LayerWriter::new(behind, Compression::None).map_err(LayerError::Write)?;
+        Ok(Self { path, file, writer, tree: Ok(ErofsTree::new()), linked: HashMap::new(), root: super::root() })
+    }
+
+    pub(super) fn root(&mut self, entry: &Entry) -> Xattrs {
+        let (held, kept) = split(entry);
+        // Not in the tar: nobody's root directory is.
+        self.root = entry.clone();
+        self.describe(&Change::Upsert(Entry { xattrs: held, ..entry.clone() }), 0);
+        kept
+    }
+
+    /// Anything but a file and a hard link.
+    pub(super) fn other(&mut self, entry: &Entry) -> Result<Xattrs> {
+        if entry.kind == (EntryKind::CharDevice { major: 0, minor: 0 }) {
+            // To the overlay it would be a whiteout.
+            return Err(failed("make the device", &entry.path, Errno::PERM));
+        }
+        let (held, kept) = match entry.kind {
+            EntryKind::Directory => split(entry),
+            _ => (Xattrs::new(), Xattrs::new()),
+        };
+        let mode = if matches!(entry.kind, EntryKind::Symlink { .. }) { 0o777 } else { entry.mode };
+        let change = Change::Upsert(Entry { xattrs: kept.clone(), mode, ..entry.clone() });
+        self.append(&change, &mut io::empty())?;
+        self.describe(&Change::Upsert(Entry { xattrs: held, ..entry.clone() }), 0);
+        Ok(kept)
+    }
+
+    /// A whiteout, or the mark of an opaque directory.
+    pub(super) fn mark(&mut self, change: &Change) -> Result<()> {
+        self.append(change, &mut io::empty())?;
+        self.describe(change, 0);
+        Ok(())
+    }
+
+    /// Returns the attributes the file has and the digest of its content.
+    pub(super) fn file(
+        &mut self,
+        entry: &Entry,
+        source: Source<'_>,
+        digest: Option<[u8; 32]>,
+    ) -> Result<(Xattrs, [u8; 32])> {
+        let EntryKind::File { size } = entry.kind else { unreachable!("only called for files") };
+        let (held, kept) = split(entry);
+        let change = Change::Upsert(Entry { xattrs: kept.clone(), ..entry.clone() });
+        let (digest, content) = match source {
+            Source::Empty => self.bytes(&change, &[], size, digest)?,
+            Source::Bytes(bytes) => self.bytes(&change, &bytes, size, digest)?,
+            Source::Reader(reader) => self.stream(&change, reader, digest)?,
+            Source::File(from) if size >= LARGE && digest.is_none() => self.stream_hashed_ahead(&change, from, size)?,
+            Source::File(mut from) => self.stream(&change, &mut from, digest)?,
+        };
+        self.describe(&Change::Upsert(Entry { xattrs: held, ..entry.clone() }), content);
+        Ok((kept, digest))
+    }
+
+    /// Keeps what the tar says about a file at its other names.
+    pub(super) fn remember(&mut self, entry: &Entry) {
+        self.linked.insert(entry.path.clone(), entry.clone());
+    }
+
+    pub(super) fn link(&mut self, path: &Path, target: &Path) -> Result<()> {
+        let bad = || LayerError::Link { path: path.to_owned(), target: target.to_owned() };
+        let first = self.linked.get(target).ok_or_else(bad)?;
+        let kind = EntryKind::Hardlink { target: target.to_owned() };
+        let change = Change::Upsert(Entry { path: path.to_owned(), kind, ..first.clone() });
+        self.mark(&change)
+    }
+
+    /// Completes the file.
+    pub(super) fn finish(self) -> Result<(Finished, PathBuf)> {
+        let (written, behind) = self.writer.finish_into().map_err(LayerError::Write)?;
+        behind.finish().map_err(LayerError::Write)?;
+        let completed = match self.tree {
+            Ok(tree) => file::complete(&self.file, tree, written.size, written.diff_id),
+            Err(reason) => Err(Incomplete::Undescribable(reason)),
+        };
+        let described = match completed {
+            Ok(()) => true,
+            Err(Incomplete::Undescribable(reason)) => {
+                tracing::info!(%reason, "unpacked");
+                false
+            }
+            Err(Incomplete::Disk(error)) => return Err(StoreError::io("write", &self.path, error).into()),
+        };
+        let disk_bytes = self.file.metadata().context("read", &self.path)?.len().next_multiple_of(4096);
+        let finished =
+            Finished { diff_id: written.diff_id, size: written.size, disk_bytes, described, root: self.root };
+        Ok((finished, self.path))
+    }
+
+    /// As if there had been something that metadata cannot say.
+    #[cfg(test)]
+    pub(super) fn give_up(&mut self) {
+        self.tree = Err(Undescribable::Large);
+    }
+
+    fn describe(&mut self, change: &Change, content: u64) {
+        if let Ok(tree) = &mut self.tree
+            && let Err(reason) = tree.apply(change, content)
+        {
+            self.tree = Err(reason);
+        }
+    }
+
+    fn bytes(
+        &mut self,
+        change: &Change,
+        mut bytes: &[u8],
+        size: u64,
+        digest: Option<[u8; 32]>,
+    ) -> Result<([u8; 32], u64)> {
+        if bytes.len() as u64 != size {
+            let source = io::ErrorKind::UnexpectedEof.into();
+            return Err(LayerError::Source { path: change.path().to_owned(), source });
+        }
+        let digest = digest.unwrap_or_else(|| *blake3::hash(bytes).as_bytes());
+        Ok((digest, self.append(change, &mut bytes)?))
+    }
+
+    fn stream(&mut self, change: &Change, from: &mut dyn Read, digest: Option<[u8; 32]>) -> Result<([u8; 32], u64)> {
+        let mut hasher = blake3::Hasher::new();
+        let mut content = Hashing { from, hasher: digest.is_none().then_some(&mut hasher) };
+        let place = self.append(change, &mut content)?;
+        Ok((digest.unwrap_or_else(|| *hasher.finalize().as_bytes()), place))
+    }
+
+    fn stream_hashed_ahead(&mut self, change: &Change, from: &File, size: u64) -> Result<([u8; 32], u64)> {
+        std::thread::scope(|scope| {
+            let (mut content, reading) = Ahead::start(scope, from, size);
+            let place = self.append(change, &mut content);
+            // Ends the other thread if it is not at the end.
+            drop(content);
+            let digest = reading.join().expect("reading and hashing do not panic");
+            Ok((digest, place?))
+        })
+    }
+
+    /// Returns where the content begins.
+    fn append(&mut self, change: &Change, content: &mut dyn Read) -> Result<u64> {
+        let mut content = Noted { from: content, failed: None };
+        let written = self.writer.append(change, &mut content);
+        let path = || change.path().to_owned();
+        match (written, content.failed) {
+            (Err(_), Some(source)) => Err(LayerError::Source { path: path(), source }),
+            (Err(source), None) if source.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(LayerError::Source { path: path(), source })
+            }
+            (Err(source), None) if source.kind() == io::ErrorKind::InvalidInput => {
+                Err(failed("write to a tar", change.path(), source))
+            }
+            (Err(source), None) => Err(failed("write", change.path(), source)),
+            (Ok(place), _) => Ok(place),
+        }
+    }
+}
+
+/// The attributes that a file system of this form holds, and those of them that belong to a layer.
+fn split(entry: &Entry) -> (Xattrs, Xattrs) {
+    let attribute = |(name, value): (&_, &Vec<u8>)| (std::ffi::OsString::clone(name), value.clone());
+    let held: Xattrs =
+        entry.xattrs.iter().filter(|(name, value)| holds_attribute(name, value)).map(attribute).collect();
+    let kept: BTreeMap<_, _> = held.iter().filter(|(name, _)| is_kept(name.as_bytes())).map(attribute).collect();
+    (held, kept)
+}
+
+/// Tells errors of the input from those of the output.
+struct Noted<'a> {
+    from: &'a mut dyn Read,
+    failed: Option<io::Error>,
+}
+
+impl Read for Noted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.from.read(buffer).map_err(|error| {
+            let kind = error.kind();
+            if kind != io::ErrorKind::Interrupted {
+                self.failed = Some(error);
+            }
+            kind.into()
+        })
+    }
+}
+
+struct Hashing<'a> {
+    from: &'a mut dyn Read,
+    hasher: Option<&'a mut blake3::Hasher>,
+}
+
+impl Read for Hashing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..count]);
+        }
+        Ok(count)
+    }
+}
+
+/// The file, written by another thread once there is more than a little.
+#[derive(Debug)]
+struct Behind {
+    file: Arc<File>,
+    at: u64,
+    thread: Option<Writing>,
+}
+
+type Writing = (SyncSender<Vec<u8>>, JoinHandle<io::Result<()>>);
+
+impl Behind {
+    fn finish(mut self) -> io::Result<()> {
+        self.join()
+    }
+
+    fn join(&mut self) -> io::Result<()> {
+        let Some((sender, thread)) = self.thread.take() else { return Ok(()) };
+        drop(sender);
+        thread.join().expect("writing does not panic")
+    }
+
+    fn start(&self) -> io::Result<Writing> {
+        let (sender, chunks) = sync_channel::<Vec<u8>>(CHUNKS);
+        let (file, mut at) = (Arc::clone(&self.file), self.at);
+        let write = move || {
+            chunks.iter().try_for_each(|chunk| {
+                file.write_all_at(&chunk, at)?;
+                at += chunk.len() as u64;
+                Ok(())
+            })
+        };
+        Ok((sender, std::thread::Builder::new().name("layer".into()).spawn(write)?))
+    }
+}
+
+impl Write for Behind {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.at < TAR_OFFSET + LITTLE {
+            self.file.write_all_at(bytes, self.at)?;
+        } else {
+            if self.thread.is_none() {
+                self.thread = Some(self.start()?);
+            }
+            let sent = self.thread.as_ref().is_some_and(|(sender, _)| sender.send(bytes.to_vec()).is_ok());
+            if !sent {
+                // It ended, so it failed.
+                return Err(self.join().err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
+            }
+        }
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        if let Err(error) = self.join() {
+            tracing::debug!(%error, "discarded");
+        }
+    }
+}
