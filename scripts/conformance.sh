@@ -9,6 +9,7 @@
 # with --record besides, rbuild stays out of it and what the builder makes is recorded. Root only.
 #
 # RBUILD             the program                               (default: the release program, built first)
+# RBUILD_LAYERS      form of the layers: auto, erofs, directory (default: auto); the verdicts are the same in each
 # RBUILD_TEST_STORE  state directory that has the base images  (default: made first, target/test-store)
 . "$(dirname "$0")/common.sh"
 cd "$top"

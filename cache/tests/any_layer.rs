@@ -276,6 +276,33 @@ proptest! {
     }
 
     #[test]
+    fn an_adopted_tar_is_the_same_layer_in_both_forms(changes in layer(), backwards in any::<bool>()) {
+        if is_root() {
+            let mut order: Vec<_> = changes.iter().collect();
+            let has_links = changes.iter().any(|(change, _)| {
+                matches!(change, Change::Upsert(Entry { kind: EntryKind::Hardlink { .. }, .. }))
+            });
+            if backwards && !has_links {
+                order.reverse();
+            }
+            let order: Vec<_> = order.into_iter().cloned().collect();
+            let bytes = tar(&order);
+            let [directory, file] = FORMS.map(|form| {
+                let root = tempfile::tempdir().unwrap();
+                let store = store(root.path(), form);
+                let layer = store.layers().adopt(&mut bytes.as_slice()).unwrap();
+                assert_eq!(layer.form == Form::Erofs, form == LayerForm::Erofs);
+                assert_eq!(fs::read_dir(root.path().join("ingest")).unwrap().count(), 0);
+                let mut canonical = Vec::new();
+                store.layers().write_tar(&layer.id, TarOptions::default(), &mut canonical).unwrap();
+                (layer.identity, canonical)
+            });
+            prop_assert_eq!(directory.0, file.0);
+            prop_assert!(directory.1 == file.1);
+        }
+    }
+
+    #[test]
     fn a_layer_that_is_built_of_changes_is_the_one_that_its_files_make(
         changes in layer(),
         forms in prop::collection::vec(0..6_u8, 40),

@@ -100,7 +100,7 @@ impl Layers<'_> {
         if layer.form == Form::Erofs {
             let file = self.open_file(&layer)?;
             let nodes = file.nodes().map_err(|error| self.damaged(&layer, &error))?;
-            let nodes = nodes.into_iter().map(Node::from).collect();
+            let nodes = nodes.into_iter().map(|node| Node::of_image(node, tree::is_kept)).collect();
             let (changes, places) = to_changes(nodes);
             return Ok(Changes { source: Source::File(file.file, places), path, changes });
         }
@@ -221,7 +221,7 @@ impl Layers<'_> {
 }
 
 /// The changes that make these nodes, and where the content of each begins.
-fn to_changes(nodes: Vec<Node>) -> (Vec<Change>, Vec<u64>) {
+pub(super) fn to_changes(nodes: Vec<Node>) -> (Vec<Change>, Vec<u64>) {
     let mut changes = Vec::with_capacity(nodes.len());
     let mut places = Vec::with_capacity(nodes.len());
     let mut first_names: HashMap<u64, PathBuf> = HashMap::new();

@@ -85,6 +85,10 @@ impl Layers<'_> {
     /// # Errors
     /// `Tar`, `Parent` or `Link` if it makes no sense, or the disk fails.
     pub fn adopt(&self, tar: &mut (dyn Read + Send)) -> Result<Layer> {
+        if self.makes_files()? { self.adopt_file(tar) } else { self.adopt_directory(tar) }
+    }
+
+    fn adopt_directory(&self, tar: &mut (dyn Read + Send)) -> Result<Layer> {
         let snapshot = self.prepare(&[])?;
         self.unpack_into(&snapshot.upper(), tar)?;
         snapshot.commit(LayerKind::Files)

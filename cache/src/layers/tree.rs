@@ -71,8 +71,9 @@ pub(crate) enum NodeKind {
     Whiteout,
 }
 
-impl From<ErofsNode> for Node {
-    fn from(node: ErofsNode) -> Self {
+impl Node {
+    /// A file of a layer that is a file, with the attributes that are to be kept.
+    pub(crate) fn of_image(node: ErofsNode, keep: fn(&[u8]) -> bool) -> Self {
         let is_file = matches!(node.kind, EntryKind::File { .. });
         let (kind, size) = match node.kind {
             EntryKind::File { size } => (NodeKind::File { size }, size),
@@ -84,7 +85,7 @@ impl From<ErofsNode> for Node {
             EntryKind::Fifo => (NodeKind::Fifo, 0),
             EntryKind::Hardlink { .. } => unreachable!("an image has inodes"),
         };
-        let kept = |(name, _): &(OsString, Vec<u8>)| is_kept(name.as_bytes());
+        let kept = |(name, _): &(OsString, Vec<u8>)| keep(name.as_bytes());
         Self {
             path: node.path,
             kind,

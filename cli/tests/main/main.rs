@@ -45,6 +45,7 @@ mod found;
 mod images;
 mod interrupt;
 mod kills;
+mod layers;
 mod limits;
 mod mounts;
 mod named_contexts;

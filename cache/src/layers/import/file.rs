@@ -3,17 +3,19 @@
 //! It is written as it comes, and read on the way for what the metadata have to say. If they cannot say it, the tar is
 //! all there, and is unpacked.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rbuild_core::Digest;
 use rbuild_image::erofs::{ErofsTree, TAR_OFFSET};
-use rbuild_image::{Entry, LayerReader};
+use rbuild_image::{Change, Entry, EntryKind, LayerReader};
 
 use super::super::attributes::Attributes;
-use super::super::file::{self, FileStamp, Incomplete, Part};
-use super::super::{Form, Layer, LayerError, LayerId, Layers, Result};
+use super::super::file::{self, FileStamp, Incomplete, LayerFile, Part};
+use super::super::tree::Node;
+use super::super::{FileContent, Form, Layer, LayerError, LayerId, LayerKind, Layers, Result, export};
 use super::{Chunks, Unpacked, read_hashed};
 use crate::aside::Working;
 use crate::error::Context;
@@ -51,6 +53,42 @@ impl Layers<'_> {
         let layer = Layer { form: Form::Erofs, size: Some(size), entries, disk_bytes, ..layer };
         // Dropping `working` discards it if another process was faster.
         self.publish(working.path(), layer)
+    }
+
+    /// Makes a layer of the files in `tar`, whose own bytes are of no interest.
+    pub(super) fn adopt_file(&self, tar: &mut (dyn Read + Send)) -> Result<Layer> {
+        let Spooled { working, digest, size, tree } = self.spool(tar)?;
+        let file = working.handle();
+        let completed = match tree {
+            Some((tree, _)) => file::complete(file, tree, size, digest),
+            None => return self.adopt_directory(&mut Part::new(file, TAR_OFFSET, size)),
+        };
+        match completed {
+            Ok(()) => {}
+            Err(Incomplete::Undescribable(_)) => return self.adopt_directory(&mut Part::new(file, TAR_OFFSET, size)),
+            Err(Incomplete::Disk(error)) => return Err(error).context("write", working.path()).map_err(Into::into),
+        }
+        let nodes = LayerFile::open(working.path()).and_then(|file| file.nodes()).context("read", working.path())?;
+        let nodes: Vec<_> = nodes.into_iter().map(|node| Node::of_image(node, |_| true)).collect();
+        let mut builder = self.build()?;
+        if let Some(root) = nodes.first() {
+            let Node { mode, uid, gid, mtime, ref xattrs, .. } = *root;
+            let (path, kind, xattrs) = (PathBuf::new(), EntryKind::Directory, xattrs.clone());
+            let root = Entry { path, kind, mode, uid, gid, mtime, xattrs };
+            builder.append(&Change::Upsert(root), FileContent::empty())?;
+        }
+        let (changes, places) = export::to_changes(nodes);
+        let linked: HashSet<PathBuf> = changes.iter().filter_map(link_target).map(Path::to_owned).collect();
+        for (change, place) in changes.iter().zip(places) {
+            let Change::Upsert(Entry { kind: EntryKind::File { size }, path, .. }) = change else {
+                builder.append(change, FileContent::empty())?;
+                continue;
+            };
+            let mut part = Part::new(file, TAR_OFFSET + place, *size);
+            let content = FileContent::reader(&mut part);
+            builder.append(change, if linked.contains(path) { content.linked() } else { content })?;
+        }
+        builder.commit(LayerKind::Files)
     }
 
     fn spool(&self, tar: &mut (dyn Read + Send)) -> Result<Spooled> {
@@ -97,6 +135,13 @@ impl Layers<'_> {
         self.unpack_into(directory, &mut Part::new(file, TAR_OFFSET, size))?;
         let attributes = Attributes { root: directory.to_owned(), overlay: self.0.0.options.overlay_xattrs };
         attributes.apply_to_file(&std::fs::File::open(directory).context("open", directory)?, root)
+    }
+}
+
+fn link_target(change: &Change) -> Option<&Path> {
+    match change {
+        Change::Upsert(Entry { kind: EntryKind::Hardlink { target }, .. }) => Some(target),
+        _ => None,
     }
 }
 
