@@ -38,7 +38,37 @@ enum Shape {
     Exact(Vec<u8>),
     /// `**/name` and `**name`: the text after the stars.
     Suffix(Vec<u8>),
-    Tokens(Vec<Token>),
+    Tokens(Box<Tokens>),
+}
+
+/// A pattern that takes the automaton, unless the path's ends say no already: for nearly all paths they do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Tokens {
+    list: Vec<Token>,
+    /// The ASCII characters that the pattern begins with, and those that it ends with.
+    prefix: Vec<u8>,
+    suffix: Vec<u8>,
+}
+
+impl Tokens {
+    fn new(list: Vec<Token>) -> Self {
+        let plain = |token: &Token| match token {
+            Token::Char(code) => u8::try_from(*code).ok().filter(u8::is_ascii),
+            _ => None,
+        };
+        let prefix = list.iter().map_while(plain).collect();
+        let mut suffix: Vec<u8> = list.iter().rev().map_while(plain).collect();
+        suffix.reverse();
+        Self { list, prefix, suffix }
+    }
+
+    fn matches(&self, path: &[u8]) -> bool {
+        if !path.starts_with(&self.prefix) || !path.ends_with(&self.suffix) {
+            return false;
+        }
+        let mut states = States::start(&self.list);
+        states.run(&self.list, path) && states.has(self.list.len())
+    }
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -97,7 +127,7 @@ impl Glob {
             let is_end = pattern.strip_prefix("**").is_some_and(plain);
             Shape::Suffix(if is_end { text } else { [b"/", text.as_slice()].concat() })
         } else {
-            Shape::Tokens(tokens)
+            Shape::Tokens(Box::new(Tokens::new(tokens)))
         };
         Ok(Self { shape })
     }
@@ -115,6 +145,7 @@ impl Glob {
             Shape::Exact(text) => text.strip_prefix(directory).is_some_and(|rest| rest.len() > 1 && rest[0] == b'/'),
             Shape::Suffix(_) => true,
             Shape::Tokens(tokens) => {
+                let tokens = &tokens.list;
                 let mut states = States::start(tokens);
                 states.run(tokens, directory) && states.run(tokens, b"/")
             }
@@ -133,10 +164,7 @@ impl Glob {
         match &self.shape {
             Shape::Exact(text) => path == text,
             Shape::Suffix(text) => path.ends_with(text) || text.strip_prefix(b"/").is_some_and(|text| path == text),
-            Shape::Tokens(tokens) => {
-                let mut states = States::start(tokens);
-                states.run(tokens, path) && states.has(tokens.len())
-            }
+            Shape::Tokens(tokens) => tokens.matches(path),
         }
     }
 }
