@@ -1,28 +1,69 @@
 #!/usr/bin/env bash
 # `make bench`: how long does the program take, and how much memory, for work that others can be asked to do too?
 #
-#   scripts/bench.sh            the whole program, then the parts with criterion
-#   scripts/bench.sh program    only the whole program
-#   scripts/bench.sh reading    only what reading a Dockerfile costs: processor time, memory and instructions. Fails if
-#                               that is more than docs/performance.md promises
+#   scripts/bench.sh                 the whole program, instructions, then the parts with criterion
+#   scripts/bench.sh program         only the whole program
+#   scripts/bench.sh instructions    only the instructions that parts and short commands take. Fails if one of them takes
+#                                    more than benches/instructions allows; some seconds once everything is built
+#   scripts/bench.sh reading         only what reading a Dockerfile costs: processor time and memory. Fails if that is
+#                                    more memory than docs/performance.md promises
 #
-# RBUILD  the program (default: the release program, built first). Root only, for a store that mounts.
+# RBUILD  the program (default: the release program, built first). Root only, for a store that mounts, but for
+#         instructions and reading.
 . "$(dirname "$0")/common.sh"
 cd "$top"
 
-# reading: instructions are the same whatever else the machine does, so they and the memory decide; times do not.
+# reading: memory is the same whatever else the machine does, so it decides; times do not.
 reading() {
   say "Reading a Dockerfile: processor time, most memory, case"
   cargo build --locked --release -p rbuild-benches --example read
-  local read=$target/release/examples/read case once more
+  local read=$target/release/examples/read case
   for case in $("$read"); do "$read" "$case" "$([ "$case" = typical_500_lines ] && echo 100 || echo 1)"; done | tee "$target/reading"
   awk '/ (typical|one_(RUN|heredoc))[A-Za-z_]*_10_MB,/ && $3 > 150 { print "more than 150 MiB: " $5; bad = 1 } END { exit bad }' "$target/reading"
-  command -v valgrind >/dev/null || { echo "valgrind is not installed: no count of instructions"; return; }
-  instructions() { valgrind --tool=callgrind --callgrind-out-file=/dev/null "$@" 2>&1 >/dev/null | sed -n 's/.*Collected : //p'; }
-  once=$(instructions "$read" typical_500_lines 1 quietly) more=$(instructions "$read" typical_500_lines 11 quietly)
-  printf '%d instructions for 500 lines\n' $(((more - once) / 10))
-  [ $(((more - once) / 10)) -le 14000000 ] || die "more than 14 million instructions for 500 lines"
 }
+
+# count COMMAND...: how many instructions it takes.
+count() {
+  local log; log=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null "$@" 2>&1 >/dev/null)
+  sed -n 's/.*Collected : //p' <<<"$log" | grep . || { echo "$log" >&2; die "failed under valgrind: $*"; }
+}
+
+# each WORK CASE TIMES ARGUMENTS...: how many instructions a case takes, the start not counted.
+each() {
+  local work=$1 what=$2 times=$3 once more; shift 3
+  once=$(count "$work" "$what" 1 "$@") more=$(count "$work" "$what" $((times + 1)) "$@")
+  echo $(((more - once) / times))
+}
+
+# instructions: they are the same whatever else the machine does, so they decide.
+instructions() {
+  say "Instructions: found, the most, what"
+  command -v valgrind >/dev/null || { echo "skipped: valgrind is not installed"; return; }
+  cargo build --locked --release -p rbuild-benches --example work
+  local program=${RBUILD:-$(scripts/release.sh)} work=$target/release/examples/work place most what text found bad=
+  place=$(mktemp -d)
+  trap 'rm -rf "$place"' RETURN
+  export RBUILD_ROOT=$place/state
+  mkdir "$place/app"
+  for i in $(seq 20); do echo "$i" >"$place/app/$i"; done
+  printf 'FROM scratch\nCOPY . /app\nENV A=1 B=$A\nWORKDIR /app\nCMD ["/app/1"]\n' >"$place/app/Dockerfile"
+  sleep 0.1
+  for i in 1 2; do "$program" build -q -t cached "$place/app" >/dev/null; done
+  "$work" walk 0 "$place"
+  while read -r most what text; do
+    case $what in
+      parse|keys|tar) found=$(each "$work" "$what" 10) ;;
+      walk) found=$(each "$work" walk 2 "$place") ;;
+      version) found=$(count "$program" version) ;;
+      cached) found=$(count "$program" build -q -t cached "$place/app") ;;
+      *) die "benches/instructions: nobody knows what \`$what\` is" ;;
+    esac
+    printf '%12d %12d  %-8s %s\n' "$found" "$most" "$what" "$text"
+    [ "$found" -le "$most" ] || bad="$bad $what"
+  done < <(grep -v '^#' benches/instructions)
+  [ -z "$bad" ] || die "more instructions than allowed:$bad"
+}
+[ "${1:-}" != instructions ] || { instructions; exit; }
 [ "${1:-}" != reading ] || { reading; exit; }
 
 [ "$(id -u)" = 0 ] || exec sudo -E env "PATH=$PATH" "$0" "$@"
@@ -73,4 +114,4 @@ measure "40 RUN true in a chain, fully cached" 10 build chain
 measure "8 independent stages of sleep 1" 1 "$RBUILD" build -q -j 8 -t wide "$work/wide"
 measure "run true in a container" 10 "$RBUILD" run --rm busybox true
 
-[ "${1:-}" = program ] || { reading; say "The parts"; cargo bench --locked -p rbuild-benches; }
+[ "${1:-}" = program ] || { reading; instructions; say "The parts"; cargo bench --locked -p rbuild-benches; }

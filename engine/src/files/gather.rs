@@ -254,7 +254,8 @@ impl<'a> Work<'a> {
                 Err(_) => {}
             }
         }
-        // As long as it has to be: together they are most of the memory that a walk takes.
+        // Together they are most of the memory that a walk takes.
+        #[expect(clippy::drain_collect, reason = "the copy is as long as it has to be, and the buffer keeps its room")]
         let mut entries: Vec<Met> = entries.drain(..).collect();
         entries.sort_unstable_by(|left, right| left.path.as_bytes()[above..].cmp(&right.path.as_bytes()[above..]));
         let parent = (self.open.load(Ordering::Relaxed) <= MOST_OPEN).then(|| Arc::new(opened));
