@@ -49,7 +49,7 @@ use crate::prune::condemned;
 use crate::store::{self, Store, used_key};
 
 pub use active::ActiveSnapshot;
-pub use builder::{FileContent, LayerBuilder};
+pub use builder::{FileContent, FormerLayer, LayerBuilder};
 pub(crate) use content::make_upper;
 pub use error::LayerError;
 pub use export::{Changes, TarOptions};

@@ -45,8 +45,8 @@ pub use content::{Blob, BlobWriter, Content, ContentError};
 pub use error::StoreError;
 pub use images::{Image, ImageError, Images, ListedImage, RemoteName};
 pub use layers::{
-    ActiveSnapshot, Changes, FileContent, Form, Layer, LayerBuilder, LayerError, LayerForm, LayerFormError, LayerId,
-    LayerIdError, LayerKind, Layers, MAX_LAYERS, ReadErofs, TarOptions, Unsealed,
+    ActiveSnapshot, Changes, FileContent, Form, FormerLayer, Layer, LayerBuilder, LayerError, LayerForm,
+    LayerFormError, LayerId, LayerIdError, LayerKind, Layers, MAX_LAYERS, ReadErofs, TarOptions, Unsealed,
 };
 pub use lease::{Holder, Lease};
 pub use listings::Listings;

@@ -15,7 +15,8 @@ pub mod reference;
 pub use config::{Healthcheck, History, ImageConfig, RootFs, RuntimeConfig};
 pub use descriptor::{Descriptor, sha256};
 pub use layer::{
-    Change, Compression, Entry, EntryKind, Layer, LayerError, LayerReader, LayerWriter, Timestamp, compress_layer,
+    Change, Compression, Entry, EntryKind, FormerTar, Found, Layer, LayerError, LayerReader, LayerRewriter,
+    LayerWriter, PartDigest, ReadAt, TarIndex, Timestamp, compress_layer,
 };
 pub use manifest::{Document, Index, Manifest, ManifestError};
 pub use media::Family;

@@ -21,6 +21,7 @@
 mod ahead;
 mod directory;
 mod file;
+mod former;
 mod identity;
 mod output;
 
@@ -29,11 +30,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use rbuild_image::{Change, Entry, EntryKind, Timestamp};
+use rbuild_image::{Change, Entry, EntryKind, Found, Timestamp};
 
 use self::ahead::Ahead;
 use self::directory::Directory;
 use self::file::TarFile;
+pub use self::former::FormerLayer;
 use self::identity::Identity;
 use self::output::Output;
 use super::tree::{self, NodeKind};
@@ -54,6 +56,7 @@ enum Source<'a> {
     Bytes(Vec<u8>),
     Reader(&'a mut (dyn Read + 'a)),
     File(&'a File),
+    Former(Found),
 }
 
 impl std::fmt::Debug for FileContent<'_> {
@@ -63,6 +66,7 @@ impl std::fmt::Debug for FileContent<'_> {
             Source::Bytes(_) => "bytes",
             Source::Reader(_) => "reader",
             Source::File(_) => "file",
+            Source::Former(_) => "former",
         };
         formatter.debug_tuple("FileContent").field(&kind).finish()
     }
@@ -91,6 +95,11 @@ impl<'a> FileContent<'a> {
     /// What an open file has from where it stands, up to the entry's size. The kernel may copy it, or share its blocks.
     pub fn file(file: &'a File) -> Self {
         Self::new(Source::File(file))
+    }
+
+    /// What the former layer has that was given to [`Layers::build_like`]. The digest is the one that it was found by.
+    pub fn former(found: Found, digest: [u8; 32]) -> Self {
+        Self { digest: Some(digest), ..Self::new(Source::Former(found)) }
     }
 
     /// The blake3 of the content is known, and believed.
@@ -126,15 +135,23 @@ impl Layers<'_> {
     /// # Errors
     /// The disk fails.
     pub fn build(&self) -> Result<LayerBuilder> {
-        let files = self.makes_files()?;
-        self.build_as(if files { Form::Erofs } else { Form::Directory })
+        self.build_like(None)
     }
 
-    fn build_as(&self, form: Form) -> Result<LayerBuilder> {
+    /// A new layer without changes yet, that will have much in common with another one.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn build_like(&self, former: Option<FormerLayer>) -> Result<LayerBuilder> {
+        let files = self.makes_files()?;
+        self.build_as(if files { Form::Erofs } else { Form::Directory }, former)
+    }
+
+    fn build_as(&self, form: Form, former: Option<FormerLayer>) -> Result<LayerBuilder> {
         let working = self.0.0.aside.make_directory("layer")?;
         let upper = output::place(working.path());
         let output = if form == Form::Erofs {
-            Output::File(Box::new(TarFile::new(upper)?))
+            Output::File(Box::new(TarFile::new(upper, former)?))
         } else {
             std::fs::create_dir(&upper).context("create", &upper)?;
             Output::Directory(Directory::new(upper, self.0.0.options.overlay_xattrs)?)
@@ -360,7 +377,7 @@ mod tests {
         };
         let [described, unpacked, directory] = [0, 1, 2].map(|case| {
             let form = if case == 2 { Form::Directory } else { Form::Erofs };
-            let mut builder = store.layers().build_as(form).unwrap();
+            let mut builder = store.layers().build_as(form, None).unwrap();
             let mut append = |change: Change, content: FileContent<'_>| builder.append(&change, content).unwrap();
             append(entry("", EntryKind::Directory), FileContent::empty());
             append(entry("d", EntryKind::Directory), FileContent::empty());

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! 0      magic `rblayer1` │ tar length 8 │ metadata offset 8 │ length 8 │ diff ID 32 │ blake3 of the metadata 32
-//! 96     mode, owner, group of the root directory, 4 each │ NULs
+//! 96     mode, owner, group of the root directory, 4 each
+//! 108    length of the index 8 │ blake3 of the index 32 │ NULs
 //! 992    blake3 of all 4096 bytes with this field as NULs
 //! 1024   EROFS superblock │ NULs
 //! 4096   the plain tar
 //!        NULs up to a multiple of 4096, EROFS metadata
+//!        an index of the tar, if it may be of use for the next layer (`TarIndex`)
 //! ```
 //!
 //! All numbers are little endian. The kernel reads what begins at 1024, and leaves the rest to us.
@@ -21,6 +23,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use rbuild_core::Digest;
+use rbuild_image::TarIndex;
 use rbuild_image::erofs::{
     ErofsImage, ErofsMetadata, ErofsNode, ErofsTree, SUPERBLOCK_LENGTH, SUPERBLOCK_OFFSET, TAR_OFFSET, Undescribable,
     metadata_offset,
@@ -65,6 +68,8 @@ pub(super) struct Header {
     metadata: [u8; 32],
     /// Mode, owner and group.
     pub(super) root: (u32, u32, u32),
+    index_length: u64,
+    index: [u8; 32],
 }
 
 impl Header {
@@ -84,10 +89,16 @@ impl Header {
         for number in <[u32; 3]>::from(self.root) {
             put(&number.to_le_bytes());
         }
+        put(&self.index_length.to_le_bytes());
+        put(&self.index);
         bytes[SUPERBLOCK].copy_from_slice(superblock);
         let check = blake3::hash(&bytes);
         bytes[CHECK].copy_from_slice(check.as_bytes());
         bytes
+    }
+
+    fn index_at(&self) -> Option<u64> {
+        self.metadata_offset.checked_add(self.metadata_length)
     }
 
     /// Reads a header and the superblock after it; `None` if it is damaged.
@@ -106,6 +117,8 @@ impl Header {
             diff_id: Digest::sha256(bytes[32..64].try_into().ok()?),
             metadata: bytes[64..96].try_into().ok()?,
             root: (short(96)?, short(100)?, short(104)?),
+            index_length: long(108)?,
+            index: bytes[116..148].try_into().ok()?,
         };
         Some((header, bytes[SUPERBLOCK].try_into().ok()?))
     }
@@ -158,8 +171,14 @@ impl<F: std::borrow::Borrow<File>> Read for Part<F> {
     }
 }
 
-/// Completes a file that has the tar: metadata and header. Only then is it a layer's.
-pub(super) fn complete(file: &File, tree: ErofsTree, tar_length: u64, diff_id: Digest) -> Result<(), Incomplete> {
+/// Completes a file that has the tar: metadata and header. Only then is it a layer's. `index` is that of the tar, or empty.
+pub(super) fn complete(
+    file: &File,
+    tree: ErofsTree,
+    tar_length: u64,
+    diff_id: Digest,
+    index: &[u8],
+) -> Result<(), Incomplete> {
     let root = tree.root();
     let metadata = tree.finish(tar_length)?;
     let digest = write_metadata(file, &metadata)?;
@@ -170,7 +189,10 @@ pub(super) fn complete(file: &File, tree: ErofsTree, tar_length: u64, diff_id: D
         diff_id,
         metadata: digest,
         root,
+        index_length: index.len() as u64,
+        index: *blake3::hash(index).as_bytes(),
     };
+    file.write_all_at(index, metadata.offset() + metadata.length())?;
     // The same tar gives the same file, and others never lie beside it in one overlay.
     let uuid = diff_id.as_bytes()[..16].try_into().expect("a digest has 32 bytes");
     file.write_all_at(&header.to_bytes(&metadata.superblock(uuid)), 0)?;
@@ -223,7 +245,7 @@ impl LayerFile {
         file.read_exact_at(&mut bytes, 0)?;
         let (header, superblock) = Header::parse(bytes).ok_or_else(damaged)?;
         let fits = header.metadata_offset == metadata_offset(header.tar_length)
-            && header.metadata_offset.checked_add(header.metadata_length) == Some(file.metadata()?.len());
+            && header.index_at().and_then(|at| at.checked_add(header.index_length)) == Some(file.metadata()?.len());
         if fits { Ok(Self { file, header, superblock }) } else { Err(damaged()) }
     }
 
@@ -234,6 +256,15 @@ impl LayerFile {
         bytes.try_reserve_exact(length)?;
         Part::new(&self.file, self.header.metadata_offset, self.header.metadata_length).read_to_end(&mut bytes)?;
         if blake3::hash(&bytes) == self.header.metadata { Ok(bytes) } else { Err(damaged()) }
+    }
+
+    /// The index of the tar; none if it has none, or a damaged one.
+    pub(super) fn read_index(&self) -> io::Result<Option<TarIndex>> {
+        let Some(at) = self.header.index_at().filter(|_| self.header.index_length > 0) else { return Ok(None) };
+        let mut bytes = Vec::new();
+        Part::new(&self.file, at, self.header.index_length).read_to_end(&mut bytes)?;
+        let intact = blake3::hash(&bytes) == self.header.index;
+        Ok(TarIndex::from_bytes(&bytes).filter(|_| intact))
     }
 
     /// Compares the metadata without keeping them.
@@ -288,6 +319,8 @@ mod tests {
             diff_id: Digest::sha256([4; 32]),
             metadata: [5; 32],
             root: (0o1777, 6, 7),
+            index_length: 8,
+            index: [9; 32],
         };
         let bytes = header.to_bytes(&[8; SUPERBLOCK_LENGTH]);
         assert_eq!(Header::parse(bytes), Some((header, [8; SUPERBLOCK_LENGTH])));

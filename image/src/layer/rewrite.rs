@@ -165,6 +165,8 @@ pub struct LayerRewriter<W: Write, R> {
     former: Option<Arc<FormerTar<R>>>,
     /// Bytes of the former tar that come next.
     run: Range<u64>,
+    /// What was appended last and has no name.
+    last: Range<u64>,
     index: TarIndex,
 }
 
@@ -185,28 +187,29 @@ impl<W: Write, R> std::fmt::Debug for LayerRewriter<W, R> {
 impl<W: Write, R: ReadAt> LayerRewriter<W, R> {
     /// A layer without changes yet.
     pub fn new(out: W, former: Option<Arc<FormerTar<R>>>) -> Self {
-        Self { output: Output::Untouched(out), former, run: 0..0, index: TarIndex::default() }
+        Self { output: Output::Untouched(out), former, run: 0..0, last: 0..0, index: TarIndex::default() }
     }
 
-    /// Adds one change, as [`LayerWriter::append`] does. `content_digest` is asked for the blake3 of the content after that
-    /// was read. Returns where the content begins in the tar.
+    /// Adds one change, as [`LayerWriter::append`] does. The next layer can have the same part only if it is
+    /// [named](Self::name). Returns where the content begins in the tar.
     ///
     /// # Errors
     /// As there.
-    pub fn append(
-        &mut self,
-        change: &Change,
-        content: &mut dyn Read,
-        content_digest: impl FnOnce() -> [u8; 32],
-    ) -> io::Result<u64> {
+    pub fn append(&mut self, change: &Change, content: &mut dyn Read) -> io::Result<u64> {
         self.end_run()?;
         let writer = self.writer()?;
         let start = writer.offset();
         let content_at = writer.append(change, content)?;
-        let end = writer.offset();
-        let digest = *PartDigest::of(change, &content_digest())?.0.as_bytes();
-        self.index.parts.push(Part { digest, bytes: start..end });
+        self.last = start..writer.offset();
         Ok(content_at)
+    }
+
+    /// Says what the change is that was appended last.
+    pub fn name(&mut self, part: PartDigest) {
+        let bytes = std::mem::take(&mut self.last);
+        if !bytes.is_empty() {
+            self.index.parts.push(Part { digest: *part.0.as_bytes(), bytes });
+        }
     }
 
     /// Adds a change as the former tar has it; `size` is that of its content. Returns where the content begins in the tar.

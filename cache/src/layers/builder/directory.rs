@@ -193,6 +193,8 @@ impl Directory {
         let bytes = match source {
             Source::Empty => Vec::new(),
             Source::Bytes(bytes) => bytes,
+            // Nothing can be taken from layers of this form, or for it.
+            Source::Former(_) => return Err(failed("write", path, io::Error::from(io::ErrorKind::Unsupported))),
             Source::Reader(reader) => {
                 let digest = self.stream(&file, path, reader, size, digest)?;
                 return Ok((self.own.finish_file(&file, entry)?, digest));

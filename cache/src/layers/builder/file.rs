@@ -19,13 +19,14 @@ use std::thread::JoinHandle;
 
 use rbuild_core::Digest;
 use rbuild_image::erofs::{ErofsTree, TAR_OFFSET, Undescribable, holds_attribute};
-use rbuild_image::{Change, Compression, Entry, EntryKind, LayerWriter};
+use rbuild_image::{Change, Entry, EntryKind, LayerRewriter, PartDigest};
 use rustix::io::Errno;
 
 use super::super::file::{self, Incomplete};
 use super::super::tree::is_kept;
 use super::super::{LayerError, Result};
 use super::directory::{Xattrs, failed};
+use super::former::{FormerLayer, LayerTar};
 use super::{Ahead, Source};
 use crate::error::{Context, StoreError};
 
@@ -41,7 +42,8 @@ const LARGE: u64 = 4 << 20;
 pub(super) struct TarFile {
     path: PathBuf,
     file: Arc<File>,
-    writer: LayerWriter<Behind>,
+    writer: LayerRewriter<Behind, LayerTar>,
+    former: Option<FormerLayer>,
     tree: Result<ErofsTree, Undescribable>,
     /// Files that have several names.
     linked: HashMap<PathBuf, Entry>,
@@ -62,12 +64,12 @@ pub(super) struct Finished {
 
 impl TarFile {
     /// Makes the file, which must not be there.
-    pub(super) fn new(path: PathBuf) -> Result<Self> {
+    pub(super) fn new(path: PathBuf, former: Option<FormerLayer>) -> Result<Self> {
         let file = File::options().read(true).write(true).create_new(true).open(&path).context("create", &path)?;
         let file = Arc::new(file);
         let behind = Behind { file: Arc::clone(&file), at: TAR_OFFSET, thread: None };
-        let writer = LayerWriter::new(behind, Compression::None).map_err(LayerError::Write)?;
-        Ok(Self { path, file, writer, tree: Ok(ErofsTree::new()), linked: HashMap::new(), root: super::root() })
+        let writer = LayerRewriter::new(behind, former.as_ref().map(|former| Arc::clone(&former.0)));
+        Ok(Self { path, file, writer, former, tree: Ok(ErofsTree::new()), linked: HashMap::new(), root: super::root() })
     }
 
     pub(super) fn root(&mut self, entry: &Entry) -> Xattrs {
@@ -90,14 +92,14 @@ impl TarFile {
         };
         let mode = if matches!(entry.kind, EntryKind::Symlink { .. }) { 0o777 } else { entry.mode };
         let change = Change::Upsert(Entry { xattrs: kept.clone(), mode, ..entry.clone() });
-        self.append(&change, &mut io::empty())?;
+        self.append_without_content(&change)?;
         self.describe(&Change::Upsert(Entry { xattrs: held, ..entry.clone() }), 0);
         Ok(kept)
     }
 
     /// A whiteout, or the mark of an opaque directory.
     pub(super) fn mark(&mut self, change: &Change) -> Result<()> {
-        self.append(change, &mut io::empty())?;
+        self.append_without_content(change)?;
         self.describe(change, 0);
         Ok(())
     }
@@ -113,6 +115,10 @@ impl TarFile {
         let (held, kept) = split(entry);
         let change = Change::Upsert(Entry { xattrs: kept.clone(), ..entry.clone() });
         let (digest, content) = match source {
+            Source::Former(found) => {
+                let digest = digest.ok_or_else(|| LayerError::Write(io::ErrorKind::InvalidInput.into()))?;
+                (digest, self.writer.repeat(found, size).map_err(|error| failed("write", &entry.path, error))?)
+            }
             Source::Empty => self.bytes(&change, &[], size, digest)?,
             Source::Bytes(bytes) => self.bytes(&change, &bytes, size, digest)?,
             Source::Reader(reader) => self.stream(&change, reader, digest)?,
@@ -138,10 +144,10 @@ impl TarFile {
 
     /// Completes the file.
     pub(super) fn finish(self) -> Result<(Finished, PathBuf)> {
-        let (written, behind) = self.writer.finish_into().map_err(LayerError::Write)?;
+        let (written, index, behind) = self.writer.finish().map_err(LayerError::Write)?;
         behind.finish().map_err(LayerError::Write)?;
         let completed = match self.tree {
-            Ok(tree) => file::complete(&self.file, tree, written.size, written.diff_id),
+            Ok(tree) => file::complete(&self.file, tree, written.size, written.diff_id, &index.to_bytes()),
             Err(reason) => Err(Incomplete::Undescribable(reason)),
         };
         let described = match completed {
@@ -184,14 +190,40 @@ impl TarFile {
             return Err(LayerError::Source { path: change.path().to_owned(), source });
         }
         let digest = digest.unwrap_or_else(|| *blake3::hash(bytes).as_bytes());
-        Ok((digest, self.append(change, &mut bytes)?))
+        Ok((digest, self.append_named(change, &mut bytes, &digest)?))
+    }
+
+    /// What the former layer has need not be written from memory, so that runs of its tar stay whole.
+    fn append_named(&mut self, change: &Change, content: &mut dyn Read, digest: &[u8; 32]) -> Result<u64> {
+        let refused = |error| failed("write to a tar", change.path(), error);
+        let part = PartDigest::of(change, digest).map_err(refused)?;
+        if let Some(found) = self.former.as_ref().and_then(|former| former.0.find(&part)) {
+            let size =
+                if let Change::Upsert(Entry { kind: EntryKind::File { size }, .. }) = change { *size } else { 0 };
+            return self.writer.repeat(found, size).map_err(|error| failed("write", change.path(), error));
+        }
+        let place = self.append(change, content)?;
+        self.writer.name(part);
+        Ok(place)
+    }
+
+    fn append_without_content(&mut self, change: &Change) -> Result<()> {
+        self.append_named(change, &mut io::empty(), &[0; 32]).map(drop)
+    }
+
+    fn name(&mut self, change: &Change, digest: &[u8; 32]) -> Result<()> {
+        self.writer
+            .name(PartDigest::of(change, digest).map_err(|error| failed("write to a tar", change.path(), error))?);
+        Ok(())
     }
 
     fn stream(&mut self, change: &Change, from: &mut dyn Read, digest: Option<[u8; 32]>) -> Result<([u8; 32], u64)> {
         let mut hasher = blake3::Hasher::new();
         let mut content = Hashing { from, hasher: digest.is_none().then_some(&mut hasher) };
         let place = self.append(change, &mut content)?;
-        Ok((digest.unwrap_or_else(|| *hasher.finalize().as_bytes()), place))
+        let digest = digest.unwrap_or_else(|| *hasher.finalize().as_bytes());
+        self.name(change, &digest)?;
+        Ok((digest, place))
     }
 
     fn stream_hashed_ahead(&mut self, change: &Change, from: &File, size: u64) -> Result<([u8; 32], u64)> {
@@ -201,7 +233,9 @@ impl TarFile {
             // Ends the other thread if it is not at the end.
             drop(content);
             let digest = reading.join().expect("reading and hashing do not panic");
-            Ok((digest, place?))
+            let place = place?;
+            self.name(change, &digest)?;
+            Ok((digest, place))
         })
     }
 

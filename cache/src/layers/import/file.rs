@@ -40,7 +40,7 @@ impl Layers<'_> {
         let Some((tree, entries)) = tree else {
             return self.import_directory(diff_id, &mut Part::new(file, TAR_OFFSET, size));
         };
-        match file::complete(file, tree, size, digest) {
+        match file::complete(file, tree, size, digest, &[]) {
             Ok(()) => {}
             Err(Incomplete::Undescribable(reason)) => {
                 tracing::info!(%diff_id, %reason, "unpacked");

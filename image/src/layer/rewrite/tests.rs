@@ -72,7 +72,9 @@ fn rewritten(tree: &Tree, former: Option<&Arc<FormerTar<Vec<u8>>>>) -> (Layer, T
             Some(found) => writer.repeat(found, content.len() as u64).unwrap(),
             None => {
                 read += content.len() as u64;
-                writer.append(&change, &mut &*content, || digest(content)).unwrap()
+                let at = writer.append(&change, &mut &*content).unwrap();
+                writer.name(part);
+                at
             }
         };
         assert_eq!(at % BLOCK, 0);

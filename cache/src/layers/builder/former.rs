@@ -1,0 +1,47 @@
+//! What can be taken from the layer that was made of nearly the same files before?
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rbuild_image::erofs::TAR_OFFSET;
+use rbuild_image::{Change, FormerTar, Found, PartDigest, ReadAt};
+
+use super::super::{Form, LayerId, Layers, Result};
+use crate::error::Context;
+
+/// The plain tar in the file of a layer.
+#[derive(Debug)]
+pub(super) struct LayerTar(File);
+
+impl ReadAt for LayerTar {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, TAR_OFFSET + offset)
+    }
+}
+
+/// A layer whose parts may become parts of another one. Made by [`Layers::former`].
+#[derive(Clone, Debug)]
+pub struct FormerLayer(pub(super) Arc<FormerTar<LayerTar>>);
+
+impl FormerLayer {
+    /// The same file, with the same metadata, and content with this blake3.
+    pub fn find(&self, change: &Change, content: &[u8; 32]) -> Option<Found> {
+        // What no layer can express is in none.
+        PartDigest::of(change, content).ok().and_then(|part| self.0.find(&part))
+    }
+}
+
+impl Layers<'_> {
+    /// A layer for [`Layers::build_like`]; `None` if it is not here, or not in a form that anything can be taken from.
+    ///
+    /// # Errors
+    /// Only if the disk or the metadata fails.
+    pub fn former(&self, id: &LayerId) -> Result<Option<FormerLayer>> {
+        let Some(layer) = self.find_intact(id)?.filter(|layer| layer.form == Form::Erofs) else { return Ok(None) };
+        let file = self.open_file(&layer)?;
+        let index = file.read_index().context("read", self.path(id))?;
+        Ok(index.map(|index| FormerLayer(Arc::new(FormerTar::new(index, LayerTar(file.file))))))
+    }
+}
