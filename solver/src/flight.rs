@@ -211,6 +211,7 @@ async fn execute<W: Worker, R: Records<W::Output>>(
         origin: &order.vertex.origin,
         key,
         definition: &order.definition,
+        names: &order.provenance.steps,
         step: order.step,
         reporter: &reporter,
     };

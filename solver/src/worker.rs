@@ -57,6 +57,8 @@ pub struct Task<'a> {
     pub key: &'a Digest,
     /// The definition key: what provenances of other steps call this one as an input.
     pub definition: &'a Digest,
+    /// Names under which an earlier build may have recorded this step, best first (see `step`).
+    pub names: &'a [Digest],
     /// The step to name in events.
     pub step: StepId,
     /// Receives log output and transfers. `StepStarted` and `StepFinished` are the solver's to send. Every build that

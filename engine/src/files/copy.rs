@@ -43,7 +43,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use carry::{Bytes, Filling, Sink};
+pub use carry::{Bytes, Filling, Former, Sink};
 pub use error::CopyError;
 pub use mirror::mirror;
 pub use mode::ModeError;

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use rbuild_cache::{LayerId, LayerKind, Record};
+use rbuild_cache::{LayerId, Record};
 use rbuild_core::Digest;
 use rbuild_solver::Task;
 use rbuild_solver::graph::{CopySource, FileAction, FileOp, LocalOp};
 
-use super::layer_sink::{LayerSink, copy_error};
+use super::layer_sink::LayerSink;
 use super::{BuildWorker, WorkerError};
 use crate::blocking::blocking;
 use crate::files::copy::{Sources, Stage};
@@ -35,21 +35,29 @@ impl BuildWorker {
             sources.insert(input, self.source(inputs, input).await?);
         }
         let (store, below, op) = (self.store().clone(), layers.clone(), op.clone());
+        let former = self.former(task.names);
         let layer = blocking(move || {
             let view = match &below[..] {
                 [] => None,
                 below => Some(Mounted::new(&store.layers().view(below)?)?),
             };
-            let mut sink = LayerSink(store.layers().build()?);
+            let mut sink = LayerSink::new(store.layers(), former.as_ref())?;
             let mut stage = stage_over(view.as_ref(), &sink)?;
             let trees = sources.iter().map(|(input, source)| (*input, source.tree())).collect();
             plan(&mut stage, &op, &trees)?;
             unchanged(&stage.carry_out(&mut sink, &|_| ())?.changed)?;
-            sink.0.commit(LayerKind::Files).map_err(copy_error)
+            sink.commit()
         })
         .await?;
         layers.push(layer.id);
         Ok(layers)
+    }
+
+    /// The layer that the step made when it was executed last, if that is known.
+    fn former(&self, names: &[Digest]) -> Option<LayerId> {
+        let records = self.store().records();
+        let record = names.iter().find_map(|name| records.latest(name).ok().flatten())?;
+        record.layers.last().cloned()
     }
 
     /// A layer that holds a copy of `selection`, found under `key` if it was made before.
@@ -68,11 +76,11 @@ impl BuildWorker {
         let scan = self.context(&selection.name).scan(self.fetcher()).await?;
         let (store, selector) = (self.store().clone(), Selector::from(selection));
         blocking(move || {
-            let mut sink = LayerSink(store.layers().build()?);
+            let mut sink = LayerSink::new(store.layers(), None)?;
             let mut stage = stage_over(None, &sink)?;
             stage.mirror(&selector, &*scan).map_err(FilesError::from)?;
             unchanged(&stage.carry_out(&mut sink, &|_| ())?.changed)?;
-            let layer = sink.0.commit(LayerKind::Files).map_err(copy_error)?;
+            let layer = sink.commit()?;
             let record = Record {
                 listings: Vec::new(),
                 layers: vec![layer.id.clone()],
@@ -117,7 +125,7 @@ fn used(op: &FileOp) -> Vec<usize> {
 
 /// An image on which changes are planned that will go into `sink`.
 fn stage_over<'a>(below: Option<&'a Mounted>, sink: &LayerSink) -> Result<Stage<'a>, WorkerError> {
-    let stage = Stage::over(below.map(|below| &below.root), Some(sink.0.scratch()?));
+    let stage = Stage::over(below.map(|below| &below.root), Some(sink.scratch()?));
     Ok(stage.map_err(FilesError::from)?)
 }
 

@@ -60,7 +60,7 @@ impl Layers<'_> {
         let Spooled { working, digest, size, tree } = self.spool(tar)?;
         let file = working.handle();
         let completed = match tree {
-            Some((tree, _)) => file::complete(file, tree, size, digest),
+            Some((tree, _)) => file::complete(file, tree, size, digest, &[]),
             None => return self.adopt_directory(&mut Part::new(file, TAR_OFFSET, size)),
         };
         match completed {

@@ -11,14 +11,18 @@
 //! What a scan of the source has found out is made use of and checked: a file that is not any more what the scan saw is
 //! told to the caller, and a known digest is believed only of a file whose times, size and number are still the same
 //! *after* it was read.
+//!
+//! A file whose digest the scan knows, and which a [`Former`] layer has with the same metadata and content, is not opened
+//! at all: its content is that of the key, whatever has become of the file since.
 
 mod large;
 mod load;
 mod walk;
 
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use rbuild_image::Change;
+use rbuild_image::{Change, Found};
 
 use self::load::{Body, Loaded, Opener};
 use self::walk::{Planned, Walk};
@@ -48,6 +52,8 @@ pub enum Bytes<'a> {
     Reader(&'a mut dyn std::io::Read),
     /// As many as the entry says, from where the file stands.
     File(&'a std::fs::File),
+    /// Those that the former layer has, as [`Former::find`] told.
+    Former(Found),
 }
 
 impl std::fmt::Debug for Bytes<'_> {
@@ -57,14 +63,26 @@ impl std::fmt::Debug for Bytes<'_> {
             Self::Small(_) => "Small",
             Self::Reader(_) => "Reader",
             Self::File(_) => "File",
+            Self::Former(_) => "Former",
         })
     }
+}
+
+/// What was made when nearly the same was copied before.
+pub trait Former: Send + Sync {
+    /// The same file with the same metadata and content, whose blake3 is `digest`.
+    fn find(&self, change: &Change, digest: &[u8; 32]) -> Option<Found>;
 }
 
 /// Takes the changes that a plan makes.
 pub trait Sink {
     /// Why a change cannot be made.
     type Error: From<CopyError>;
+
+    /// What contents may be taken from, without opening the files that they came from.
+    fn former(&self) -> Option<Arc<dyn Former>> {
+        None
+    }
 
     /// Makes one change. They come in canonical order, the root directory first.
     ///
@@ -87,9 +105,11 @@ impl Stage<'_> {
     pub fn carry_out<S: Sink>(&self, sink: &mut S, report: &dyn Fn(u64)) -> Result<Copied, S::Error> {
         let mut walk = Walk::new(self);
         let mut done = Done { stage: self, copied: Copied::default(), opener: Opener::default() };
+        let former = sink.former();
+        let former = former.as_deref();
         let first = next_batch(&mut walk);
         let whole = first.len() < BATCH_ENTRIES && walk.is_at_end();
-        done.put_all(load_all(self, first)?, sink, report)?;
+        done.put_all(load_all(self, first, former)?, sink, report)?;
         if whole {
             return Ok(done.into_copied());
         }
@@ -99,7 +119,7 @@ impl Stage<'_> {
                 loop {
                     let batch = next_batch(&mut walk);
                     let last = batch.is_empty();
-                    let loaded = load_all(self, batch);
+                    let loaded = load_all(self, batch, former);
                     let failed = loaded.is_err();
                     // Nobody listens any more if the sink has refused something.
                     if last || sender.send(loaded).is_err() || failed {
@@ -129,12 +149,16 @@ fn next_batch<'s>(walk: &mut Walk<'s, '_>) -> Vec<Planned<'s>> {
     batch
 }
 
-fn load_all<'s>(stage: &'s Stage<'_>, batch: Vec<Planned<'s>>) -> Result<Vec<Loaded<'s>>, CopyError> {
+fn load_all<'s>(
+    stage: &'s Stage<'_>,
+    batch: Vec<Planned<'s>>,
+    former: Option<&dyn Former>,
+) -> Result<Vec<Loaded<'s>>, CopyError> {
     use rayon::iter::ParallelIterator;
     use rayon::slice::ParallelSlice;
     let run = |run: &[Planned<'s>]| {
         let mut opener = Opener::default();
-        run.iter().map(|planned| load::load(stage, planned, &mut opener)).collect::<Result<Vec<_>, _>>()
+        run.iter().map(|planned| load::load(stage, planned, &mut opener, former)).collect::<Result<Vec<_>, _>>()
     };
     if batch.len() <= RUN {
         return run(&batch);
@@ -171,6 +195,10 @@ impl Done<'_, '_> {
                 let bytes = if bytes.is_empty() { Bytes::Empty } else { Bytes::Small(bytes) };
                 sink.put(&change, Filling { bytes, digest: Some(digest), linked })?;
                 count
+            }
+            Body::Former { found, digest, size } => {
+                sink.put(&change, Filling { bytes: Bytes::Former(found), digest: Some(digest), linked })?;
+                size
             }
             Body::Large(content, name) => {
                 let Change::Upsert(entry) = change else { return Ok(()) };

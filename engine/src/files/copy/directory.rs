@@ -61,6 +61,8 @@ impl<'a> DirectorySink<'a> {
                     TransferError::Read(error) => unread(error.into()),
                     TransferError::Write(error) => CopyError::Write { path: path(), source: error.into() },
                 }),
+                // Nobody was offered any.
+                Bytes::Former(_) => Err(unread(std::io::ErrorKind::Unsupported.into())),
                 Bytes::Reader(from) => {
                     let mut file = std::fs::File::from(file.try_clone_to_owned().map_err(unread)?);
                     std::io::copy(from, &mut file).map(drop).map_err(|source| CopyError::Write { path: path(), source })

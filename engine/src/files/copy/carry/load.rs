@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use rbuild_image::{Change, Entry, EntryKind};
+use rbuild_image::{Change, Entry, EntryKind, Found};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, openat};
 
@@ -14,6 +14,7 @@ use super::super::super::root::node_of;
 use super::super::super::{Attributes, FileDigest, InnerPath, Kind, Node};
 use super::super::CopyError;
 use super::super::stage::{Content, Item, Stage, What};
+use super::Former;
 use super::walk::{Part, Planned, SMALL};
 
 /// A change with its content, if that is small.
@@ -31,6 +32,12 @@ pub(super) enum Body<'s> {
     Small {
         bytes: Vec<u8>,
         digest: [u8; 32],
+    },
+    /// Not to be read: the former layer has it.
+    Former {
+        found: Found,
+        digest: [u8; 32],
+        size: u64,
     },
     /// To be read when its turn has come: where from, and the name that it will have.
     Large(&'s Content, Box<OsStr>),
@@ -60,6 +67,7 @@ pub(super) fn load<'s>(
     stage: &'s Stage<'_>,
     planned: &Planned<'s>,
     opener: &mut Opener,
+    former: Option<&dyn Former>,
 ) -> Result<Loaded<'s>, CopyError> {
     let path = PathBuf::from(planned.path.as_relative());
     let done = |change| Ok(Loaded { change, body: Body::Nothing, linked: false, changed: None });
@@ -91,6 +99,15 @@ pub(super) fn load<'s>(
     };
     let mut entry = entry(path, item, EntryKind::File { size });
     let name = planned.path.name();
+    let known = former.and_then(|former| Some((former, known_digest(stage, content, name, size)?)));
+    if let Some((former, digest)) = known {
+        let change = Change::Upsert(entry);
+        if let Some(found) = former.find(&change, &digest) {
+            return Ok(Loaded { change, body: Body::Former { found, digest, size }, linked, changed: None });
+        }
+        let Change::Upsert(again) = change else { unreachable!("it was just made") };
+        entry = again;
+    }
     if size > SMALL {
         let body = Body::Large(content, name.into());
         return Ok(Loaded { change: Change::Upsert(entry), body, linked, changed: None });
@@ -102,6 +119,15 @@ pub(super) fn load<'s>(
     }
     let body = Body::Small { bytes: small.bytes, digest: small.digest };
     Ok(Loaded { change: Change::Upsert(entry), body, linked, changed: small.changed })
+}
+
+/// The digest that the scan of a tree has of a file. If the file has attributes it is not that of its content, and so of
+/// nothing that any layer has.
+fn known_digest(stage: &Stage<'_>, content: &Content, name: &OsStr, size: u64) -> Option<[u8; 32]> {
+    let Content::Tree { tree, directory, name: renamed } = content else { return None };
+    let path = stage.directories[*directory as usize].join(renamed.as_deref().unwrap_or(name));
+    let (node, digest) = stage.trees[*tree as usize].known(&path)?;
+    digest.filter(|_| node.kind == Kind::File && node.size == size).map(|FileDigest(digest)| digest)
 }
 
 fn entry(path: PathBuf, item: &Item, kind: EntryKind) -> Entry {

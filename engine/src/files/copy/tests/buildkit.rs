@@ -118,8 +118,8 @@ fn both_layers(bench: &Bench, steps: &str) -> Option<[(rbuild_core::Digest, Vec<
     drop(mounted);
     let written = snapshot.commit(LayerKind::Files).unwrap();
     let view = Mounted::new(&layers.view(&base).unwrap()).unwrap();
-    let mut sink = LayerSink(layers.build().unwrap());
-    let mut stage = Stage::over(Some(&view.root), Some(sink.0.scratch().unwrap())).unwrap();
+    let mut sink = LayerSink::new(layers, None).unwrap();
+    let mut stage = Stage::over(Some(&view.root), Some(sink.scratch().unwrap())).unwrap();
     for step in steps.lines() {
         match step.strip_prefix("WORKDIR ") {
             Some(path) => stage.make_directory(path, None, None).unwrap(),
@@ -127,7 +127,7 @@ fn both_layers(bench: &Bench, steps: &str) -> Option<[(rbuild_core::Digest, Vec<
         }
     }
     stage.carry_out(&mut sink, &|_| ()).unwrap();
-    let planned = sink.0.commit(LayerKind::Files).unwrap();
+    let planned = sink.commit().unwrap();
     let now = Timestamp { seconds: now().seconds - 600, nanoseconds: 0 };
     Some([written, planned].map(|layer| {
         let changes = layers.changes(&layer.id).unwrap();
