@@ -55,6 +55,6 @@ pub use prune::{
     Space, Swept, Usage,
 };
 pub use records::{KeyLock, Record, Records};
-pub use scratch::Scratch;
+pub use scratch::{Scratch, WorkingDirectory};
 pub use stat_cache::StatCache;
 pub use store::{OverlayXattrs, Store, StoreOptions};

@@ -26,6 +26,26 @@ impl Store {
         let working = self.0.aside.make_directory(what)?;
         Ok(Scratch { store: self.clone(), working: Some(working) })
     }
+
+    /// The same for a few small files, whose removal can wait until others are removed.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn working_directory(&self, what: &str) -> Result<WorkingDirectory> {
+        self.0.aside.make_directory(what).map(WorkingDirectory)
+    }
+}
+
+/// A directory that goes to the trash when this is dropped.
+#[derive(Debug)]
+#[must_use = "dropping it removes the directory"]
+pub struct WorkingDirectory(Working);
+
+impl WorkingDirectory {
+    /// The directory, absolute.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
 }
 
 impl Scratch {

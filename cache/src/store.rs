@@ -1,6 +1,6 @@
 //! What is the state directory, and who is using it?
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use rbuild_core::Digest;
 use rustix::fs::{FlockOperation, IFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -87,6 +88,8 @@ pub(crate) struct Inner {
     pub(crate) checked: Mutex<HashSet<(LayerId, FileStamp)>>,
     /// Layers to be, of this process.
     pub(crate) left: Left,
+    /// Layers that this process made of steps that changed nothing, by identity.
+    pub(crate) empty: Mutex<HashMap<Digest, LayerId>>,
     used: Mutex<HashSet<Vec<u8>>>,
 }
 
@@ -120,6 +123,7 @@ impl Store {
             erofs: OnceLock::new(),
             checked: Mutex::default(),
             left: Left::default(),
+            empty: Mutex::default(),
             used: Mutex::default(),
         })))
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -301,6 +301,30 @@ fn snapshots_name_their_parents_topmost_first() {
     fs::remove_dir_all(path(&one)).unwrap();
     assert!(matches!(layers.prepare(std::slice::from_ref(&one)), Err(LayerError::NotLocal(_))));
     assert!(layers.find(&one).unwrap().is_none(), "a lost layer is forgotten");
+}
+
+#[test]
+fn steps_that_change_nothing_share_a_layer() {
+    let (_root, store) = store();
+    let layers = store.layers();
+    let snapshot = layers.prepare(&[]).unwrap();
+    fs::write(snapshot.upper().join("file"), "x").unwrap();
+    let full = snapshot.commit(LayerKind::Run).unwrap().id;
+    let empty = || layers.prepare(std::slice::from_ref(&full)).unwrap();
+    let one = empty().commit(LayerKind::Run).unwrap();
+    assert_eq!(empty().commit(LayerKind::Run).unwrap().id, one.id);
+    // A changed root is a change.
+    let snapshot = empty();
+    fs::set_permissions(snapshot.upper(), fs::Permissions::from_mode(0o711)).unwrap();
+    assert_ne!(snapshot.commit(LayerKind::Run).unwrap().id, one.id);
+    // Overlay takes a directory once.
+    let list = [full.clone(), one.id.clone(), full.clone(), one.id.clone(), one.id.clone()];
+    let path = |id: &rbuild_cache::LayerId| store.root().join("layers-v1").join(id.as_str()).into();
+    assert_eq!(layers.lower(&list).unwrap(), [path(&one.id), path(&full)]);
+    // One that somebody deleted is made again.
+    fs::remove_dir_all(store.root().join("layers-v1").join(one.id.as_str())).unwrap();
+    let again = empty().commit(LayerKind::Run).unwrap();
+    assert!(layers.lower(&[full, again.id]).is_ok());
 }
 
 #[test]

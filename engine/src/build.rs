@@ -53,7 +53,7 @@ use crate::request::{Entitlement, NetworkMode};
 use crate::secret::Secrets;
 use crate::ssh::Agents;
 use crate::value::Value;
-use crate::worker::{BuildWorker, Listings, Remotes, Seals};
+use crate::worker::{BuildWorker, Listings, Remotes, Seals, Stubs};
 
 impl Engine {
     /// Builds an image into the local store, and wherever else the request says.
@@ -202,6 +202,7 @@ impl Engine {
             remotes: Remotes::new(reporter.clone()),
             listings: listings.clone(),
             seals: Seals::new(&lowered.graph, lowered.result),
+            stubs: Stubs::default(),
         };
         let limits = Limits { jobs: request.jobs, ..Limits::default() };
         let solver = Solver::new(worker, StoreRecords::new(self.store().clone(), listings), limits);
@@ -211,6 +212,7 @@ impl Engine {
     /// Remembers what was learnt about files, and deletes what the build discarded and what the store has too much of, now
     /// that its result is there. A failure leaves work for the next build, no more.
     async fn clean_up(&self, worker: &BuildWorker) {
+        worker.stubs.discard();
         let (engine, store, contexts) = (self.clone(), self.store().clone(), worker.contexts.clone());
         let listings = worker.listings.clone();
         worker.seals.abandon();

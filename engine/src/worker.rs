@@ -10,6 +10,7 @@ mod layer_sink;
 mod listings;
 mod remote;
 mod seal;
+mod stubs;
 mod tree;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ use crate::value::Value;
 pub(crate) use self::listings::Listings;
 pub(crate) use self::remote::Remotes;
 pub(crate) use self::seal::Seals;
+pub(crate) use self::stubs::Stubs;
 
 /// Executes the ops of one build.
 #[derive(Debug)]
@@ -59,6 +61,7 @@ pub(crate) struct BuildWorker {
     pub(crate) remotes: Remotes,
     pub(crate) listings: Listings,
     pub(crate) seals: Seals,
+    pub(crate) stubs: Stubs,
 }
 
 /// Why a vertex could not be made.

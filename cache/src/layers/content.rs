@@ -3,6 +3,7 @@
 //! What is not as it was is lost: the row is changed so that the layer is built or pulled again, and nobody is given
 //! what is left of it.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +39,8 @@ impl Layers<'_> {
         Ok(Mount { target: "/".into(), kind: MountKind::Overlay { lower, upper: None }, read_only: true })
     }
 
-    /// `layers`, which come lowest first, as the kernel's overlay wants them: topmost first.
+    /// `layers`, which come lowest first, as the kernel's overlay wants them: topmost first, and each once. One that comes
+    /// again further down would show nothing that it does not show further up.
     ///
     /// # Errors
     /// As [`Layers::prepare`].
@@ -46,7 +48,8 @@ impl Layers<'_> {
         if layers.len() > MAX_LAYERS {
             return Err(LayerError::TooMany(layers.len()));
         }
-        layers.iter().rev().map(|id| self.mountable(id)).collect()
+        let mut seen = HashSet::new();
+        layers.iter().rev().filter(|id| seen.insert(*id)).map(|id| self.mountable(id)).collect()
     }
 
     /// The directory of a layer that was made as one.

@@ -24,6 +24,19 @@ fn save_and_load_keep_identity_and_names() {
     other.file("app/Dockerfile", "FROM one\nRUN test \"$(cat /x)\" = saved\n").build(&["app"]).ok();
 }
 
+/// Overlay refuses to have a directory twice; steps that change nothing have the same layer.
+#[test]
+fn an_image_may_have_a_layer_twice() {
+    let bench = busybox_bench!();
+    bench.file("app/Dockerfile", "FROM busybox\nRUN true\nRUN echo here >/x\nRUN true 2\nRUN true 3\nRUN cat /x\n");
+    bench.build(&["-t", "twice", "app"]).ok();
+    bench.run(&["save", "-o", "twice.tar", "twice"]).ok();
+    let other = Bench::new(crate::PROGRAM);
+    other.run(&["load", "-i", &bench.argument("twice.tar")]).ok();
+    assert_eq!(other.run(&["run", "--rm", "twice", "cat", "/x"]).ok().stdout, "here\n");
+    other.file("app/Dockerfile", "FROM twice\nRUN test \"$(cat /x)\" = here\n").build(&["app"]).ok();
+}
+
 #[test]
 fn import_makes_an_image_of_a_tar() {
     let bench = busybox_bench!();

@@ -91,7 +91,6 @@ impl BuildWorker {
         let variables = op.env.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mut environment: Vec<(String, String)> = variables.collect();
         let mut spec = SandboxSpec::new(snapshot.root_mount().kind, Process::default());
-        spec.stubs = Some(private(snapshot, "stubs")?);
         spec.durability = Durability::Volatile;
         spec.hostname.clone_from(&op.hostname);
         spec.hosts.clone_from(&op.extra_hosts);
@@ -177,6 +176,10 @@ impl BuildWorker {
             environment.extend(variables);
             spec.mounts.push(ca.mount().into());
         }
+        spec.stubs = Some(match self.stubs.shared(self.store(), &spec)? {
+            Some(shared) => shared,
+            None => private(snapshot, "stubs")?,
+        });
         // Parents first, whatever the order they were written in; of one place the last, as BuildKit has it.
         spec.mounts.sort_by(|one, other| one.mount.target.cmp(&other.mount.target));
         spec.process = Process {

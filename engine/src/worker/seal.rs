@@ -84,6 +84,10 @@ impl Seals {
 impl BuildWorker {
     /// Makes the changes of a step a layer, now or, if that takes long, later.
     pub(super) async fn close(&self, step: StepId, snapshot: ActiveSnapshot) -> Result<(LayerId, Naming), WorkerError> {
+        if snapshot.is_empty()? {
+            // Perhaps that of another step which changed nothing.
+            return Ok((blocking(move || snapshot.commit(LayerKind::Run)).await?.id, Naming::Done));
+        }
         let unsealed = snapshot.leave(LayerKind::Run);
         let id = unsealed.id().clone();
         let mut digesting = Box::pin(blocking(move || unsealed.seal()));

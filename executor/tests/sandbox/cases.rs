@@ -13,7 +13,7 @@ use rbuild_executor::{
     Durability, Error, Input, Network, Privileges, Process, Sandbox, SandboxFile, SandboxMount, SandboxSpec, Stdio,
 };
 
-use crate::bench::{Bench, finish};
+use crate::bench::{Bench, find, finish};
 
 type Case = (&'static str, fn(&mut Bench));
 
@@ -24,6 +24,7 @@ pub(crate) const ALL: &[Case] = &[
     ("nothing_passes_from_one_sandbox_to_the_next", nothing_passes_from_one_sandbox_to_the_next),
     ("changes_can_be_used_at_once", changes_can_be_used_at_once),
     ("sandboxes_follow_one_another_in_one_supervisor", sandboxes_follow_one_another_in_one_supervisor),
+    ("a_sandbox_takes_few_system_calls", a_sandbox_takes_few_system_calls),
     ("process_is_alone_in_its_namespaces", process_is_alone_in_its_namespaces),
     ("root_has_dockers_capabilities", root_has_dockers_capabilities),
     ("filter_is_active", filter_is_active),
@@ -164,6 +165,53 @@ fn sandboxes_follow_one_another_in_one_supervisor(bench: &mut Bench) {
     }
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(bench.output("echo here"), "here");
+}
+
+/// Of rbuild, the supervisor and pid 1 together, with those of `true` and of a test that makes directories. They do not
+/// depend on how fast the machine is; some on what it has (masked paths), a few on how its processors are shared.
+fn a_sandbox_takes_few_system_calls(bench: &mut Bench) {
+    const MOST: u64 = 345;
+    let Some(strace) = find("strace") else {
+        println!("skipped: `strace` is not installed");
+        return;
+    };
+    if bench.host.user_namespace {
+        println!("skipped: counted for root");
+        return;
+    }
+    let own = std::env::current_exe().unwrap();
+    let count = |times: &str| {
+        let summary = bench.path("summary");
+        let mut traced = Command::new(&strace);
+        traced.args(["-f", "-qq", "-c", "-o"]).arg(&summary).arg(&own).args(["__chain", times]);
+        let output = traced.output().unwrap();
+        if !output.status.success() {
+            println!("skipped: {}", String::from_utf8_lossy(&output.stderr).trim());
+            return None;
+        }
+        let summary = fs::read_to_string(&summary).unwrap();
+        // % time, seconds, µs per call, calls, perhaps errors, name.
+        let calls = |name: &str| -> u64 {
+            let line = summary.lines().find(|line| line.split_whitespace().next_back() == Some(name));
+            line.map_or(0, |line| line.split_whitespace().nth(3).unwrap().parse().unwrap())
+        };
+        // Without optimisation the standard library asks `fcntl` about every descriptor it closes.
+        Some(calls("total") - calls("fcntl"))
+    };
+    let (Some(few), Some(many)) = (count("2"), count("22")) else { return };
+    let each = (many - few) / 20;
+    println!("{each} system calls");
+    assert!(each <= MOST, "{each} system calls for a sandbox");
+}
+
+/// The body of `__chain TIMES`.
+pub(crate) fn be_a_chain(times: &str) {
+    let mut bench = Bench::new();
+    for _ in 0..times.parse::<u32>().unwrap() {
+        let mut spec = bench.spec(&["true"]);
+        spec.durability = Durability::Volatile;
+        assert!(bench.run(&spec).unwrap().exit.success());
+    }
 }
 
 fn process_is_alone_in_its_namespaces(bench: &mut Bench) {
@@ -595,6 +643,15 @@ fn is_running(marker: &str) -> bool {
     lines.into_iter().any(|line| String::from_utf8_lossy(&line).contains(marker))
 }
 
+/// A process that has been started shows its arguments a moment later.
+fn await_command(marker: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_running(marker) {
+        assert!(Instant::now() < deadline, "`{marker}` does not run");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn await_end(marker: &str) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while is_running(marker) {
@@ -608,7 +665,7 @@ fn dropping_kills(bench: &mut Bench) {
     let spec = bench.script(&format!("sleep {marker} & sleep {marker}; true"));
     let plan = spec.plan(&bench.host).unwrap();
     let sandbox = bench.runtime.block_on(Sandbox::start(plan.clone(), Stdio::default())).unwrap();
-    assert!(is_running(&marker));
+    await_command(&marker);
     drop(sandbox);
     await_end(&marker);
     // Cancelled in the middle of its start, at whatever point.
@@ -661,7 +718,7 @@ fn nothing_survives_the_death_of_the_parent(_: &mut Bench) {
             None => {
                 use std::io::Read as _;
                 victim.stdout.take().unwrap().read_exact(&mut [0; 7]).unwrap();
-                assert!(is_running(&marker));
+                await_command(&marker);
             }
         }
         victim.kill().unwrap();

@@ -19,6 +19,7 @@ fn main() {
     match arguments.first().map(String::as_str) {
         Some("__init") => rbuild_executor::init(),
         Some("__victim") => cases::be_the_victim(),
+        Some("__chain") => return cases::be_a_chain(&arguments[1]),
         Some("__rootless") => {
             let mapping = rbuild_executor::userns::enter().unwrap();
             assert_eq!(mapping.single, None);
