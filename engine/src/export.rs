@@ -63,7 +63,13 @@ impl Engine {
                 blocking(move || tree::write_directory(&engine, &layers, &dest)).await?;
                 Ok(None)
             }
-            Export::Image => Ok(None),
+            Export::Image { travels: None } => Ok(None),
+            Export::Image { travels: Some(options) } => {
+                let exportable = self.exportable(image, Vec::new(), options, epoch, reporter).await?;
+                let image = rbuild_cache::Image { manifest: Some(exportable.manifest.clone()), ..image.clone() };
+                self.store().images().put(&image, &[])?;
+                Ok(Some(exportable.manifest))
+            }
         }
     }
 

@@ -203,11 +203,14 @@ pub enum Export {
         /// The directory; made if missing, existing files in it are kept unless overwritten.
         dest: PathBuf,
     },
-    /// Only the local store, which every build writes to: says nothing new, but is a valid `--output`.
-    Image,
+    /// Only the local store, which every build writes to.
+    Image {
+        /// How the image travels from now on: pushed now or later. Says nothing new if absent, but is a valid `--output`.
+        travels: Option<ExportOptions>,
+    },
 }
 
-/// How an image archive is written.
+/// How an image is written for others.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ExportOptions {
     /// References it carries; the build's tags if empty.

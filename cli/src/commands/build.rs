@@ -481,7 +481,7 @@ mod tests {
         assert_eq!(found.add_hosts, owned(&[("db", "10.0.0.2")]));
         assert_eq!(found.network, Some(NetworkMode::None));
         assert_eq!(found.labels, owned(&[("a", "b"), ("c", "")]));
-        assert!(matches!(found.outputs.as_slice(), [Export::Oci { .. }, Export::Image]));
+        assert!(matches!(found.outputs.as_slice(), [Export::Oci { .. }, Export::Image { travels: None }]));
         assert_eq!((found.jobs, found.shm_size), (Some(3), Some(64 << 20)));
     }
 

@@ -53,6 +53,29 @@ fn build_can_push() {
 }
 
 #[test]
+fn build_can_push_zstd() {
+    needs!(Need::Command("docker-registry"), Need::Command("skopeo"));
+    let bench = busybox_bench!();
+    let registry = Registry::start(Access::Anonymous).unwrap();
+    let (gzip, zstd) = (registry.name("gzip"), registry.name("zstd"));
+    bench.file("app/Dockerfile", DOCKERFILE).build(&["--push", "-t", &gzip, "app"]).ok();
+    let output = format!("type=image,name={zstd},push=true,compression=zstd,compression-level=1");
+    bench.build(&["-o", &output, "app"]).ok();
+    let layers = |name: &str| {
+        let arguments = ["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")];
+        let output = Command::new("skopeo").args(arguments).output().unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let layers = manifest["layers"].as_array().unwrap().clone();
+        layers.iter().map(|layer| layer["mediaType"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // Those of the base stay as they came.
+    assert_eq!(layers(&gzip).last().unwrap(), "application/vnd.oci.image.layer.v1.tar+gzip");
+    assert_eq!(layers(&zstd).last().unwrap(), "application/vnd.oci.image.layer.v1.tar+zstd");
+    let other = Bench::new(crate::PROGRAM);
+    assert_eq!(other.run(&["run", "--rm", &zstd]).ok().stdout, "pushed\n");
+}
+
+#[test]
 fn registry_with_password() {
     needs!(Need::Command("docker-registry"), Need::Command("htpasswd"));
     let bench = busybox_bench!();

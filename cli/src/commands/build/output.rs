@@ -36,6 +36,8 @@ struct Attributes {
     names: Vec<String>,
     push: bool,
     options: ExportOptions,
+    /// Whether `options` says how layers are compressed.
+    compresses: bool,
 }
 
 impl FromStr for Output {
@@ -74,6 +76,7 @@ impl Attributes {
             "push" => self.push = boolean(name, value)?,
             "rewrite-timestamp" => self.options.rewrite_timestamp = boolean(name, value)?,
             "compression" => {
+                self.compresses = true;
                 self.options.compression = match value {
                     "gzip" => LayerCompression::Gzip,
                     "zstd" => LayerCompression::Zstd,
@@ -86,6 +89,7 @@ impl Attributes {
             "compression-level" => {
                 let level = value.parse().map_err(|_| format!("`{value}` is not a compression level"))?;
                 self.options.level = Some(level);
+                self.compresses = true;
             }
             // These ask for what is done anyway.
             "oci-mediatypes" | "tar" | "store" if boolean(name, value)? => {}
@@ -96,7 +100,7 @@ impl Attributes {
     }
 
     fn finish(self) -> Result<Output, String> {
-        let Self { kind, dest, names, push, options } = self;
+        let Self { kind, dest, names, push, options, compresses } = self;
         let kind = kind.ok_or("`type` is missing")?;
         let path = dest.as_deref().filter(|dest| *dest != "-").map(PathBuf::from);
         let is_image = matches!(kind.as_str(), "image" | "registry" | "oci" | "docker");
@@ -115,10 +119,10 @@ impl Attributes {
                 if dest.is_some() {
                     return Err(format!("type={kind} has no `dest`"));
                 }
-                if options != ExportOptions::default() {
-                    return Err(format!("not supported: type={kind} with compression or rewrite-timestamp"));
+                if options.rewrite_timestamp {
+                    return Err(format!("not supported: type={kind} with rewrite-timestamp"));
                 }
-                (Export::Image, names)
+                (Export::Image { travels: compresses.then_some(options) }, names)
             }
             "tar" => (Export::Tar { dest: path }, Vec::new()),
             "local" => match (dest, path) {
@@ -163,10 +167,10 @@ mod tests {
             ("type=tar,dest=f", Export::Tar { dest: dest() }),
             ("type=oci,dest=f", Export::Oci { dest: dest(), options: options.clone() }),
             ("type=oci,tar=true", Export::Oci { dest: None, options: options.clone() }),
-            ("type=docker", Export::Image),
+            ("type=docker", Export::Image { travels: None }),
             ("type=docker,dest=-", Export::Docker { dest: None, options: options.clone() }),
             ("type=docker,dest=f", Export::Docker { dest: dest(), options: options.clone() }),
-            ("type=image,oci-mediatypes=true", Export::Image),
+            ("type=image,oci-mediatypes=true", Export::Image { travels: None }),
             (
                 "type=oci,\"name=a,b\",dest=f,rewrite-timestamp=true,compression=zstd,compression-level=3",
                 Export::Oci {
@@ -182,6 +186,11 @@ mod tests {
         ] {
             assert_eq!(export(text), Ok(expected), "{text}");
         }
+        let zstd = ExportOptions { compression: LayerCompression::Zstd, level: Some(5), ..options };
+        assert_eq!(
+            export("type=registry,name=r/a,compression=zstd,compression-level=5"),
+            Ok(Export::Image { travels: Some(zstd) })
+        );
         let pushed: Output = "type=image,\"name=r/a,r/b\",push=true".parse().unwrap();
         assert_eq!((pushed.names, pushed.push), (vec!["r/a".to_owned(), "r/b".to_owned()], true));
         assert!("type=registry,name=r/a".parse::<Output>().unwrap().push);
@@ -201,6 +210,7 @@ mod tests {
             ("type=oci,push=true", "type=oci cannot be pushed"),
             ("type=oci,push=maybe", "`push` is true or false, not `maybe`"),
             ("type=image,dest=f", "type=image has no `dest`"),
+            ("type=image,rewrite-timestamp=true", "not supported: type=image with rewrite-timestamp"),
             ("type=tar,name=x", "type=tar has no name, compression or timestamps"),
             ("type=oci,dest", "`dest` has no value"),
         ] {
