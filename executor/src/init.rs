@@ -42,6 +42,8 @@ pub fn init() -> ! {
 fn serve() -> io::Result<()> {
     // Modes of what is made are meant as written; pid 1 sets the usual mask for the process.
     rustix::process::umask(Mode::empty());
+    // All paths are absolute, and rbuild may have been started in a directory that is closed to its user.
+    rustix::process::chdir("/")?;
     // Processes inherit what is ignored: once here instead of in each of them.
     sys::reset_signals();
     crate::mount::remember_user_namespace();

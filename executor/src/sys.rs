@@ -18,7 +18,8 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-fn single_threaded() -> io::Result<()> {
+/// Makes sure that this process has one thread.
+pub(crate) fn single_threaded() -> io::Result<()> {
     // A thread that was joined has ended a moment later.
     for _ in 0..1000 {
         // SAFETY: to stop sharing with other threads has no effect where there are none, and fails where there are.

@@ -89,9 +89,7 @@ pub enum UsernsError {
 /// After an error other than [`UsernsError::Threads`] the process may already be in a namespace without a usable
 /// mapping and should end.
 pub fn enter() -> Result<Mapping, UsernsError> {
-    if fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
-        return Err(UsernsError::Threads);
-    }
+    sys::single_threaded().map_err(|_| UsernsError::Threads)?;
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let subordinate = Subordinate::of(uid, gid);
     let own = |id| IdRange { inside: 0, outside: id, count: 1 };
@@ -146,9 +144,7 @@ pub fn enter() -> Result<Mapping, UsernsError> {
 /// # Errors
 /// [`UsernsError::Threads`], or [`UsernsError::Join`] when there is no such program or it belongs to somebody else.
 pub fn join(pid: u32) -> Result<(), UsernsError> {
-    if fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
-        return Err(UsernsError::Threads);
-    }
+    sys::single_threaded().map_err(|_| UsernsError::Threads)?;
     let failed = |source: rustix::io::Errno| UsernsError::Join { pid, source: source.into() };
     let target = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| failed(rustix::io::Errno::SRCH))?;
     let target = pidfd_open(target, PidfdFlags::empty()).map_err(failed)?;

@@ -43,7 +43,7 @@ impl Sources {
             let source =
                 match step {
                     Step::Mount(mount) => mounted(mount).map_err(|error| failed(&mount.mount.target, error))?,
-                    Step::Device(device) => Some(private(&device.source, Path::new(""), false).map_err(|error| {
+                    Step::Device(device) => Some(bind_device(&device.source).map_err(|error| {
                         Failure::step(format!("bind the device `{}`", device.source.display()), error)
                     })?),
                     Step::Dev { optional, .. } => {
@@ -59,7 +59,7 @@ impl Sources {
 
     fn open_devices(&mut self, names: &[String]) -> Result<(), Failure> {
         for name in names {
-            match private(&Path::new("/dev").join(name), Path::new(""), false) {
+            match bind_device(&Path::new("/dev").join(name)) {
                 Ok(device) => self.devices.push((name.clone(), device)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Failure::step(format!("make `/dev/{name}`"), error)),
@@ -67,6 +67,13 @@ impl Sources {
         }
         Ok(())
     }
+}
+
+/// The node is the host's own: a sandbox may use the device, and not give the node another owner or mode.
+pub(super) fn bind_device(path: &Path) -> io::Result<OwnedFd> {
+    let made = private(path, Path::new(""), false)?;
+    set_private_attributes(made.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, true)?;
+    Ok(made)
 }
 
 /// The mount, if it has a source. Of an overlay the whole: only inside can a part of it be had.

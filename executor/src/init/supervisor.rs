@@ -49,6 +49,10 @@ impl Supervisor {
             Ok(exit) => Report::Exited(exit),
             Err(failure) => Report::Failed(failure),
         };
+        if plan.root.devices {
+            // It could mount: nothing that it saw is for the next.
+            self.template = None;
+        }
         if !plan.root.volatile {
             // Unmounting writes to the disk what the report says has happened.
             drop(std::mem::take(&mut remains));

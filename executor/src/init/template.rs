@@ -35,6 +35,7 @@ use rustix::process::{Gid, Uid, chdir, chroot, fchdir, pivot_root};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::mounts::{STRICT, host_path};
+use super::sources::bind_device;
 use crate::error::Failure;
 use crate::mount::{bind, in_user_namespace, new_file_system, set_private_attributes, tmpfs};
 use crate::plan::{Plan, Step};
@@ -82,25 +83,23 @@ pub(super) struct Template {
     watch: Option<OwnedFd>,
 }
 
-/// Where a process is.
+/// Where a process is. Its current directory is the root.
 struct Place {
     namespace: OwnedFd,
     root: OwnedFd,
-    directory: OwnedFd,
 }
 
 impl Place {
     fn current() -> io::Result<Self> {
-        let open = |path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        Ok(Self { namespace: own_namespace()?, root: open("/")?, directory: open(".")? })
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { namespace: own_namespace()?, root: rustix::fs::open("/", flags, Mode::empty())? })
     }
 
     /// Joining a namespace leads to its root, which need not be that of this process.
     fn enter(&self) -> io::Result<()> {
         move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
         fchdir(&self.root)?;
-        chroot(".")?;
-        Ok(fchdir(&self.directory)?)
+        Ok(chroot(".")?)
     }
 }
 
@@ -153,7 +152,7 @@ impl Template {
             let what = what.to_owned();
             move |error: io::Error| Failure::step(format!("make `/dev/{what}`"), error)
         };
-        let open = |name: &String| bind_privately(&Path::new(DEV).join(name)).map_err(failed(name));
+        let open = |name: &String| bind_device(&Path::new(DEV).join(name)).map_err(failed(name));
         let devices: Vec<_> = wanted.devices.iter().map(open).collect::<Result<_, Failure>>()?;
         self.inside(|| {
             if old {
@@ -198,7 +197,7 @@ fn make_namespace() -> io::Result<OwnedFd> {
     let namespace = own_namespace()?;
     // Nothing done here may spread to the host through shared propagation.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    let null = bind(host_path(Path::new("/dev/null"))?.as_fd(), false)?;
+    let null = bind_device(Path::new("/dev/null"))?;
     let mut shown = Vec::new();
     if in_user_namespace() {
         for path in ["/proc", "/sys"] {
@@ -227,13 +226,6 @@ fn make_namespace() -> io::Result<OwnedFd> {
         attach_at(&mount, path)?;
     }
     Ok(namespace)
-}
-
-/// A copy of the host's mount at a path, into which nothing spreads that is mounted on it later, nor out of it.
-fn bind_privately(path: &Path) -> io::Result<OwnedFd> {
-    let bound = bind(host_path(path)?.as_fd(), false)?;
-    set_private_attributes(bound.as_fd(), MountAttrFlags::empty(), true)?;
-    Ok(bound)
 }
 
 /// Attaches to a path of the template, of which this process knows that no link is in it.

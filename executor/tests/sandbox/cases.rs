@@ -54,6 +54,10 @@ pub(crate) const ALL: &[Case] = &[
     ("own_program_cannot_be_overwritten", own_program_cannot_be_overwritten),
     ("set_user_id_programs_work", set_user_id_programs_work),
     ("privileged_sandbox_is_not_confined", privileged_sandbox_is_not_confined),
+    (
+        "what_a_privileged_sandbox_wrote_is_not_there_for_the_next",
+        what_a_privileged_sandbox_wrote_is_not_there_for_the_next,
+    ),
     ("memory_limit_kills_and_says_so", memory_limit_kills_and_says_so),
     ("read_only_root_refuses_writes", read_only_root_refuses_writes),
 ];
@@ -369,6 +373,9 @@ fn devices_are_dockers(bench: &mut Bench) {
         bench.output("echo x > /dev/null; head -c 3 /dev/zero | wc -c; stat -c %a /dev/shm; stat -c %a /dev"),
         "3\n1777\n755"
     );
+    // The nodes are the host's.
+    let shown = bench.output("chmod 600 /dev/full 2>&1 || chown 7 /dev/null 2>&1; echo x > /dev/null && echo fine");
+    assert!(shown.contains("Read-only file system") && shown.ends_with("fine"), "{shown}");
     assert_eq!(bench.output("df -k /dev/shm | tail -n 1 | grep -c ' 65536 '"), "1");
     assert_eq!(bench.output("grep -c ' /dev/mqueue mqueue ' /proc/mounts"), "1");
     if !bench.host.user_namespace {
@@ -749,6 +756,18 @@ fn privileged_sandbox_is_not_confined(bench: &mut Bench) {
     assert!(outcome.stdout.ends_with("mounted\n"), "{}", outcome.stderr);
     let own = fs::read_to_string("/proc/self/status").unwrap();
     assert_eq!(field(&outcome.stdout, "CapEff"), field(&own, "CapEff"));
+}
+
+fn what_a_privileged_sandbox_wrote_is_not_there_for_the_next(bench: &mut Bench) {
+    if bench.host.user_namespace {
+        return println!("nothing to see here: its mounts stay read-only");
+    }
+    let plain = bench.output("cat /etc/hosts");
+    let mut spec =
+        bench.script("mount -o remount,bind,rw /etc/hosts && echo 6.6.6.6 evil > /etc/hosts; cat /etc/hosts");
+    spec.privileges = Privileges::All;
+    let outcome = bench.run(&spec).unwrap();
+    assert_eq!(bench.output("cat /etc/hosts"), plain, "{} {}", outcome.stdout, outcome.stderr);
 }
 
 fn memory_limit_kills_and_says_so(bench: &mut Bench) {
