@@ -50,17 +50,19 @@ pub use mode::ModeError;
 pub use owner::OwnerError;
 use rbuild_image::archive;
 use rbuild_solver::graph::{CopyAction, CopySource, Owner, Unpack};
+use rustix::fd::AsFd;
 pub use stage::Stage;
 
 use self::directory::DirectorySink;
 use self::mode::ModeChange;
 use self::owner::{Ids, resolve_owner};
 use self::plan::{PlaceError, Placement, Shape, place};
-use self::stage::Content;
+use self::stage::{Archive, Content};
 use self::transfer::{Rules, Transfer};
 use self::unpack::Unpacker;
 pub(crate) use self::unpack::unpack_context;
 use self::write::{DirectoryMeta, Meta};
+use super::root::node_of;
 use super::select::{Match, Parents, matches};
 use super::tree::{SourceTree, resolve_source};
 use super::walk::{Filter, walk};
@@ -273,6 +275,8 @@ impl Copy<'_> {
         let unread = |source| CopyError::Read { path: found.path.clone(), source };
         let file = File::from(transfer.source.root().open_to_read(&found.path).map_err(unread)?);
         let again = file.try_clone().map_err(unread)?;
+        let now = node_of(again.as_fd()).map_err(unread)?;
+        let changed = transfer.source.known(&found.path).is_some_and(|(seen, _)| !now.same_content(seen));
         let Some(tar) = archive::open(file).map_err(unread)? else { return Ok(false) };
         // It may put links where directories were that the last single file went to.
         transfer.end()?;
@@ -284,8 +288,22 @@ impl Copy<'_> {
         let mut start = [0; archive::Format::MAGIC];
         let length = again.read_at(&mut start, 0).map_err(unread)?;
         let is_plain = archive::Format::detect(&start[..length]) == archive::Format::Plain;
-        stage.archive(is_plain.then_some(again));
-        Unpacker { image: stage, archive: &found.path, into: &path, owner: self.owner, parents }.unpack(tar)?;
+        let archive = Archive { file: again, source: Some((found.path.clone(), now)) };
+        if changed {
+            stage.changed.push(found.path.clone());
+        }
+        // A plain one is read once more when the plan is carried out, and looked at after that.
+        let mut unpacker = Unpacker { image: stage, archive: &found.path, into: &path, owner: self.owner, parents };
+        if is_plain {
+            unpacker.image.archive(Some(archive));
+            unpacker.unpack(tar)?;
+        } else {
+            unpacker.image.archive(None);
+            unpacker.unpack(tar)?;
+            if !changed && archive.has_changed()? {
+                stage.changed.push(found.path.clone());
+            }
+        }
         Ok(true)
     }
 

@@ -111,7 +111,7 @@ impl Stage<'_> {
         let whole = first.len() < BATCH_ENTRIES && walk.is_at_end();
         done.put_all(load_all(self, first, former)?, sink, report)?;
         if whole {
-            return Ok(done.into_copied());
+            return Ok(done.into_copied()?);
         }
         let (sender, batches) = sync_channel(1);
         std::thread::scope(|scope| {
@@ -131,7 +131,7 @@ impl Stage<'_> {
             for batch in batches {
                 done.put_all(batch?, sink, report)?;
             }
-            Ok(done.into_copied())
+            Ok(done.into_copied()?)
         })
     }
 }
@@ -216,9 +216,16 @@ impl Done<'_, '_> {
         Ok(())
     }
 
-    fn into_copied(self) -> Copied {
+    fn into_copied(self) -> Result<Copied, CopyError> {
         let mut copied = self.copied;
+        copied.changed.extend_from_slice(&self.stage.changed);
+        for archive in &self.stage.archives {
+            if let (true, Some((path, _))) = (archive.has_changed()?, &archive.source) {
+                copied.changed.push(path.clone());
+            }
+        }
         copied.changed.sort();
-        copied
+        copied.changed.dedup();
+        Ok(copied)
     }
 }

@@ -24,11 +24,16 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use rustix::fd::AsFd;
+
 pub(super) use self::edit::Archived;
+use super::super::root::node_of;
 use super::super::tree::{SourceTree, Tree, resolve_source};
 use super::super::{Attributes, InnerPath, Kind, Node, Root, Timestamp};
+use super::CopyError;
 use super::write::{DirectoryMeta, Meta};
 
 /// An image with changes that are only planned.
@@ -43,13 +48,44 @@ pub struct Stage<'a> {
     /// Directories of the trees that files come from.
     pub(super) directories: Vec<InnerPath>,
     /// Plain archives, and the one that holds what compressed ones contain.
-    pub(super) archives: Vec<File>,
+    pub(super) archives: Vec<Archive>,
+    /// Archives that were not what the scan saw when they were planned.
+    pub(super) changed: Vec<InnerPath>,
     /// The archive whose content is asked for by its place.
     current: Option<u32>,
     spool: Option<Spool>,
     scratch: Option<PathBuf>,
     /// The directory that something was put into last.
     last: Option<(InnerPath, u32)>,
+}
+
+/// A file that contents lie in.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    pub(super) file: File,
+    /// What it is in its tree, and was when it was opened; nothing if nobody else can write it.
+    pub(super) source: Option<(InnerPath, Node)>,
+}
+
+impl Archive {
+    /// Whether it was written to since it was opened.
+    pub(super) fn has_changed(&self) -> Result<bool, CopyError> {
+        let Some((path, before)) = &self.source else { return Ok(false) };
+        let now = node_of(self.file.as_fd()).map_err(|source| CopyError::Read { path: path.clone(), source })?;
+        Ok(!now.same_version(before))
+    }
+
+    /// Reads exactly this part of it.
+    pub(super) fn part(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    /// What to call it if `member` cannot be read from it.
+    pub(super) fn name(&self, member: &OsStr) -> InnerPath {
+        self.source.as_ref().map_or_else(|| InnerPath::new(member), |(path, _)| path.clone())
+    }
 }
 
 #[derive(Debug)]

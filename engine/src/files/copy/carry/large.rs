@@ -23,6 +23,8 @@ pub(super) struct Large {
     size: u64,
     /// Where it is in a tree, what it was before it was read, and whether that was already wrong.
     from: Option<(InnerPath, Node, bool)>,
+    /// The archive that it is part of.
+    range: Option<InnerPath>,
 }
 
 enum Source {
@@ -40,7 +42,7 @@ impl Large {
         opener: &mut Opener,
     ) -> Result<Self, CopyError> {
         let EntryKind::File { mut size } = entry.kind else { unreachable!("only files are large") };
-        let (mut from, mut digest) = (None, None);
+        let (mut from, mut range, mut digest) = (None, None, None);
         let unread = |path: &InnerPath| {
             let path = path.clone();
             move |source| CopyError::Read { path, source }
@@ -52,8 +54,10 @@ impl Large {
                 short: false,
             }),
             Content::Archive { archive, offset } => {
-                let file = stage.archives[*archive as usize].try_clone();
-                let file = file.map_err(unread(&InnerPath::new(name)))?;
+                let archive = &stage.archives[*archive as usize];
+                let path = archive.name(name);
+                let file = archive.file.try_clone().map_err(unread(&path))?;
+                range = Some(path);
                 Source::Exactly(Exactly { input: Input::Range(file, *offset), left: size, short: false })
             }
             Content::Below(path) => {
@@ -80,7 +84,7 @@ impl Large {
             }
         };
         entry.kind = EntryKind::File { size };
-        Ok(Self { change: Change::Upsert(entry), source, digest, size, from })
+        Ok(Self { change: Change::Upsert(entry), source, digest, size, from, range })
     }
 
     pub(super) fn parts(&mut self) -> (&Change, Bytes<'_>, Option<[u8; 32]>) {
@@ -93,6 +97,9 @@ impl Large {
 
     /// How much was read, and the file if it has changed.
     pub(super) fn finish(self) -> Result<(u64, Option<InnerPath>), CopyError> {
+        if let (Some(path), Source::Exactly(Exactly { short: true, .. })) = (&self.range, &self.source) {
+            return Err(CopyError::Read { path: path.clone(), source: io::ErrorKind::UnexpectedEof.into() });
+        }
         let Some((path, before, changed)) = self.from else { return Ok((self.size, None)) };
         let (file, short) = match &self.source {
             Source::File(file) | Source::Exactly(Exactly { input: Input::File(file), short: false, .. }) => {

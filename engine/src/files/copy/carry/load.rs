@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use rbuild_image::{Change, Entry, EntryKind, Found};
@@ -166,11 +165,9 @@ impl Small {
         match content {
             Content::Bytes(bytes) => Ok(plain(bytes.to_vec())),
             Content::Archive { archive, offset } => {
-                let mut bytes = vec![0; usize::try_from(size).expect("a small size")];
-                let file = &stage.archives[*archive as usize];
-                let path = || InnerPath::from_clean(std::os::unix::ffi::OsStrExt::as_bytes(name));
-                file.read_exact_at(&mut bytes, *offset).map_err(|source| CopyError::Read { path: path(), source })?;
-                Ok(plain(bytes))
+                let archive = &stage.archives[*archive as usize];
+                let bytes = archive.part(*offset, usize::try_from(size).expect("a small size"));
+                Ok(plain(bytes.map_err(|source| CopyError::Read { path: archive.name(name), source })?))
             }
             Content::Below(path) => {
                 let unread = |source| CopyError::Read { path: (**path).clone(), source };

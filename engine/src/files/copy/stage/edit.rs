@@ -5,7 +5,6 @@
 //! contents are complete ([`Stage::finish`]).
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 
 use rustix::io::Errno;
@@ -14,7 +13,7 @@ use super::super::super::tree::SourceTree;
 use super::super::super::{Attributes, InnerPath, Kind, Node, Timestamp};
 use super::super::CopyError;
 use super::super::write::{DirectoryMeta, Meta};
-use super::{Content, Directory, Found, Item, ROOT, Slot, Spool, Stage, What};
+use super::{Archive, Content, Directory, Found, Item, ROOT, Slot, Spool, Stage, What};
 
 impl<'a> Stage<'a> {
     /// What happens from here on happens at this time.
@@ -39,9 +38,9 @@ impl<'a> Stage<'a> {
 
     /// The archive that contents come from now: `Some` if they are found in it by their places, `None` if they have to
     /// be kept elsewhere because it is compressed.
-    pub(crate) fn archive(&mut self, plain: Option<File>) {
-        self.current = plain.map(|file| {
-            self.archives.push(file);
+    pub(crate) fn archive(&mut self, plain: Option<Archive>) {
+        self.current = plain.map(|archive| {
+            self.archives.push(archive);
             number(self.archives.len())
         });
     }
@@ -63,13 +62,13 @@ impl<'a> Stage<'a> {
                     Some(directory) => tempfile::tempfile_in(directory),
                     None => tempfile::tempfile(),
                 };
-                self.archives.push(file.map_err(Archived::Write)?);
+                self.archives.push(Archive { file: file.map_err(Archived::Write)?, source: None });
                 let archive = number(self.archives.len());
                 self.spool = Some(Spool { archive, length: 0 });
                 (archive, 0)
             }
         };
-        let mut file = &self.archives[archive as usize];
+        let mut file = &self.archives[archive as usize].file;
         let mut length = 0;
         loop {
             match content.read(buffer) {

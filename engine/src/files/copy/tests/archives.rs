@@ -135,3 +135,72 @@ fn truncated_archives_are_an_error() {
     bench.run(r#"ADD ["a.tar", "/u/"]"#).unwrap();
     assert_eq!(bench.names(), "/u /u/a.tar", "nothing is written of what cannot be planned");
 }
+
+/// Makes changes of nothing, and writes to a file when the first content arrives.
+struct Meddler<F: FnMut()>(F);
+
+impl<F: FnMut()> Sink for Meddler<F> {
+    type Error = CopyError;
+
+    fn put(&mut self, change: &rbuild_image::Change, filling: Filling<'_>) -> Result<(), CopyError> {
+        let rbuild_image::Change::Upsert(entry) = change else { return Ok(()) };
+        if !matches!(entry.kind, rbuild_image::EntryKind::File { .. }) {
+            return Ok(());
+        }
+        (self.0)();
+        if let Bytes::Reader(reader) = filling.bytes {
+            std::io::copy(reader, &mut std::io::sink()).unwrap();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn archives_that_change_meanwhile_are_told() {
+    let large = format!("large={}", "x".repeat(3 << 20));
+    let tar = tar_of(&["a=1", &large]);
+    let compressed = zstd::encode_all(&*tar, 1).unwrap();
+    let other = tar_of(&["a=2", &large.replace('x', "y")]);
+    for (archive, when, meddle) in [
+        (&tar, "before", "replace"),
+        (&compressed, "before", "replace"),
+        (&tar, "planned", "write"),
+        (&tar, "planned", "truncate"),
+        (&tar, "carried", "write"),
+        (&tar, "carried", "truncate"),
+        (&tar, "never", "nothing"),
+        (&compressed, "never", "nothing"),
+    ] {
+        let bench = Bench::new();
+        let path = bench.file("context/a.tar", archive);
+        let act = |now: &str| {
+            if now != when {
+                return;
+            }
+            let file = || fs::OpenOptions::new().write(true).open(&path).unwrap();
+            match meddle {
+                "replace" => fs::write(&path, &other[..other.len() - 512]).unwrap(),
+                "write" => FileExt::write_all_at(&file(), b"z", 512).unwrap(),
+                _ => file().set_len(1 << 20).unwrap(),
+            }
+        };
+        let context = bench.context();
+        act("before");
+        let sources: Sources<'_> = BTreeMap::from([(1, &context as &dyn SourceTree)]);
+        let mut stage = Stage::over(None, None).unwrap();
+        stage.copy(&parse(r#"ADD ["a.tar", "/t/"]"#), &sources).unwrap();
+        // The kernel's clock has to move on, or two times are the same.
+        std::thread::sleep(std::time::Duration::from_millis(15));
+        act("planned");
+        let found = match stage.carry_out(&mut Meddler(|| act("carried")), &|_| ()) {
+            Ok(copied) => copied.changed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            Err(error) => error.to_string(),
+        };
+        let expected = match meddle {
+            "truncate" => "cannot read `/a.tar`",
+            "nothing" => "",
+            _ => "/a.tar",
+        };
+        assert_eq!(found, expected, "{when} {meddle}");
+    }
+}
