@@ -121,6 +121,28 @@ fn a_file_that_was_cut_off_or_replaced_is_pulled_again() {
 }
 
 #[test]
+fn the_file_of_another_layer_is_not_taken_for_this_one() {
+    let uses: [fn(&Store, &Layer); 4] = [
+        |store, layer| assert_eq!(store.layers().find_intact(&layer.id).unwrap().unwrap().form, Form::Remote),
+        |store, layer| assert!(store.layers().changes(&layer.id).is_err()),
+        |store, layer| {
+            assert!(store.layers().write_tar(&layer.id, TarOptions::default(), io::sink()).is_err());
+        },
+        |store, layer| assert!(store.layers().view(std::slice::from_ref(&layer.id)).is_err()),
+    ];
+    for use_it in uses {
+        let (_root, store) = store();
+        let (wanted, other) = (import(&store, &tar(b"wanted")), import(&store, &tar(b"another")));
+        let (at, from) = (path(&store, &wanted), path(&store, &other));
+        fs::remove_file(&at).unwrap();
+        fs::copy(from, &at).unwrap();
+        use_it(&store, &wanted);
+        assert_eq!(store.layers().read(&wanted.id).unwrap().form, Form::Remote);
+        assert!(!at.exists());
+    }
+}
+
+#[test]
 fn a_copied_store_is_looked_at_once_and_trusted() {
     let (_root, store) = store();
     let layer = import(&store, &tar(b"content"));

@@ -5,10 +5,12 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rbuild_core::{Lower, Mount, MountKind};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid};
+use rustix::io::Errno;
 
 use super::file::{FileStamp, LayerFile};
 use super::{
@@ -97,14 +99,24 @@ impl Layers<'_> {
 
     /// The file of a layer that is one. A file that cannot be used is given up.
     pub(super) fn open_file(&self, layer: &Layer) -> Result<LayerFile> {
-        match LayerFile::open(&self.path(&layer.id)) {
-            Ok(file) => Ok(file),
-            Err(error) => Err(self.damaged(layer, &error)),
+        self.open_right(layer).map_err(|error| self.damaged(layer, error))
+    }
+
+    /// The file of the layer, which says that it is this layer's.
+    fn open_right(&self, layer: &Layer) -> io::Result<LayerFile> {
+        let file = LayerFile::open(&self.path(&layer.id))?;
+        if layer.diff_id == Some(file.header.diff_id) {
+            Ok(file)
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "the file is another layer's"))
         }
     }
 
-    /// What to say about a layer whose file turned out to be damaged.
-    pub(super) fn damaged(&self, layer: &Layer, error: &std::io::Error) -> LayerError {
+    /// What to say about a layer whose file cannot be read. It is given up only if the file is why.
+    pub(super) fn damaged(&self, layer: &Layer, error: io::Error) -> LayerError {
+        if !is_damage(&error) {
+            return StoreError::io("read", self.path(&layer.id), error).into();
+        }
         tracing::warn!(layer = %layer.id, %error, "damaged");
         match self.lose(layer.clone()) {
             Ok(_) => LayerError::NotLocal(layer.id.clone()),
@@ -115,10 +127,15 @@ impl Layers<'_> {
     /// Whether the content is there, and, of a file, nobody changed it. Costs one system call but the first time.
     fn is_intact(&self, layer: &Layer) -> Result<bool> {
         let path = self.path(&layer.id);
-        let Ok(found) = fs::symlink_metadata(&path) else { return Ok(false) };
+        let found = match fs::symlink_metadata(&path) {
+            Ok(found) => found,
+            Err(error) if is_damage(&error) => return Ok(false),
+            Err(error) => return Err(StoreError::io("read", path, error).into()),
+        };
         match layer.form {
             Form::Remote => Ok(false),
             Form::Directory => Ok(found.is_dir()),
+            Form::Erofs if !found.is_file() => Ok(false),
             Form::Erofs => {
                 let stamp = FileStamp::of(&found);
                 let key = (layer.id.clone(), stamp);
@@ -126,13 +143,17 @@ impl Layers<'_> {
                 if layer.file == Some(stamp) && checked.contains(&key) {
                     return Ok(true);
                 }
-                let right = LayerFile::open(&path).and_then(|file| match layer.file == Some(stamp) {
+                let right = self.open_right(layer).and_then(|file| match layer.file == Some(stamp) {
                     true => file.check_metadata(),
                     false => file.check(),
                 });
-                if let Err(error) = right {
-                    tracing::warn!(layer = %layer.id, %error, "damaged");
-                    return Ok(false);
+                match right {
+                    Ok(()) => {}
+                    Err(error) if is_damage(&error) => {
+                        tracing::warn!(layer = %layer.id, %error, "damaged");
+                        return Ok(false);
+                    }
+                    Err(error) => return Err(StoreError::io("read", path, error).into()),
                 }
                 if layer.file != Some(stamp) {
                     self.stamp(layer, stamp)?;
@@ -159,9 +180,18 @@ impl Layers<'_> {
     pub(super) fn recover(&self, layer: Layer) -> Result<Option<Layer>> {
         let path = self.path(&layer.id);
         let intact = match layer.form {
-            Form::Erofs => LayerFile::open(&path).and_then(|file| file.check()).is_ok(),
+            Form::Erofs => match self.open_right(&layer).and_then(|file| file.check()) {
+                Ok(()) => true,
+                Err(error) if is_damage(&error) => false,
+                Err(error) => return Err(StoreError::io("read", path, error).into()),
+            },
             _ if layer.kind == LayerKind::Image => false,
-            _ => tree::digest(&path, self.0.0.options.overlay_xattrs).is_ok_and(|tree| tree.identity == layer.identity),
+            _ => match tree::digest(&path, self.0.0.options.overlay_xattrs) {
+                Ok(tree) => tree.identity == layer.identity,
+                Err(LayerError::Store(StoreError::Io { source, .. })) if is_damage(&source) => false,
+                Err(LayerError::Redirect { .. }) => false,
+                Err(error) => return Err(error),
+            },
         };
         if intact {
             self.0.0.meta.write(|writer| writer.delete(&UNSETTLED, layer.id.as_bytes()))?;
@@ -197,6 +227,19 @@ impl Layers<'_> {
         self.0.discard_directories(std::slice::from_ref(&layer.id))?;
         Ok(kept)
     }
+}
+
+/// Whether reading failed because of what is there. Everything else, such as too many open files, or a disk that does not
+/// answer, says nothing about it, and may be over soon.
+fn is_damage(error: &io::Error) -> bool {
+    let kinds = [
+        io::ErrorKind::InvalidData,
+        io::ErrorKind::UnexpectedEof,
+        io::ErrorKind::NotFound,
+        io::ErrorKind::NotADirectory,
+        io::ErrorKind::IsADirectory,
+    ];
+    kinds.contains(&error.kind()) || Errno::from_io_error(error) == Some(Errno::LOOP)
 }
 
 /// Makes the directory that becomes the top of an overlay. The overlay takes its root's owner and mode from there, so

@@ -99,7 +99,7 @@ impl Layers<'_> {
         let (layer, path) = (self.local(id)?, self.path(id));
         if layer.form == Form::Erofs {
             let file = self.open_file(&layer)?;
-            let nodes = file.nodes().map_err(|error| self.damaged(&layer, &error))?;
+            let nodes = file.nodes().map_err(|error| self.damaged(&layer, error))?;
             let nodes = nodes.into_iter().map(|node| Node::of_image(node, tree::is_kept)).collect();
             let (changes, places) = to_changes(nodes);
             return Ok(Changes { source: Source::File(file.file, places), path, changes });
@@ -167,7 +167,7 @@ impl Layers<'_> {
             return Ok(written);
         }
         let error = io::Error::new(io::ErrorKind::InvalidData, "its tar has another digest");
-        Err(self.damaged(layer, &error))
+        Err(self.damaged(layer, error))
     }
 
     /// The digest and length of the layer's plain tar, computed at most once.

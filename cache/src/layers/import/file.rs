@@ -120,7 +120,7 @@ impl Layers<'_> {
         let Unpacked { digest, disk_bytes, .. } = self.unpack_new(&working, &mut file.tar())?;
         if digest != file.header.diff_id {
             let error = io::Error::new(io::ErrorKind::InvalidData, "the layer's file is damaged");
-            return Err(self.damaged(&layer, &error));
+            return Err(self.damaged(&layer, error));
         }
         let layer = Layer { form: Form::Directory, file: None, disk_bytes, ..layer };
         self.publish_as(working.path(), layer, |known| known.form == Form::Directory).map(drop)
