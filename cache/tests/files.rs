@@ -7,13 +7,15 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rbuild_cache::{Form, Layer, LayerError, LayerForm, ReadErofs, Store, StoreOptions, TarOptions};
 use rbuild_core::{Digest, Lower};
 use rbuild_image::{Change, Compression, Entry, EntryKind, LayerWriter, Timestamp, media, sha256};
+use rustix::io::Errno;
 
 const MOUNTS: ReadErofs = |_, _| Ok(b"layers can be files\n".to_vec());
-const FAILS: ReadErofs = |_, _| Err(io::ErrorKind::PermissionDenied.into());
+const FAILS: ReadErofs = |_, _| Err(Errno::PERM.into());
 
 fn open(root: &Path, layers: LayerForm, read_erofs: Option<ReadErofs>) -> Store {
     Store::open_with(root, StoreOptions { layers, read_erofs, ..StoreOptions::default() }).unwrap()
@@ -192,6 +194,71 @@ fn the_form_is_what_was_asked_for_and_can_be_had() {
         assert_eq!(error.to_string(), "layers cannot be erofs files here");
         assert!(error.hint().unwrap().contains("RBUILD_LAYERS"));
     }
+}
+
+/// As whoever mounts reports it: with the kernel's reason somewhere below.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot mount")]
+struct Refused(#[source] io::Error);
+
+#[test]
+fn only_a_kernel_that_cannot_makes_directories() {
+    macro_rules! fails {
+        ($errno:ident) => {
+            (Errno::$errno, (|_, _| Err(io::Error::other(Refused(Errno::$errno.into())))) as ReadErofs)
+        };
+    }
+    let tar = tar(b"content");
+    let no = [fails!(NODEV), fails!(PERM), fails!(NOTBLK), fails!(OPNOTSUPP), fails!(INVAL), fails!(NOSYS)];
+    let unknown =
+        [fails!(MFILE), fails!(NFILE), fails!(NOMEM), fails!(ACCESS), fails!(INTR), fails!(IO), fails!(NOENT)];
+    for (errno, read_erofs, is_no) in no
+        .iter()
+        .map(|(errno, read)| (errno, read, true))
+        .chain(unknown.iter().map(|(errno, read)| (errno, read, false)))
+    {
+        let (root, before) = store();
+        let layer = import(&before, &tar);
+        let store = open(root.path(), LayerForm::Auto, Some(*read_erofs));
+        let found = store.layers().lower(std::slice::from_ref(&layer.id));
+        let now = before.layers().read(&layer.id).unwrap().form;
+        if is_no {
+            assert!(matches!(found.unwrap()[..], [Lower::Directory(_)]), "{errno:?}");
+            assert_eq!(now, Form::Directory, "{errno:?}");
+        } else {
+            assert!(matches!(found, Err(LayerError::Store(_))), "{errno:?}: {found:?}");
+            assert_eq!(now, Form::Erofs, "{errno:?}");
+            let made = store.layers().adopt(&mut tar.as_slice());
+            assert!(matches!(made, Err(LayerError::Store(_))), "{errno:?}: {made:?}");
+        }
+    }
+}
+
+#[test]
+fn a_probe_that_failed_for_a_moment_is_made_again() {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let read_erofs: ReadErofs = |image, file| match CALLS.fetch_add(1, Ordering::Relaxed) {
+        0 => Err(Errno::MFILE.into()),
+        _ => MOUNTS(image, file),
+    };
+    let (root, before) = store();
+    let layer = import(&before, &tar(b"content"));
+    let store = open(root.path(), LayerForm::Auto, Some(read_erofs));
+    assert!(store.layers().lower(std::slice::from_ref(&layer.id)).is_err());
+    for _ in 0..2 {
+        assert!(matches!(store.layers().lower(std::slice::from_ref(&layer.id)).unwrap()[..], [Lower::Erofs(_)]));
+    }
+    assert_eq!(CALLS.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn who_insists_on_files_converts_none() {
+    let (root, before) = store();
+    let layer = import(&before, &tar(b"content"));
+    let store = open(root.path(), LayerForm::Erofs, Some(FAILS));
+    let found = store.layers().lower(std::slice::from_ref(&layer.id));
+    assert!(matches!(found, Err(LayerError::Unmountable(_))), "{found:?}");
+    assert_eq!(before.layers().read(&layer.id).unwrap().form, Form::Erofs);
 }
 
 #[test]

@@ -70,16 +70,8 @@ impl Layers<'_> {
             return Ok(Lower::Directory(unsealed.path()));
         }
         match self.local(id)?.form {
-            Form::Erofs => match self.can_mount_files() {
-                Ok(()) => Ok(Lower::Erofs(self.path(id))),
-                Err(error) => {
-                    // The store comes from another machine, or the kernel is another one now.
-                    tracing::info!(layer = %id, %error, "unpacked");
-                    self.unpack_file(id)?;
-                    Ok(Lower::Directory(self.path(id)))
-                }
-            },
-            Form::Directory | Form::Remote => Ok(Lower::Directory(self.path(id))),
+            Form::Erofs if self.convert_if_needed(id)? => Ok(Lower::Erofs(self.path(id))),
+            _ => Ok(Lower::Directory(self.path(id))),
         }
     }
 

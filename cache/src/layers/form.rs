@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use rbuild_image::erofs::{ErofsTree, SUPERBLOCK_OFFSET, TAR_OFFSET};
 use rbuild_image::{Change, Compression, Entry, EntryKind, LayerWriter, Timestamp};
+use rustix::io::Errno;
 
-use super::{LayerError, Layers, Result};
+use super::{LayerError, LayerId, Layers, Result};
 use crate::error::{Context, StoreError};
 use crate::store::{OverlayXattrs, Store};
 
@@ -57,38 +58,81 @@ impl Layers<'_> {
     pub(super) fn makes_files(&self) -> Result<bool> {
         match self.0.0.options.layers {
             LayerForm::Directory => Ok(false),
-            LayerForm::Auto => Ok(self.can_mount_files().is_ok()),
+            LayerForm::Auto => match self.can_mount_files() {
+                Ok(()) => Ok(true),
+                Err(LayerError::Unmountable(_)) => Ok(false),
+                Err(error) => Err(error),
+            },
             LayerForm::Erofs => self.can_mount_files().map(|()| true),
         }
     }
 
-    /// Whether layers that are files can be used by this process.
+    /// Whether layers that are files can be used by this process. `Unmountable` is the answer no, and stays it; any other
+    /// error says that nobody knows, and the next one asks again.
     pub(super) fn can_mount_files(&self) -> Result<()> {
-        let found = self.0.0.erofs.get_or_init(|| {
-            probe(self.0).map_err(|error| {
+        let known = &self.0.0.erofs;
+        if known.get().is_none() {
+            let refused = probe(self.0)?.map(Arc::new);
+            if let Some(error) = &refused {
                 tracing::debug!(%error, "layers are directories");
-                Arc::new(error)
-            })
-        });
-        found.clone().map_err(LayerError::Unmountable)
+            }
+            known.get_or_init(|| refused.map_or(Ok(()), Err));
+        }
+        known.get().map_or(Ok(()), Clone::clone).map_err(LayerError::Unmountable)
+    }
+
+    /// Makes a directory of a layer that is a file, if files cannot be mounted here; returns whether they can.
+    pub(super) fn convert_if_needed(&self, id: &LayerId) -> Result<bool> {
+        match self.can_mount_files() {
+            Ok(()) => Ok(true),
+            // The store comes from another machine, or the kernel is another one now. For all other users of the store it
+            // becomes a directory, too, which is not what somebody wants who insists on files.
+            Err(LayerError::Unmountable(error)) if self.0.0.options.layers != LayerForm::Erofs => {
+                tracing::warn!(layer = %id, %error, "becomes a directory for good");
+                self.unpack_file(id)?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
-fn probe(store: &Store) -> Result<(), StoreError> {
+/// Tries it. `Some` says why not, an error that it could not be tried.
+fn probe(store: &Store) -> Result<Option<StoreError>, StoreError> {
     let refuse = |why: &'static str| {
         let reason = std::io::Error::new(std::io::ErrorKind::Unsupported, why);
-        StoreError::io("mount files as layers in", store.root(), reason)
+        Ok(Some(StoreError::io("mount files as layers in", store.root(), reason)))
     };
     if store.0.options.overlay_xattrs == OverlayXattrs::User {
-        return Err(refuse("only the machine's administrator can"));
+        return refuse("only the machine's administrator can");
     }
     let Some(read) = store.0.options.read_erofs else {
-        return Err(refuse("the store was opened without a way to mount them"));
+        return refuse("the store was opened without a way to mount them");
     };
     let image = store.0.aside.make_file("probe")?;
     write_image(image.handle()).context("write", image.path())?;
-    let found = read(image.path(), Path::new(NAME)).context("mount as a layer", image.path())?;
-    if found == CONTENT { Ok(()) } else { Err(refuse("what the kernel reads out of one is not what is in it")) }
+    match read(image.path(), Path::new(NAME)) {
+        Ok(found) if found == CONTENT => Ok(None),
+        Ok(_) => refuse("what the kernel reads out of one is not what is in it"),
+        Err(error) => {
+            let refused = is_refusal(&error);
+            let error = StoreError::io("mount as a layer", image.path(), error);
+            if refused { Ok(Some(error)) } else { Err(error) }
+        }
+    }
+}
+
+/// Whether the kernel says that it does not do this at all, and not that it cannot now.
+fn is_refusal(error: &std::io::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(errno) = error.downcast_ref().and_then(Errno::from_io_error) {
+            let refusals = [Errno::NODEV, Errno::PERM, Errno::NOTBLK, Errno::OPNOTSUPP, Errno::INVAL, Errno::NOSYS];
+            return refusals.contains(&errno);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn write_image(file: &std::fs::File) -> std::io::Result<()> {
