@@ -2,8 +2,6 @@
 //!
 //! Alone in its process, whose limits it changes.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use rbuild_cache::{Form, LayerForm, ReadErofs, Store, StoreOptions};
 use rbuild_image::sha256;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -1,5 +1,7 @@
 //! Is a layer that takes parts of a former one the layer that it would be without?
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
