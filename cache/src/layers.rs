@@ -41,6 +41,7 @@ use std::sync::atomic::Ordering;
 
 use rbuild_core::{Algorithm, Digest};
 use rbuild_image::Descriptor;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::error::{Context, StoreError};
@@ -366,12 +367,26 @@ fn add_blob(layer: &mut Layer, descriptor: &Descriptor) {
     }
 }
 
-/// Renames a directory or file to a place where, if anything, only garbage is.
+/// Renames a directory or file to a place where, if anything, only garbage is, which is there until it is replaced.
 fn rename(store: &Store, source: &Path, target: &Path) -> Result<(), StoreError> {
     loop {
         match rustix::fs::rename(source, target) {
             Ok(()) => return Ok(()),
-            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR) if store.0.aside.discard(target)? => {}
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR) => {}
+            Err(error) => return Err(error).context("create", target),
+        }
+        match renameat_with(CWD, source, CWD, target, RenameFlags::EXCHANGE) {
+            Ok(()) => {
+                // What came back, which is garbage where it is now, too.
+                drop(store.0.aside.discard(source));
+                return Ok(());
+            }
+            // Somebody took it away.
+            Err(Errno::NOENT) => {}
+            // A file system that cannot exchange: who comes in between finds nothing.
+            Err(Errno::INVAL | Errno::NOSYS) => drop(store.0.aside.discard(target)?),
+            // Moving a directory rewrites its `..`, see `Aside::discard`.
+            Err(Errno::ACCESS) => drop(store.0.aside.discard(target)?),
             Err(error) => return Err(error).context("create", target),
         }
     }
@@ -434,5 +449,66 @@ mod tests {
         fs::remove_dir(store.layers().path(&id)).unwrap();
         store.layers().import(&diff_id, &mut &tar[..]).unwrap();
         assert!(store.layers().lower(&[id]).is_ok());
+    }
+
+    /// A store with a layer that is a file, and its tar.
+    fn with_file() -> (tempfile::TempDir, Store, Layer) {
+        let root = tempfile::tempdir().unwrap();
+        let read_erofs: ReadErofs = |_, _| Ok(b"layers can be files\n".to_vec());
+        let options = store::StoreOptions {
+            layers: LayerForm::Erofs,
+            read_erofs: Some(read_erofs),
+            ..store::StoreOptions::default()
+        };
+        let store = Store::open_with(root.path(), options).unwrap();
+        let tar = [0; 1024];
+        let layer = store.layers().import(&rbuild_image::sha256(&tar), &mut &tar[..]).unwrap();
+        (root, store, layer)
+    }
+
+    #[test]
+    fn dying_while_a_file_becomes_a_directory_loses_nothing() {
+        let (_root, store, layer) = with_file();
+        let half = Layer { form: Form::Directory, file: None, ..layer.clone() };
+        for boot in [store::boot(), "another boot"] {
+            store
+                .0
+                .meta
+                .write(|writer| {
+                    writer.put(&UNSETTLED, half.id.as_bytes(), &(boot.to_owned(), 1))?;
+                    put(writer, &half)
+                })
+                .unwrap();
+            assert_eq!(store.layers().find_intact(&layer.id).unwrap().unwrap().form, Form::Erofs);
+            assert!(store.layers().changes(&layer.id).is_ok());
+        }
+    }
+
+    #[test]
+    fn who_knew_a_file_uses_the_directory_that_it_became() {
+        let (_root, store, before) = with_file();
+        let file = rbuild_core::Lower::Erofs(store.layers().path(&before.id));
+        store.layers().unpack_file(&before.id).unwrap();
+        assert_eq!(store.layers().read(&before.id).unwrap().form, Form::Directory);
+        assert!(store.layers().directory(&before.id).unwrap().is_dir());
+        assert_eq!(store.layers().intact_or_lost(before.clone()).unwrap().unwrap().form, Form::Directory);
+        let upper = store.root().join("upper");
+        make_upper(&upper, Some(&file)).unwrap();
+        for place in ["ingest", "layers-v1"] {
+            let count = fs::read_dir(store.root().join(place)).unwrap().count();
+            assert_eq!(count, usize::from(place == "layers-v1"), "{place}");
+        }
+    }
+
+    #[test]
+    fn what_is_replaced_is_there_until_then() {
+        let (_root, store, layer) = with_file();
+        let target = store.layers().path(&layer.id);
+        let new = store.root().join("ingest/new");
+        fs::create_dir(&new).unwrap();
+        // Nothing can be moved there.
+        fs::remove_dir_all(store.root().join("trash")).unwrap();
+        rename(&store, &new, &target).unwrap();
+        assert!(target.is_dir() && new.is_file());
     }
 }

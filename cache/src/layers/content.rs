@@ -27,7 +27,19 @@ impl Layers<'_> {
     /// Only if the disk or the metadata fails.
     pub fn find_intact(&self, id: &LayerId) -> Result<Option<Layer>> {
         match self.find(id)? {
-            Some(layer) if layer.form.is_local() && !self.is_intact(&layer)? => self.lose(layer),
+            Some(layer) if layer.form.is_local() => self.intact_or_lost(layer),
+            other => Ok(other),
+        }
+    }
+
+    /// The layer, or what is left of it.
+    pub(super) fn intact_or_lost(&self, layer: Layer) -> Result<Option<Layer>> {
+        if self.is_intact(&layer)? {
+            return Ok(Some(layer));
+        }
+        match self.lose(layer)? {
+            // It has another form meanwhile.
+            Some(now) if now.form.is_local() && !self.is_intact(&now)? => self.lose(now),
             other => Ok(other),
         }
     }
@@ -81,12 +93,9 @@ impl Layers<'_> {
         if !layer.form.is_local() {
             return Err(LayerError::NotLocal(id.clone()));
         }
-        if self.is_intact(&layer)? {
-            return Ok(layer);
-        }
-        // Say so once, and build it again next time.
-        self.lose(layer)?;
-        Err(LayerError::NotLocal(id.clone()))
+        // If it is not there, say so once, and build it again next time.
+        let left = self.intact_or_lost(layer)?.filter(|layer| layer.form.is_local());
+        left.ok_or_else(|| LayerError::NotLocal(id.clone()))
     }
 
     /// The file of a layer that is one. A file that cannot be used is given up.
@@ -201,6 +210,18 @@ impl Layers<'_> {
             let mark = writer.find(&UNSETTLED, known.id.as_bytes())?;
             let doubt = mark.is_some_and(|(boot, _)| boot != store::boot());
             let same = (known.form, known.file) == (layer.form, layer.file);
+            // Whoever was to make a directory of it died before.
+            if known.form == Form::Directory {
+                match self.open_right(&known) {
+                    Ok(_) => {
+                        let file = Layer { form: Form::Erofs, ..known };
+                        put(writer, &file)?;
+                        return Ok(Some(file));
+                    }
+                    Err(error) if is_damage(&error) => {}
+                    Err(error) => return Err(StoreError::io("read", &path, error).into()),
+                }
+            }
             let others = !same || known.form == Form::Directory && path.is_dir() && !doubt;
             if !known.form.is_local() || others {
                 // Somebody else was faster, and may have made it again.
@@ -244,7 +265,14 @@ pub(crate) fn make_upper(path: &Path, topmost: Option<&Lower>) -> Result<(), Sto
             let stat = rustix::fs::stat(below).context("read", below)?;
             (stat.st_mode, stat.st_uid, stat.st_gid)
         }
-        Some(Lower::Erofs(file)) => LayerFile::open(file).context("read", file)?.header.root,
+        Some(Lower::Erofs(file)) => match LayerFile::open(file) {
+            // It was made one after somebody was told that it is a file.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                let stat = rustix::fs::stat(file).context("read", file)?;
+                (stat.st_mode, stat.st_uid, stat.st_gid)
+            }
+            other => other.context("read", file)?.header.root,
+        },
     };
     let made = rustix::fs::stat(path).context("read", path)?;
     if (uid, gid) != (made.st_uid, made.st_gid) {

@@ -15,10 +15,13 @@ use rbuild_image::{Change, Entry, EntryKind, LayerReader};
 use super::super::attributes::Attributes;
 use super::super::file::{self, FileStamp, Incomplete, LayerFile, Part};
 use super::super::tree::Node;
-use super::super::{FileContent, Form, Layer, LayerError, LayerId, LayerKind, Layers, Result, export};
+use super::super::{
+    FileContent, Form, LAYERS, Layer, LayerError, LayerId, LayerKind, Layers, Result, UNSETTLED, export, put, rename,
+};
 use super::{Chunks, Unpacked, read_hashed};
 use crate::aside::Working;
 use crate::error::Context;
+use crate::store;
 
 /// A tar in a file.
 struct Spooled {
@@ -122,8 +125,39 @@ impl Layers<'_> {
             let error = io::Error::new(io::ErrorKind::InvalidData, "the layer's file is damaged");
             return Err(self.damaged(&layer, error));
         }
-        let layer = Layer { form: Form::Directory, file: None, disk_bytes, ..layer };
-        self.publish_as(working.path(), layer, |known| known.form == Form::Directory).map(drop)
+        self.replace_file(id, working.path(), disk_bytes)
+    }
+
+    /// Puts `directory`, complete, in the place of a layer's file. The row goes first: a file says itself whose it is, so
+    /// who dies before the second transaction leaves one that is found to be a file again (`Layers::lose`).
+    fn replace_file(&self, id: &LayerId, directory: &Path, disk_bytes: u64) -> Result<()> {
+        let target = self.path(id);
+        loop {
+            let known = self.0.0.meta.write(|writer| {
+                let Some(known) = writer.find(&LAYERS, id.as_bytes())? else { return Ok(None) };
+                if known.form != Form::Erofs {
+                    return Ok(Some(known.form));
+                }
+                writer.put(&UNSETTLED, id.as_bytes(), &(store::boot().to_owned(), store::now()))?;
+                put(writer, &Layer { form: Form::Directory, file: None, disk_bytes, ..known })?;
+                Ok::<_, LayerError>(Some(Form::Directory))
+            })?;
+            if known != Some(Form::Directory) {
+                return Err(LayerError::NotLocal(id.clone()));
+            }
+            let done = self.0.0.meta.write(|writer| {
+                let known = writer.find(&LAYERS, id.as_bytes())?;
+                match known.map(|known| known.form) {
+                    Some(Form::Directory) if target.is_dir() => Ok(true),
+                    Some(Form::Directory) => rename(self.0, directory, &target).map(|()| true),
+                    // Somebody took it for what a dead process left, or lost it.
+                    _ => Ok::<_, crate::StoreError>(false),
+                }
+            })?;
+            if done {
+                return Ok(());
+            }
+        }
     }
 }
 
