@@ -13,11 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Advice, Mode, OFlags, fadvise};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
+use rustix::process::{Resource, getrlimit};
 
-use super::{Layers, MountError, OverlayOptions, bind, open_beneath, tmpfs};
+use super::{Layers, MountError, OverlayOptions, bind, open_beneath, open_layer, tmpfs};
 
-/// How many mounts are kept that no overlay may need any more.
-const KEPT: usize = 64;
+/// How many mounts are kept that no overlay may need any more: as many as one can have, and no more than a part of the
+/// files that this process may open.
+const KEPT: usize = 500;
+const PART: u64 = 4;
 /// The superblock, and where in it the metadata's first block is.
 const SUPERBLOCK: usize = 1024;
 const METADATA_BLOCK: usize = SUPERBLOCK + 40;
@@ -31,20 +34,34 @@ type Key = (u64, u64, i64, i64);
 /// Mounts of this process, the least recently used first.
 static MOUNTED: Mutex<Vec<(Key, Arc<OwnedFd>)>> = Mutex::new(Vec::new());
 
-/// The file system in a file, mounted at no place. All callers of a process get the same.
+/// The file system in a file, mounted at no place. All callers of a process get the same. A file that became a directory
+/// after somebody was told of it is opened.
 pub(super) fn shared(path: &Path) -> Result<Arc<OwnedFd>, MountError> {
     let (file, key) = open(path)?;
+    if file.metadata().is_ok_and(|found| found.is_dir()) {
+        return open_layer(path).map(Arc::new);
+    }
+    let files = getrlimit(Resource::Nofile).current.map_or(KEPT, |most| usize::try_from(most / PART).unwrap_or(KEPT));
     // Held while mounting, or two threads would mount the same file.
     let mut mounted = MOUNTED.lock().unwrap_or_else(PoisonError::into_inner);
     let mount = match mounted.iter().position(|(known, _)| *known == key) {
         Some(index) => mounted.remove(index).1,
         None => Arc::new(mount(&file, path)?),
     };
-    if mounted.len() >= KEPT {
-        mounted.remove(0);
-    }
+    make_room(&mut mounted, files.min(KEPT));
     mounted.push((key, mount.clone()));
     Ok(mount)
+}
+
+/// Lets go of what was not used for longest until there is room for one more. What is just becoming part of an overlay
+/// stays: to mount it again would cost more than to keep it.
+fn make_room<T>(mounted: &mut Vec<(Key, Arc<T>)>, most: usize) {
+    let mut surplus = (mounted.len() + 1).saturating_sub(most);
+    mounted.retain(|(_, mount)| {
+        let goes = surplus > 0 && Arc::strong_count(mount) == 1;
+        surplus -= usize::from(goes);
+        !goes
+    });
 }
 
 /// The same as a mount of its own, which may be attached and restricted.
@@ -115,4 +132,42 @@ fn read_ahead(file: &File) -> io::Result<()> {
 
 fn failed(path: &Path, error: io::Error) -> MountError {
     MountError::mount(format!("the file `{}` as erofs", path.display()), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_use_stays_and_the_oldest_goes() {
+        let mut mounted = Vec::new();
+        let mut held = Vec::new();
+        for round in 0..2 {
+            for number in 0..10 {
+                let key = (number, 0, 0, 0);
+                let known = mounted.iter().position(|(known, _)| *known == key);
+                assert_eq!(
+                    known.is_some(),
+                    round == 1,
+                    "an overlay of more layers than are kept finds all of them again"
+                );
+                let mount = known.map_or_else(|| Arc::new(()), |known| mounted.remove(known).1);
+                make_room(&mut mounted, 4);
+                held.push(mount.clone());
+                mounted.push((key, mount));
+            }
+        }
+        held.clear();
+        make_room(&mut mounted, 4);
+        let left: Vec<_> = mounted.iter().map(|((number, ..), _)| *number).collect();
+        assert_eq!(left, [7, 8, 9]);
+    }
+
+    #[test]
+    fn a_file_that_became_a_directory_is_a_layer() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("file"), "").unwrap();
+        let opened = shared(directory.path()).unwrap();
+        assert!(rustix::fs::statat(&opened, "file", rustix::fs::AtFlags::empty()).is_ok());
+    }
 }
