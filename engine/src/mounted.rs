@@ -20,7 +20,7 @@ impl Mounted {
     pub(crate) fn new(mount: &Mount) -> Result<Self, Error> {
         let descriptor = rbuild_executor::mount::detached(mount)?;
         let path = PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
-        let root = Root::open(&path).map_err(Error::file("open", &path))?;
+        let root = Root::of_layers(&path).map_err(Error::file("open", &path))?;
         Ok(Self { root, _mount: descriptor })
     }
 }

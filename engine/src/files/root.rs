@@ -19,12 +19,14 @@ use super::{InnerPath, Kind, Node, Tree};
 #[derive(Debug)]
 pub struct Root {
     directory: OwnedFd,
+    /// Whether a character device 0/0 is not there.
+    hides_whiteouts: bool,
 }
 
 impl From<OwnedFd> for Root {
     /// `directory` is an open directory; a path descriptor (`O_PATH`) will do.
     fn from(directory: OwnedFd) -> Self {
-        Self { directory }
+        Self { directory, hides_whiteouts: false }
     }
 }
 
@@ -41,7 +43,17 @@ impl Root {
     /// If `path` is not a directory that can be entered.
     pub fn open(path: &Path) -> io::Result<Self> {
         let directory = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { directory })
+        Ok(Self { directory, hides_whiteouts: false })
+    }
+
+    /// Opens the mount of an image's layers. One of a single layer is no overlay, so the layer's whiteouts are left for
+    /// us to hide: they remove what is not there.
+    pub(crate) fn of_layers(path: &Path) -> io::Result<Self> {
+        Ok(Self { hides_whiteouts: true, ..Self::open(path)? })
+    }
+
+    fn shows(&self, node: &Node) -> bool {
+        !(self.hides_whiteouts && node.kind == Kind::CharacterDevice && node.device == 0)
     }
 
     /// Opens something inside. Links on the way are followed inside the tree; `flags` decide about the last one.
@@ -90,6 +102,8 @@ impl Root {
         let fd = match self.open_inside(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty()) {
             Ok(fd) => fd,
             Err(error) if is_absent(&error) => return Ok(None),
+            // No driver has a whiteout's number.
+            Err(_) if self.hides_whiteouts && self.node(path).is_ok_and(|node| node.is_none()) => return Ok(None),
             Err(error) => return Err(error),
         };
         let mut content = Vec::new();
@@ -108,7 +122,7 @@ impl Tree for Root {
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        node_of(fd.as_fd()).map(Some)
+        Ok(Some(node_of(fd.as_fd())?).filter(|node| self.shows(node)))
     }
 
     fn list(&self, directory: &InnerPath) -> io::Result<Vec<(OsString, Node)>> {
@@ -116,7 +130,7 @@ impl Tree for Root {
         let mut entries = Vec::new();
         for name in names(directory.as_fd())? {
             // What vanishes between the two calls was not there.
-            if let Some(node) = node_at(directory.as_fd(), &name)? {
+            if let Some(node) = node_at(directory.as_fd(), &name)?.filter(|node| self.shows(node)) {
                 entries.push((name, node));
             }
         }
@@ -126,7 +140,7 @@ impl Tree for Root {
 
     fn node_without_links(&self, path: &InnerPath) -> Option<Node> {
         let fd = self.open_resolving(path, OFlags::PATH, Mode::empty(), ResolveFlags::NO_SYMLINKS).ok()?;
-        node_of(fd.as_fd()).ok()
+        node_of(fd.as_fd()).ok().filter(|node| self.shows(node))
     }
 }
 
@@ -199,6 +213,27 @@ mod tests {
         assert_eq!(root.read_small(&InnerPath::new("sub/root"), 100).unwrap().unwrap(), b"o");
         let found = resolve(&root, &InnerPath::new("sub/up"), true).unwrap();
         assert_eq!((found.path, found.node), (InnerPath::new("secret"), None));
+    }
+
+    #[test]
+    fn whiteouts_of_a_single_layer_are_not_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let (kind, mode) = (rustix::fs::FileType::CharacterDevice, Mode::RUSR);
+        if rustix::fs::mknodat(CWD, directory.path().join("gone"), kind, mode, 0).is_err() {
+            println!("skipped: this machine lets us make no whiteout");
+            return;
+        }
+        fs::write(directory.path().join("there"), "").unwrap();
+        let path = InnerPath::new("gone");
+        for (root, seen) in
+            [(Root::open(directory.path()).unwrap(), true), (Root::of_layers(directory.path()).unwrap(), false)]
+        {
+            assert_eq!(root.node(&path).unwrap().is_some(), seen);
+            assert_eq!(root.node_without_links(&path).is_some(), seen);
+            assert_eq!(root.list(&InnerPath::root()).unwrap().len(), 1 + usize::from(seen));
+            assert_eq!(matches!(root.read_small(&path, 10), Ok(None)), !seen);
+            assert!(root.node(&InnerPath::new("gone/in")).unwrap().is_none());
+        }
     }
 
     #[test]

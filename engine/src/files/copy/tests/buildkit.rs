@@ -4,6 +4,7 @@ use rbuild_cache::{LayerKind, Store};
 use rbuild_image::Change;
 
 use super::*;
+use crate::files::Tree;
 use crate::mounted::Mounted;
 use crate::worker::LayerSink;
 
@@ -140,6 +141,39 @@ fn both_layers(bench: &Bench, steps: &str) -> Option<[(rbuild_core::Digest, Vec<
         };
         (layer.identity, changes.iter().map(timeless).collect())
     }))
+}
+
+#[test]
+fn whiteouts_of_the_only_layer_are_not_there() {
+    if !root() {
+        return;
+    }
+    let store = tempfile::tempdir().unwrap();
+    let store = Store::open(store.path()).unwrap();
+    let layers = store.layers();
+    let snapshot = layers.prepare(&[]).unwrap();
+    let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::RUSR);
+    fs::create_dir(snapshot.upper().join("o")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, snapshot.upper().join("o/gone"), kind, mode, 0).unwrap();
+    let base = [snapshot.commit(LayerKind::Image).unwrap().id];
+    let Ok(view) = Mounted::new(&layers.view(&base).unwrap()) else {
+        println!("skipped: only root can mount");
+        return;
+    };
+    let bench = Bench::new();
+    bench.file("context/f", "f");
+    let context = bench.context();
+    let sources: Sources<'_> = BTreeMap::from([(1, &context as &dyn SourceTree), (2, &view.root as &dyn SourceTree)]);
+    let mut stage = Stage::over(Some(&view.root), None).unwrap();
+    stage.copy(&parse(r#"COPY ["f", "/o/gone/f"]"#), &sources).unwrap();
+    stage.copy(&parse(r#"COPY --from=stage ["o", "/copied/"]"#), &sources).unwrap();
+    assert!(Tree::list(&stage, &InnerPath::new("copied")).unwrap().is_empty());
+    let mut sink = LayerSink::new(layers, None).unwrap();
+    stage.carry_out(&mut sink, &|_| ()).unwrap();
+    let planned = sink.commit().unwrap();
+    let changes = layers.changes(&planned.id).unwrap();
+    let paths: Vec<_> = changes.iter().map(|change| change.path().to_string_lossy().into_owned()).collect();
+    assert_eq!(paths, ["copied", "o", "o/gone", "o/gone/f"]);
 }
 
 #[test]
