@@ -37,6 +37,19 @@ fn mistakes_are_shown_where_they_are() {
     bench.assert_nothing_is_left();
 }
 
+/// BuildKit (Docker Engine 26.1.5) writes such names into the layer as they are, where they remove what they name: what
+/// was copied is not in the image, and nobody says so.
+#[test]
+fn names_that_remove_files_in_a_layer_are_refused() {
+    let bench = busybox_bench!();
+    bench.file("app/.wh.etc", "").file("app/one", "");
+    for step in ["COPY . /d/", "COPY one /d/.wh.etc", "COPY <<EOF /.wh.etc\nx\nEOF", "WORKDIR /d/.wh.etc/x"] {
+        let text = format!("FROM busybox\nRUN true\n{step}\n");
+        let said = ["Dockerfile:3", ".wh.etc` into a layer", "begins with `.wh.`"];
+        bench.file("app/Dockerfile", text).build(&["app"]).fails(1).says(&said);
+    }
+}
+
 #[test]
 fn all_mistakes_of_a_file_come_at_once() {
     let bench = busybox_bench!();

@@ -52,6 +52,7 @@ impl Sink for LayerSink {
     }
 
     fn put(&mut self, change: &Change, filling: Filling<'_>) -> Result<(), WorkerError> {
+        refuse_whiteout(change)?;
         let mut content = match filling.bytes {
             Bytes::Empty => FileContent::empty(),
             Bytes::Small(bytes) => FileContent::bytes(bytes),
@@ -66,6 +67,17 @@ impl Sink for LayerSink {
             content = content.linked();
         }
         self.builder.append(change, content).map_err(copy_error)
+    }
+}
+
+/// Directories come before what is in them, so the last name is enough.
+fn refuse_whiteout(change: &Change) -> Result<(), CopyError> {
+    let path = change.path();
+    match path.file_name() {
+        Some(name) if name.as_encoded_bytes().starts_with(b".wh.") => {
+            Err(CopyError::Whiteout { path: InnerPath::new(path) })
+        }
+        _ => Ok(()),
     }
 }
 

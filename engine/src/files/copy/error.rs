@@ -123,6 +123,12 @@ pub enum CopyError {
         /// What it should be another name of.
         target: InnerPath,
     },
+    /// In a layer such a name is an order, wherever it comes from.
+    #[error("cannot put `{path}` into a layer: a name that begins with `.wh.` removes a file there")]
+    Whiteout {
+        /// The path in the image.
+        path: InnerPath,
+    },
     /// The caller did not hand over what the action names.
     #[error("the copy takes files from input {0}, which is not there")]
     NoInput(usize),

@@ -2,7 +2,7 @@
 //!
 //! As `tar -x` over what is there: directories are merged, anything else is replaced, owners, modes and times are the
 //! archive's. Links on the way to an entry are followed inside the image; the entry's own name never is. Names that
-//! begin with `.wh.` are names like any other.
+//! begin with `.wh.` are names like any other here; no layer takes them.
 
 use std::ffi::OsStr;
 use std::io::Read;
