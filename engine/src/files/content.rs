@@ -126,7 +126,8 @@ fn digest_one(root: &Root, path: &InnerPath) -> io::Result<(FileDigest, Node)> {
     Ok((combine(content, &attributes), node))
 }
 
-fn combine(content: Option<[u8; 32]>, attributes: &Attributes) -> FileDigest {
+/// The digest of a file with this content.
+pub(crate) fn combine(content: Option<[u8; 32]>, attributes: &Attributes) -> FileDigest {
     let content = content.unwrap_or_default();
     if attributes.0.is_empty() {
         return FileDigest(content);

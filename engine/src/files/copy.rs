@@ -62,9 +62,10 @@ use self::transfer::{Rules, Transfer};
 use self::unpack::Unpacker;
 pub(crate) use self::unpack::unpack_context;
 use self::write::{DirectoryMeta, Meta};
+use super::content::digest_all;
 use super::root::node_of;
 use super::select::{Match, Parents, matches};
-use super::tree::{SourceTree, resolve_source};
+use super::tree::{Seen, SourceTree, resolve_source};
 use super::walk::{Filter, walk};
 use super::{Attributes, Exclude, InnerPath, Kind, Node, Root, Timestamp, resolve};
 
@@ -276,7 +277,6 @@ impl Copy<'_> {
         let file = File::from(transfer.source.root().open_to_read(&found.path).map_err(unread)?);
         let again = file.try_clone().map_err(unread)?;
         let now = node_of(again.as_fd()).map_err(unread)?;
-        let changed = transfer.source.known(&found.path).is_some_and(|(seen, _)| !now.same_content(seen));
         let Some(tar) = archive::open(file).map_err(unread)? else { return Ok(false) };
         // It may put links where directories were that the last single file went to.
         transfer.end()?;
@@ -288,6 +288,10 @@ impl Copy<'_> {
         let mut start = [0; archive::Format::MAGIC];
         let length = again.read_at(&mut start, 0).map_err(unread)?;
         let is_plain = archive::Format::detect(&start[..length]) == archive::Format::Plain;
+        let changed = match transfer.source.known(&found.path) {
+            Some(seen) => is_other(transfer.source.root(), &found.path, &now, seen)?,
+            None => false,
+        };
         let archive = Archive { file: again, source: Some((found.path.clone(), now)) };
         if changed {
             stage.changed.push(found.path.clone());
@@ -325,6 +329,15 @@ impl Copy<'_> {
             .map_err(|source| CopyError::Write { path: self.destination.clone(), source })?;
         Ok(found.path == *path)
     }
+}
+
+/// Whether an open file is not what a scan has seen.
+fn is_other(root: &Root, path: &InnerPath, now: &Node, seen: Seen<'_>) -> Result<bool, CopyError> {
+    let Some(expected) = seen.digest.filter(|_| !(seen.settled && now.same_version(seen.node))) else {
+        return Ok(!now.same_content(seen.node));
+    };
+    let read = digest_all(root, &[(path, now)]).map_err(|(path, source)| CopyError::Read { path, source })?;
+    Ok(read.iter().any(|(digest, read)| *digest != expected || !read.same_version(now)))
 }
 
 /// The error for a match that is not there.

@@ -19,7 +19,8 @@ use rustix::fd::AsFd;
 use super::gather::{Found, Met, gather};
 use super::path::walk_order;
 use super::root::node_of;
-use super::tree::SourceTree;
+use super::stat_cache::is_settled;
+use super::tree::{Seen, SourceTree};
 use super::{FileDigest, InnerPath, Kind, Node, Root, StatCache, Tree, content};
 
 /// Why a directory cannot be a build context.
@@ -274,11 +275,12 @@ impl SourceTree for ContextScan {
         Some(self.entries[range].iter().map(|entry| (&entry.path, &entry.node)).collect())
     }
 
-    fn known(&self, path: &InnerPath) -> Option<(&Node, Option<FileDigest>)> {
+    fn known(&self, path: &InnerPath) -> Option<Seen<'_>> {
         let place = self.place(path)?;
         // A digest of something newer than the node is of no use beside it.
         let known = self.digests[place].get().filter(|known| known.origin != Origin::ReadLater);
-        Some((&self.entries[place].node, known.map(|known| known.digest)))
+        let node = &self.entries[place].node;
+        Some(Seen { node, digest: known.map(|known| known.digest), settled: is_settled(node, self.clock) })
     }
 
     fn hidden_by(&self, path: &InnerPath) -> Option<String> {

@@ -108,6 +108,11 @@ fn number(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
+/// Whether a change after `clock` would have given a file other times.
+pub(crate) fn is_settled(node: &Node, clock: i64) -> bool {
+    Record::new(node, FileDigest::default()).is_settled(clock)
+}
+
 impl StatCache {
     /// Takes what an earlier [`ContextScan::stat_cache`](super::ContextScan::stat_cache) returned.
     pub fn from_bytes(bytes: Vec<u8>) -> Self {

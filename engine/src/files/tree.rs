@@ -50,9 +50,8 @@ pub trait SourceTree: Tree {
         None
     }
 
-    /// What was found out about a file before, if the tree is not asked anew each time: what it was, and its digest if
-    /// that is known.
-    fn known(&self, _path: &InnerPath) -> Option<(&Node, Option<FileDigest>)> {
+    /// What was found out about a file before, if the tree is not asked anew each time.
+    fn known(&self, _path: &InnerPath) -> Option<Seen<'_>> {
         None
     }
 
@@ -62,6 +61,17 @@ pub trait SourceTree: Tree {
     /// Whether extended attributes of directories are part of the tree. Those of a local directory belong to the
     /// machine it is on.
     fn keeps_directory_attributes(&self) -> bool;
+}
+
+/// What a tree knows of a file since it was looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// What it was.
+    pub node: &'a Node,
+    /// Digest of its content and attributes, if it was read.
+    pub digest: Option<FileDigest>,
+    /// Whether it would have other times had it been changed since. If not, only its content can tell.
+    pub settled: bool,
 }
 
 impl SourceTree for Root {

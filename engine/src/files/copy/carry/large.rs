@@ -8,8 +8,9 @@ use std::os::unix::fs::FileExt;
 use rbuild_image::{Change, Entry, EntryKind};
 use rustix::fd::AsFd;
 
+use super::super::super::content::combine;
 use super::super::super::root::node_of;
-use super::super::super::{Attributes, InnerPath, Node};
+use super::super::super::{Attributes, FileDigest, InnerPath, Node};
 use super::super::CopyError;
 use super::super::stage::{Content, Stage};
 use super::Bytes;
@@ -25,6 +26,8 @@ pub(super) struct Large {
     from: Option<(InnerPath, Node, bool)>,
     /// The archive that it is part of.
     range: Option<InnerPath>,
+    /// What the digest has to be of what was read and these attributes.
+    check: Option<(FileDigest, Attributes)>,
 }
 
 enum Source {
@@ -42,7 +45,7 @@ impl Large {
         opener: &mut Opener,
     ) -> Result<Self, CopyError> {
         let EntryKind::File { mut size } = entry.kind else { unreachable!("only files are large") };
-        let (mut from, mut range, mut digest) = (None, None, None);
+        let (mut from, mut range, mut digest, mut check) = (None, None, None, None);
         let unread = |path: &InnerPath| {
             let path = path.clone();
             move |source| CopyError::Read { path, source }
@@ -52,13 +55,14 @@ impl Large {
                 input: Input::Bytes(io::Cursor::new(bytes.to_vec())),
                 left: size,
                 short: false,
+                hasher: None,
             }),
             Content::Archive { archive, offset } => {
                 let archive = &stage.archives[*archive as usize];
                 let path = archive.name(name);
                 let file = archive.file.try_clone().map_err(unread(&path))?;
                 range = Some(path);
-                Source::Exactly(Exactly { input: Input::Range(file, *offset), left: size, short: false })
+                Source::Exactly(Exactly { input: Input::Range(file, *offset), left: size, short: false, hasher: None })
             }
             Content::Below(path) => {
                 let below = stage.below.ok_or_else(|| unread(path)(io::ErrorKind::NotFound.into()))?;
@@ -74,17 +78,22 @@ impl Large {
                 let (now, known) = look(stage, *tree, &path, &file, &attributes).map_err(unread(&path))?;
                 entry.xattrs = attributes.to_map();
                 let changed = known.changed || now.size != size;
+                let expected = known.expected.filter(|_| !changed);
                 digest = known.digest.filter(|_| !changed);
                 size = now.size;
                 from = Some((path, now, changed));
                 match digest {
                     Some(_) => Source::File(file),
-                    None => Source::Exactly(Exactly { input: Input::File(file), left: size, short: false }),
+                    None => {
+                        check = expected.map(|expected| (expected, attributes));
+                        let hasher = check.as_ref().map(|_| Box::default());
+                        Source::Exactly(Exactly { input: Input::File(file), left: size, short: false, hasher })
+                    }
                 }
             }
         };
         entry.kind = EntryKind::File { size };
-        Ok(Self { change: Change::Upsert(entry), source, digest, size, from, range })
+        Ok(Self { change: Change::Upsert(entry), source, digest, size, from, range, check })
     }
 
     pub(super) fn parts(&mut self) -> (&Change, Bytes<'_>, Option<[u8; 32]>) {
@@ -109,7 +118,13 @@ impl Large {
         };
         let after = file.map(|file| node_of(file.as_fd())).transpose();
         let after = after.map_err(|source| CopyError::Read { path: path.clone(), source })?;
-        let changed = changed || short || after.is_some_and(|after| !after.same_version(&before));
+        let is_other = match (&self.source, &self.check) {
+            (Source::Exactly(Exactly { hasher: Some(hasher), .. }), Some((expected, attributes))) => {
+                combine(Some(*hasher.finalize().as_bytes()), attributes) != *expected
+            }
+            _ => false,
+        };
+        let changed = changed || short || is_other || after.is_some_and(|after| !after.same_version(&before));
         Ok((self.size, changed.then_some(path)))
     }
 }
@@ -119,6 +134,8 @@ struct Exactly {
     input: Input,
     left: u64,
     short: bool,
+    /// Hashes what passes by, if that has to be checked.
+    hasher: Option<Box<blake3::Hasher>>,
 }
 
 enum Input {
@@ -144,6 +161,9 @@ impl Read for Exactly {
             self.short = true;
             buffer.fill(0);
             count = wanted;
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..count]);
         }
         self.left -= count as u64;
         Ok(count)

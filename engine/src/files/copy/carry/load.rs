@@ -9,7 +9,9 @@ use rbuild_image::{Change, Entry, EntryKind, Found};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, openat};
 
+use super::super::super::content::combine;
 use super::super::super::root::node_of;
+use super::super::super::tree::Seen;
 use super::super::super::{Attributes, FileDigest, InnerPath, Kind, Node};
 use super::super::CopyError;
 use super::super::stage::{Content, Item, Stage, What};
@@ -125,7 +127,7 @@ pub(super) fn load<'s>(
 fn known_digest(stage: &Stage<'_>, content: &Content, name: &OsStr, size: u64) -> Option<[u8; 32]> {
     let Content::Tree { tree, directory, name: renamed } = content else { return None };
     let path = stage.directories[*directory as usize].join(renamed.as_deref().unwrap_or(name));
-    let (node, digest) = stage.trees[*tree as usize].known(&path)?;
+    let Seen { node, digest, .. } = stage.trees[*tree as usize].known(&path)?;
     digest.filter(|_| node.kind == Kind::File && node.size == size).map(|FileDigest(digest)| digest)
 }
 
@@ -187,6 +189,8 @@ impl Small {
                 let (now, known) = look(stage, *tree, &path, &file, &attributes).map_err(unread)?;
                 let digest = known.digest.unwrap_or_else(|| *blake3::hash(&bytes).as_bytes());
                 let changed = known.changed || now.size != size || bytes.len() as u64 != size;
+                let changed =
+                    changed || known.expected.is_some_and(|expected| combine(Some(digest), &attributes) != expected);
                 Ok(Self { bytes, digest, attributes: Some(attributes), changed: changed.then_some(path) })
             }
         }
@@ -204,6 +208,8 @@ fn read_up_to(file: &File, size: u64) -> io::Result<Vec<u8>> {
 pub(super) struct Known {
     /// The digest of the content, if it may be believed.
     pub(super) digest: Option<[u8; 32]>,
+    /// Otherwise, what the digest of content and attributes has to be.
+    pub(super) expected: Option<FileDigest>,
     pub(super) changed: bool,
 }
 
@@ -220,12 +226,16 @@ pub(super) fn look(
         return Err(io::Error::other("it is no longer a file"));
     }
     let known = match stage.trees[tree as usize].known(path) {
-        None => Known { digest: None, changed: false },
-        Some((node, digest)) => Known {
+        None => Known { digest: None, expected: None, changed: false },
+        Some(Seen { node, digest, settled }) => {
             // With attributes it is a digest of more than the content.
-            digest: digest.filter(|_| attributes.is_empty() && now.same_version(node)).map(|FileDigest(digest)| digest),
-            changed: !now.same_content(node),
-        },
+            let believed = attributes.is_empty() && settled && now.same_version(node);
+            Known {
+                digest: digest.filter(|_| believed).map(|FileDigest(digest)| digest),
+                expected: digest.filter(|_| !believed),
+                changed: !now.same_content(node),
+            }
+        }
     };
     Ok((now, known))
 }

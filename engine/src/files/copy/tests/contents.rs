@@ -43,3 +43,44 @@ fn files_that_change_meanwhile_are_told() {
     let copied = apply(&parse(r#"COPY ["", "/"]"#), &sources, &bench.image(), &|_| ()).unwrap();
     assert_eq!(copied.changed, [InnerPath::new("b")]);
 }
+
+#[test]
+fn files_that_change_within_a_tick_are_told() {
+    if !root() {
+        return;
+    }
+    let selector = Selector::path("");
+    let size = 3 << 20;
+    for (name, before, after) in
+        [("small", vec![b'a'; 3], vec![b'b'; 3]), ("large", vec![b'a'; size], vec![b'b'; size])]
+    {
+        for same in [false, true] {
+            let bench = Bench::new();
+            let path = bench.file(&format!("context/{name}"), before.clone());
+            let context = bench.context();
+            Selection::of(&context, &selector).unwrap();
+            let seen = context.known(&InnerPath::new(name)).unwrap().node.clone();
+            // What no metadata tell: times that are those of before. The change time is not to be set, so it is another
+            // file that the digest must not be believed of.
+            bench.file(&format!("context/{name}"), if same { before.clone() } else { after.clone() });
+            let time =
+                UNIX_EPOCH + std::time::Duration::new(seen.mtime.seconds.try_into().unwrap(), seen.mtime.nanoseconds);
+            File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+            let sources: Sources<'_> = BTreeMap::from([(1, &context as &dyn SourceTree)]);
+            let copied = apply(&parse(r#"COPY ["", "/"]"#), &sources, &bench.image(), &|_| ()).unwrap();
+            assert_eq!(copied.changed.is_empty(), same, "{name}");
+        }
+    }
+}
+
+#[test]
+fn digests_are_believed_of_settled_files_only() {
+    let bench = Bench::new();
+    bench.file("context/old", "a");
+    std::thread::sleep(std::time::Duration::from_millis(40));
+    let young = bench.file("context/young", "a");
+    let context = bench.context();
+    drop(young);
+    let settled = |name: &str| context.known(&InnerPath::new(name)).unwrap().settled;
+    assert!(settled("old") && !settled("young"));
+}
