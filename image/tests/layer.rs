@@ -59,7 +59,7 @@ fn sample() -> Vec<(Change, Vec<u8>)> {
     capable.mode = 0o4755;
     capable.xattrs.insert("security.capability".into(), b"\x01\0\0\x02\0\x20\n=\0".to_vec());
     let mut far = entry("far", EntryKind::File { size: 0 });
-    (far.uid, far.gid, far.mtime) = (u32::MAX, 3_000_000, Timestamp::from_seconds(-5));
+    (far.uid, far.gid, far.mtime) = (u32::MAX - 1, 3_000_000, Timestamp::from_seconds(-5));
     vec![
         other("", EntryKind::Directory),
         other("dev", EntryKind::Directory),
@@ -96,7 +96,21 @@ fn a_layer_of_everything_is_read_back() {
 #[test]
 fn the_bytes_of_a_layer_never_change() {
     let (layer, _) = write(&sample(), Compression::None).unwrap();
-    assert_eq!(layer.diff_id.to_string(), "sha256:66abf7bcbf5734d6bcda5b22ad1b7cecb7bb81d1560a15d860ca391e59ec6f94");
+    assert_eq!(layer.diff_id.to_string(), "sha256:25760eb6d9cc2208ca935daf36cbfe96d2ef6f3333d0e59ed37f761463facc55");
+}
+
+#[test]
+fn an_owner_that_is_nobody_to_the_kernel_is_refused() {
+    for (uid, gid, field) in [(u32::MAX, 1, "uid"), (1, u32::MAX, "gid")] {
+        let change = Change::Upsert(Entry { uid, gid, ..entry("a", EntryKind::File { size: 0 }) });
+        let mut writer = LayerWriter::new(Vec::new(), Compression::None).unwrap();
+        writer.append(&change, &mut std::io::empty()).unwrap();
+        let tar = writer.finish_into().unwrap().1;
+        match LayerReader::new(&mut tar.as_slice()).next().map(drop) {
+            Err(LayerError::Field { field: found, .. }) => assert_eq!(found, field),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
@@ -134,7 +148,7 @@ fn gnu_tar_lists_what_we_write() {
         "-rwsr-xr-x 0/0",
         "hrw-r--r-- 0/0",
         "prw-r--r-- 0/0",
-        "4294967295/3000000",
+        "4294967294/3000000",
         "1969-12-31",
         "usr/link -> ../../etc/",
         ".wh..wh..opq",
