@@ -295,6 +295,64 @@ fn a_tar_that_no_metadata_describe_is_unpacked() {
     }
 }
 
+/// A file with this time and these attributes, of whoever runs this.
+fn one_file(seconds: i64, xattrs: BTreeMap<std::ffi::OsString, Vec<u8>>) -> Entry {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let kind = EntryKind::File { size: 0 };
+    Entry { path: "a".into(), kind, mode: 0o644, uid, gid, mtime: Timestamp::from_seconds(seconds), xattrs }
+}
+
+#[test]
+fn times_that_no_disk_holds_are_the_same_in_all_forms() {
+    for seconds in [1 << 34, 1 << 50, -(1 << 32), -(1 << 50)] {
+        let change = Change::Upsert(one_file(seconds, BTreeMap::new()));
+        let mut writer = LayerWriter::new(Vec::new(), Compression::None).unwrap();
+        writer.append(&change, &mut io::empty()).unwrap();
+        let tar = writer.finish_into().unwrap().1;
+        let mut seen = Vec::new();
+        for layers in [LayerForm::Erofs, LayerForm::Directory] {
+            let root = tempfile::tempdir().unwrap();
+            let store = open(root.path(), layers, Some(MOUNTS));
+            let imported = store.layers().import(&sha256(&tar), &mut tar.as_slice()).unwrap();
+            let mut builder = store.layers().build().unwrap();
+            builder.append(&change, rbuild_cache::FileContent::empty()).unwrap();
+            let built = builder.commit(rbuild_cache::LayerKind::Files).unwrap();
+            for id in [&imported.id, &built.id] {
+                match store.layers().changes(id).unwrap().iter().next().unwrap() {
+                    Change::Upsert(entry) => seen.push(entry.mtime.seconds),
+                    other => panic!("{other:?}"),
+                }
+            }
+            let mut bytes = Vec::new();
+            store.layers().write_tar(&built.id, TarOptions::default(), &mut bytes).unwrap();
+            let (change, _) = rbuild_image::LayerReader::new(&mut bytes.as_slice()).next().unwrap().unwrap();
+            assert!(matches!(change, Change::Upsert(entry) if entry.mtime.seconds == seen[0]));
+        }
+        let expected = if seconds > 0 { 15_032_385_535 } else { -2_147_483_648 };
+        assert_eq!(seen, [expected; 4]);
+    }
+}
+
+#[test]
+fn attributes_that_a_disk_cannot_hold_do_not_fill_it() {
+    let long = |name: &str| (name.into(), vec![1; 3000]);
+    let change = Change::Upsert(one_file(1, [long("user.a"), long("user.b")].into()));
+    let mut writer = LayerWriter::new(Vec::new(), Compression::None).unwrap();
+    writer.append(&change, &mut io::empty()).unwrap();
+    let tar = writer.finish_into().unwrap().1;
+    let (_root, store) = store();
+    match store.layers().import(&sha256(&tar), &mut tar.as_slice()) {
+        // Some file systems have the room.
+        Ok(layer) => assert_eq!(layer.form, Form::Directory),
+        Err(LayerError::Store(error)) => assert!(!error.is_full(), "{error:?}"),
+        Err(other) => panic!("{other:?}"),
+    }
+    let mut builder = store.layers().build().unwrap();
+    builder.append(&change, rbuild_cache::FileContent::empty()).unwrap();
+    let built = builder.commit(rbuild_cache::LayerKind::Files).unwrap();
+    assert_eq!(built.form, Form::Erofs, "what does not fit is left out");
+}
+
 #[test]
 fn another_tar_or_none_is_an_error_in_both_forms() {
     let tar = tar(b"content");

@@ -24,7 +24,7 @@ mod image;
 mod tree;
 mod write;
 
-pub use attributes::holds_attribute;
+pub use attributes::{holds_attribute, holds_attributes};
 pub use format::{METADATA_ALIGNMENT, SUPERBLOCK_LENGTH, SUPERBLOCK_OFFSET, TAR_OFFSET, metadata_offset};
 pub use image::{ErofsImage, ErofsNode, MalformedErofs};
 pub use tree::{ErofsTree, Undescribable};

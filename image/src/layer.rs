@@ -119,6 +119,18 @@ impl Timestamp {
     pub const fn from_seconds(seconds: i64) -> Self {
         Self { seconds, nanoseconds: 0 }
     }
+
+    /// The nearest time that ext4 holds, from 1901 to 2446: what a file has after it was unpacked there. Layers have it in
+    /// all their forms and on all file systems.
+    pub fn clamped(self) -> Self {
+        const FIRST: i64 = -(1 << 31);
+        const LAST: i64 = (1 << 34) - (1 << 31) - 1;
+        if (FIRST + 1..LAST).contains(&self.seconds) {
+            self
+        } else {
+            Self::from_seconds(self.seconds.clamp(FIRST, LAST))
+        }
+    }
 }
 
 /// How a layer's tar is compressed.

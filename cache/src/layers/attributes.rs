@@ -19,6 +19,9 @@ use super::{LayerError, Result, tree};
 use crate::error::StoreError;
 use crate::store::OverlayXattrs;
 
+/// If the attributes of one file take more bytes than this, a disk without room for them need not be full.
+const A_LOT: usize = 3000;
+
 /// A new, empty file with what belongs into it.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -92,6 +95,11 @@ impl Attributes {
                 // The file system has no such attributes, or the namespace no right to this kind.
                 Err(Errno::NOTSUP) => {}
                 Err(Errno::PERM) if !tree::is_kept(bytes) || self.overlay == OverlayXattrs::User => {}
+                // What ext4 says if there are too many for its one block.
+                Err(Errno::NOSPC) if length(xattrs) > A_LOT => {
+                    let error = io::Error::other("the file system has no room for so long attributes of one file");
+                    return Err(self.failed("set an attribute of", path, error));
+                }
                 Err(error) => return Err(self.failed("set an attribute of", path, error)),
             }
         }
@@ -104,8 +112,13 @@ impl Attributes {
     }
 }
 
+fn length(xattrs: &BTreeMap<OsString, Vec<u8>>) -> usize {
+    xattrs.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
 /// Both times of a file.
 pub(super) fn times(mtime: Timestamp) -> Timestamps {
+    let mtime = mtime.clamped();
     let time = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() };
     Timestamps { last_access: time, last_modification: time }
 }

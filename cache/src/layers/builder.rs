@@ -192,6 +192,14 @@ impl LayerBuilder {
     /// linked, `Source` if the content cannot be read or is too short, `Change` if the file system refuses. An error
     /// may be about an earlier change: files are completed by other threads.
     pub fn append(&mut self, change: &Change, content: FileContent<'_>) -> Result<()> {
+        let clamped;
+        let change = match change {
+            Change::Upsert(entry) if entry.mtime != entry.mtime.clamped() => {
+                clamped = Change::Upsert(Entry { mtime: entry.mtime.clamped(), ..entry.clone() });
+                &clamped
+            }
+            other => other,
+        };
         self.step_to(change)?;
         let entry = match change {
             Change::Upsert(entry) => entry,

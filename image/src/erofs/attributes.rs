@@ -25,8 +25,11 @@ const PREFIXES: [(u8, &[u8]); 5] = [
 /// The kernel's limits.
 const LONGEST_NAME: usize = 255;
 const LONGEST_VALUE: usize = u16::MAX as usize;
-/// What the length of all of one inode must fit: a count of four bytes in 16 bits, less the header.
-const LONGEST_BODY: usize = (u16::MAX as usize - 1) * 4;
+/// What all of one inode may take on ext4, which keeps them in one block of 4096 bytes, so that the overlay can copy the
+/// file up. The rest is for its header and what the overlay itself adds.
+const MOST_ROOM: usize = 3900;
+/// What ext4 keeps of an attribute besides its name and value.
+const EXT4_ENTRY: usize = 16;
 
 /// What marks an opaque directory, as an entry.
 pub(super) const OPAQUE: &[u8] = b"\x0e\x04\x01\x00overlay.opaquey\0";
@@ -35,6 +38,7 @@ const OPAQUE_NAME: &[u8] = b"trusted.overlay.opaque";
 /// The entries of these attributes, in the order of their names. What only an overlay may say is left out.
 pub(super) fn encode(xattrs: &BTreeMap<OsString, Vec<u8>>) -> Result<Vec<u8>, Undescribable> {
     let mut body = Vec::new();
+    let mut taken = 0;
     for (name, value) in xattrs {
         let name = name.as_bytes();
         if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
@@ -49,6 +53,10 @@ pub(super) fn encode(xattrs: &BTreeMap<OsString, Vec<u8>>) -> Result<Vec<u8>, Un
         if name == b"security.capability" && !is_capability(value) || is_whole && !is_acl(value) {
             return Err(refused());
         }
+        taken += EXT4_ENTRY + rest.len().next_multiple_of(4) + value.len().next_multiple_of(4);
+        if taken > MOST_ROOM {
+            return Err(refused());
+        }
         // At most 255 and 65,535.
         body.push(rest.len() as u8);
         body.push(index);
@@ -56,9 +64,6 @@ pub(super) fn encode(xattrs: &BTreeMap<OsString, Vec<u8>>) -> Result<Vec<u8>, Un
         body.extend_from_slice(rest);
         body.extend_from_slice(value);
         body.resize(body.len().next_multiple_of(4), 0);
-        if body.len() + OPAQUE.len() > LONGEST_BODY {
-            return Err(refused());
-        }
     }
     Ok(body)
 }
@@ -67,6 +72,11 @@ pub(super) fn encode(xattrs: &BTreeMap<OsString, Vec<u8>>) -> Result<Vec<u8>, Un
 pub fn holds_attribute(name: &OsStr, value: &[u8]) -> bool {
     let one = BTreeMap::from([(name.to_owned(), value.to_vec())]);
     encode(&one).is_ok_and(|body| !body.is_empty())
+}
+
+/// Whether one file can have all of these.
+pub fn holds_attributes(xattrs: &BTreeMap<OsString, Vec<u8>>) -> bool {
+    encode(xattrs).is_ok()
 }
 
 /// Reads what [`encode`] wrote, and whether [`OPAQUE`] is among it; `None` if it is malformed.

@@ -36,13 +36,13 @@ pub enum Undescribable {
     /// An owner or device number beyond what inodes hold.
     #[error("`{0}` has a number that no inode can hold")]
     Number(String),
-    /// An extended attribute that the kernel would not have let set.
-    #[error("the extended attribute `{0}` is malformed")]
+    /// An extended attribute that the kernel would not have let set, or one too many for a file on ext4.
+    #[error("the extended attribute `{0}` is malformed or too long")]
     Attribute(String),
     /// Content that does not begin at a block.
     #[error("the content of `{0}` is not aligned")]
     Alignment(String),
-    /// More than 2 TiB, or so many files that describing them takes too much memory.
+    /// More than 2 TiB, or so many files or attributes that describing them takes too much memory.
     #[error("it is too large")]
     Large,
 }
@@ -290,7 +290,8 @@ impl ErofsTree {
             _ => 0,
         };
         let mode = (entry.mode & 0o7777) as u16;
-        Ok(Inode { kind, mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, attributes })
+        let mtime = entry.mtime.clamped();
+        Ok(Inode { kind, mode, uid: entry.uid, gid: entry.gid, mtime, attributes })
     }
 
     fn intern(&mut self, body: Vec<u8>) -> Result<u32> {

@@ -13,6 +13,9 @@ use super::format::{
 };
 use super::tree::{ErofsTree, Inode, Kind, Undescribable};
 
+/// How long metadata may be. They are read and compared before a layer is used, and in memory when its files are listed.
+const LONGEST: u64 = 256 << 20;
+
 /// Metadata ready to be written.
 #[derive(Debug)]
 pub struct ErofsMetadata {
@@ -42,7 +45,7 @@ impl ErofsTree {
     /// Decides where everything goes. `tar_length` is that of the whole tar.
     ///
     /// # Errors
-    /// The file would be larger than the format allows.
+    /// The file would be larger than the format allows, or its metadata than is reasonable.
     pub fn finish(self, tar_length: u64) -> Result<ErofsMetadata, Undescribable> {
         let start = metadata_offset(tar_length);
         let mut places = vec![Place::default(); self.inodes.len()];
@@ -78,6 +81,9 @@ impl ErofsTree {
             at += self.length(inode, place).next_multiple_of(BLOCK);
         }
         let end = at.next_multiple_of(METADATA_ALIGNMENT);
+        if end > LONGEST {
+            return Err(Undescribable::Large);
+        }
         fit((start + end) / BLOCK)?;
         Ok(ErofsMetadata { tree: self, places, order, start, data, end })
     }
@@ -110,7 +116,8 @@ impl ErofsTree {
             *end += head;
         }
         *end = end.next_multiple_of(SLOT);
-        Ok(())
+        // Also of attributes that many inodes have: each has its own copy.
+        if *end > LONGEST { Err(Undescribable::Large) } else { Ok(()) }
     }
 
     /// How many bytes of content the metadata hold for an inode.

@@ -18,7 +18,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use rbuild_core::Digest;
-use rbuild_image::erofs::{ErofsTree, TAR_OFFSET, Undescribable, holds_attribute};
+use rbuild_image::erofs::{ErofsTree, TAR_OFFSET, Undescribable, holds_attribute, holds_attributes};
 use rbuild_image::{Change, Entry, EntryKind, LayerRewriter, PartDigest};
 use rustix::io::Errno;
 
@@ -261,8 +261,17 @@ impl TarFile {
 /// The attributes that a file system of this form holds, and those of them that belong to a layer.
 fn split(entry: &Entry) -> (Xattrs, Xattrs) {
     let attribute = |(name, value): (&_, &Vec<u8>)| (std::ffi::OsString::clone(name), value.clone());
-    let held: Xattrs =
+    let mut held: Xattrs =
         entry.xattrs.iter().filter(|(name, value)| holds_attribute(name, value)).map(attribute).collect();
+    // As a directory does, which takes them in this order until one does not fit.
+    if !holds_attributes(&held) {
+        for (name, value) in std::mem::take(&mut held) {
+            held.insert(name.clone(), value);
+            if !holds_attributes(&held) {
+                held.remove(&name);
+            }
+        }
+    }
     let kept: BTreeMap<_, _> = held.iter().filter(|(name, _)| is_kept(name.as_bytes())).map(attribute).collect();
     (held, kept)
 }

@@ -135,7 +135,9 @@ fn what_no_inode_can_hold_is_undescribable() {
         (owner(u32::MAX), false),
         (device(4095, (1 << 20) - 1), true),
         (device(4096, 0), false),
-        (with_attribute(file("a"), "user.a", &[1; 65535]), true),
+        (with_attribute(file("a"), "user.a", &[1; 3800]), true),
+        (with_attribute(with_attribute(file("a"), "user.a", &[1; 2000]), "user.b", &[1; 2000]), false),
+        (with_attribute(file("a"), "user.a", &[1; 65535]), false),
         (with_attribute(file("a"), "user.a", &[1; 65536]), false),
         (with_attribute(file("a"), &format!("user.{}", "a".repeat(250)), b""), true),
         (with_attribute(file("a"), &format!("user.{}", "a".repeat(251)), b""), false),
@@ -266,4 +268,31 @@ fn half_a_million_files_need_little_memory() {
     assert_eq!(metadata.inodes(), 502_003);
     // An inode, an entry and a name each.
     assert!(metadata.length() < 500_000 * 100, "{}", metadata.length());
+}
+
+#[test]
+fn an_attribute_that_all_files_have_counts_for_each() {
+    let one = with_attribute(file("a"), "user.a", &[1; 3800]);
+    let Change::Upsert(entry) = one else { panic!("no entry") };
+    let describe = |count| {
+        let mut tree = ErofsTree::new();
+        for number in 0..count {
+            tree.apply(&Change::Upsert(Entry { path: format!("{number}").into(), ..entry.clone() }), 512)?;
+        }
+        tree.finish(TAR).map(|metadata| metadata.length())
+    };
+    assert!(describe(1000).unwrap() > 3_800_000);
+    assert_eq!(describe(70_000), Err(Undescribable::Large));
+}
+
+#[test]
+fn times_are_those_that_ext4_holds() {
+    let of = |seconds, nanoseconds| {
+        let Change::Upsert(entry) = file("a") else { panic!("no entry") };
+        let mtime = Timestamp { seconds, nanoseconds };
+        nodes(&[Change::Upsert(Entry { mtime, ..entry })]).unwrap()[1].mtime
+    };
+    assert_eq!(of(i64::MAX, 5), Timestamp::from_seconds(15_032_385_535));
+    assert_eq!(of(i64::MIN, 5), Timestamp::from_seconds(-2_147_483_648));
+    assert_eq!(of(15_032_385_534, 5), Timestamp { seconds: 15_032_385_534, nanoseconds: 5 });
 }
