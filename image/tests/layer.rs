@@ -104,7 +104,7 @@ fn an_owner_that_is_nobody_to_the_kernel_is_refused() {
     for (uid, gid, field) in [(u32::MAX, 1, "uid"), (1, u32::MAX, "gid")] {
         let change = Change::Upsert(Entry { uid, gid, ..entry("a", EntryKind::File { size: 0 }) });
         let mut writer = LayerWriter::new(Vec::new(), Compression::None).unwrap();
-        writer.append(&change, &mut std::io::empty()).unwrap();
+        writer.append(&change, &mut io::empty()).unwrap();
         let tar = writer.finish_into().unwrap().1;
         match LayerReader::new(&mut tar.as_slice()).next().map(drop) {
             Err(LayerError::Field { field: found, .. }) => assert_eq!(found, field),
