@@ -1,25 +1,29 @@
 //! What are root file systems made of?
 //!
 //! A root file system is an ordered list of [`LayerId`]s, lowest first; a layer knows nothing about what lies below
-//! it. Its content is one directory, `layers-v1/<id>/`, in the form the kernel's overlay wants as a lower directory:
-//! whiteouts are character devices 0/0, opaque directories carry an extended attribute. [`Form`] is what a caller may
-//! know of that; everything else here would stay the same for a layer that is a file to be mounted.
+//! it. Its content is `layers-v1/<id>`: a directory in the form the kernel's overlay wants as a lower directory
+//! (whiteouts are character devices 0/0, opaque directories carry an extended attribute), or a file that is mounted
+//! as such a directory. [`Form`] says which.
 //!
 //! ```text
 //!            register_remote                 import (verified against the diff ID)
-//!  registry ────────────────► Form::Remote ───────────────────────────────────────► Form::Directory
-//!            prepare           ActiveSnapshot            commit (tree digest)             ▲
-//!  parents  ────────────────► ingest/snapshot-*/upper ────────────────────────────────────┤
-//!              build             LayerBuilder             commit (digest of what passed)    │
-//!  changes  ────────────────► ingest/layer-*/upper ───────────────────────────────────────┘
+//!  registry ────────────────► Form::Remote ───────────────────────────────────────► Form::Erofs, or Directory
+//!            prepare           ActiveSnapshot            commit (tree digest)
+//!  parents  ────────────────► ingest/snapshot-*/upper ────────────────────────────► Form::Directory
+//!              build             LayerBuilder             commit (digest of what passed)
+//!  changes  ────────────────► ingest/layer-*/upper ───────────────────────────────► Form::Erofs, or Directory
+//!                                                                                         │ cannot be mounted here
+//!                                                                                         └──► Form::Directory
 //! ```
 //!
-//! - A directory in `layers-v1/` belongs to a layer only if the layer's row says [`Form::Directory`]: it is renamed
-//!   into place and the row is written in one write transaction. Any other directory there is garbage.
-//! - A layer never changes once it is a directory.
+//! - What is in `layers-v1/` belongs to a layer only if the layer's row says so: it is renamed into place and the row is
+//!   written in one write transaction. Anything else there is garbage. One exception: a file where the row says
+//!   [`Form::Directory`] is the layer if its header has the layer's diff ID. Somebody died while making a directory of it.
+//! - A layer never changes once it is in place, but for that form.
+//! - Only what says that the content is not the layer's makes it lost. What merely cannot be read now is an error.
 //! - Nothing is flushed to disk when a layer is made. Until [`Layers::settle`] has done so, the layer is marked with
-//!   the machine's boot id; if the machine has started anew since, a built layer is hashed again before it is used, and
-//!   a pulled one is pulled again.
+//!   the machine's boot id. If the machine has started anew since, a file is compared as a whole with its diff ID, and a
+//!   directory that was built is hashed again, before it is used; a directory that was pulled is pulled again.
 
 mod active;
 mod attributes;

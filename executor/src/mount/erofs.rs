@@ -76,8 +76,9 @@ pub(super) fn single(path: &Path) -> Result<OwnedFd, MountError> {
 /// Reads a file out of an EROFS file system that is a layer of an overlay: whoever can do this can have such layers.
 ///
 /// # Errors
-/// The kernel is older than Linux 6.12 or lacks EROFS, the caller is not the machine's administrator, or the file lies
-/// on a file system, such as tmpfs, that EROFS cannot read from.
+/// The kernel lacks EROFS, or is too old: EROFS mounts files since Linux 6.12, and overlay takes mounts that are attached
+/// nowhere since 6.15 ("fs: allow detached mounts in `clone_private_mount()`"). The caller is not the machine's
+/// administrator. The file lies on a file system, such as tmpfs, that EROFS cannot read from.
 pub fn read_from_erofs_layer(image: &Path, file: &Path) -> Result<Vec<u8>, MountError> {
     let (opened, _) = open(image)?;
     // Not shared: the image is a file that nobody else uses.
