@@ -110,16 +110,18 @@ fn build_from_nothing_leaves_what_was_asked_for() {
 }
 
 #[test]
-fn dockerfile_is_checked_and_build_explained_without_building() {
+fn dockerfile_is_checked_and_build_foretold_without_building() {
     let place = Place::new();
     place.file("Dockerfile", "FROM scratch\nCOPY a /\n").file("a", "1");
     place.expect("--check .", 0, "no warnings found\n", "");
-    place.expect("--explain .", 0, "   1     2  new      COPY a / ", "");
+    place.expect("plan .", 0, "   1     2  new      COPY a / ", "");
     place.expect("images -q", 0, "", "");
     place.expect("-q .", 0, "sha256:", "");
-    place.expect("--explain .", 0, "   1     2  cached   COPY a / ", "");
+    place.expect("plan .", 0, "   1     2  cached   COPY a / ", "");
     place.file("a", "22");
-    place.expect("--explain .", 0, "                     files in the build context changed\n", "");
+    place.expect("plan .", 0, "files in the build context changed:\n                     content  a\n", "");
+    place.expect("-q .", 0, "sha256:", "");
+    place.expect("why", 0, "files in the build context changed:\n                        content  a\n", "");
 
     place.file("Dockerfile", "from scratch AS a\nCMD x\n");
     place.expect("--check .", 1, "warning[JSONArgsRecommended]", "");

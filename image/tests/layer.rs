@@ -411,7 +411,7 @@ fn any_change() -> impl Strategy<Value = (Change, Vec<u8>)> {
         prop::collection::vec(any::<u8>(), 0..100),
         0..3,
     );
-    let ids = (any::<u32>(), any::<u32>(), 0..0o10000_u32, any::<i64>());
+    let ids = (0..u32::MAX, 0..u32::MAX, 0..0o10000_u32, any::<i64>());
     let upsert = (any_path(), kind, content, xattrs, ids).prop_map(
         |(path, kind, content, xattrs, (uid, gid, mode, seconds))| {
             let (kind, content) = match kind {

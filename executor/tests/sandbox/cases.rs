@@ -180,8 +180,7 @@ fn a_sandbox_takes_few_system_calls(bench: &mut Bench) {
         return;
     };
     if bench.host.user_namespace {
-        println!("skipped: counted for root");
-        return;
+        return println!("nothing to see here: they are counted for root");
     }
     let own = std::env::current_exe().unwrap();
     let count = |times: &str| {
