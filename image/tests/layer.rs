@@ -387,6 +387,54 @@ fn literal_archives_keep_whiteout_names() {
     assert!(matches!(change, Change::Upsert(entry) if entry.path.as_os_str() == "a/.wh.b"));
 }
 
+/// Counts what is read.
+struct Counting<'a>(Cursor<&'a [u8]>, &'a std::cell::Cell<usize>);
+
+impl Read for Counting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        self.1.set(self.1.get() + count);
+        Ok(count)
+    }
+}
+
+impl io::Seek for Counting<'_> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+#[test]
+fn contents_in_a_file_are_skipped_unread() {
+    let changes =
+        [file("large", &vec![7; 3 << 20]), file("small", b"x"), file("odd", &vec![7; 100_001]), file("z", b"")];
+    let (_, tar) = write(&changes, Compression::None).unwrap();
+    let places = |mut reader: LayerReader<Box<dyn Read + '_>>| {
+        let mut found = Vec::new();
+        loop {
+            match reader.next_at() {
+                Ok(Some(place)) => found.push(format!("{place:?}")),
+                other => break (found, format!("{other:?} {}", reader.is_complete())),
+            }
+        }
+    };
+    for end in [0, 100, 512, 513, 2 << 20, (3 << 20) + 512, (3 << 20) + 1024, tar.len() - 1024, tar.len()] {
+        let cut = &tar[..end];
+        let read = std::cell::Cell::new(0);
+        let input = io::BufReader::with_capacity(4096, Counting(Cursor::new(cut), &read));
+        let mut reader = LayerReader::literal_in_file(input, end as u64);
+        let mut found = Vec::new();
+        let last = loop {
+            match reader.next_at() {
+                Ok(Some(place)) => found.push(format!("{place:?}")),
+                other => break format!("{other:?} {}", reader.is_complete()),
+            }
+        };
+        assert_eq!((found, last), places(LayerReader::literal(Box::new(cut))), "{end}");
+        assert!(end < tar.len() || read.get() < 64 << 10, "{}", read.get());
+    }
+}
+
 fn any_path() -> impl Strategy<Value = PathBuf> {
     let part = prop::collection::vec(1..=255_u8, 1..40).prop_filter_map("a file name", |mut bytes| {
         bytes.retain(|byte| *byte != b'/');

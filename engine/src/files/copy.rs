@@ -39,6 +39,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::{BufReader, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -48,7 +49,7 @@ pub use error::CopyError;
 pub use mirror::mirror;
 pub use mode::ModeError;
 pub use owner::OwnerError;
-use rbuild_image::archive;
+use rbuild_image::{LayerReader, archive};
 use rbuild_solver::graph::{CopyAction, CopySource, Owner, Unpack};
 use rustix::fd::AsFd;
 pub use stage::Stage;
@@ -292,6 +293,8 @@ impl Copy<'_> {
             Some(seen) => is_other(transfer.source.root(), &found.path, &now, seen)?,
             None => false,
         };
+        let size = now.size;
+        let mut whole = again.try_clone().map_err(unread)?;
         let archive = Archive { file: again, source: Some((found.path.clone(), now)) };
         if changed {
             stage.changed.push(found.path.clone());
@@ -299,11 +302,14 @@ impl Copy<'_> {
         // A plain one is read once more when the plan is carried out, and looked at after that.
         let mut unpacker = Unpacker { image: stage, archive: &found.path, into: &path, owner: self.owner, parents };
         if is_plain {
+            // The same open file: what was read to look at it has moved it on.
+            drop(tar);
+            whole.rewind().map_err(unread)?;
             unpacker.image.archive(Some(archive));
-            unpacker.unpack(tar)?;
+            unpacker.unpack(LayerReader::literal_in_file(BufReader::with_capacity(64 << 10, whole), size))?;
         } else {
             unpacker.image.archive(None);
-            unpacker.unpack(tar)?;
+            unpacker.unpack(LayerReader::literal(tar))?;
             if !changed && archive.has_changed()? {
                 stage.changed.push(found.path.clone());
             }

@@ -7,7 +7,7 @@
 //! Leading slashes and `.` components are dropped; `..` is refused. Global PAX headers are ignored, as Go's
 //! archive/tar does. Sparse files are refused.
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::PathBuf;
 
 use super::header::{BLOCK, Header, padding};
@@ -90,7 +90,15 @@ impl<R: Read> LayerReader<R> {
     /// Reads an OCI layer: names that begin with `.wh.` are removals.
     pub fn new(input: R) -> Self {
         Self {
-            input: Input { inner: input, offset: 0, remaining: 0, padding: 0, dirty: false },
+            input: Input {
+                inner: input,
+                offset: 0,
+                remaining: 0,
+                padding: 0,
+                dirty: false,
+                length: 0,
+                skip: |_, _| false,
+            },
             whiteouts: Whiteouts::Removal,
             done: false,
             ended: false,
@@ -100,6 +108,18 @@ impl<R: Read> LayerReader<R> {
     /// Reads an archive that is no layer: every entry is an [`Change::Upsert`].
     pub fn literal(input: R) -> Self {
         Self { whiteouts: Whiteouts::Literal, ..Self::new(input) }
+    }
+
+    /// As [`literal`](Self::literal), from a file's begin on. What nobody reads of a content is not read from the file
+    /// either, as long as it lies within the first `length` bytes, which are thought to be there.
+    pub fn literal_in_file(input: BufReader<R>, length: u64) -> LayerReader<BufReader<R>>
+    where
+        R: Seek,
+    {
+        let mut reader = LayerReader::literal(input);
+        reader.input.length = length;
+        reader.input.skip = |input, count| i64::try_from(count).is_ok_and(|count| input.seek_relative(count).is_ok());
+        reader
     }
 
     /// The next change and the content of its file (empty for everything else). What is not read of the content is
@@ -291,6 +311,10 @@ struct Input<R> {
     remaining: u64,
     padding: usize,
     dirty: bool,
+    /// Up to where it may be skipped.
+    length: u64,
+    /// Leaves out so many bytes, if it can.
+    skip: fn(&mut R, u64) -> bool,
 }
 
 impl<R: Read> Input<R> {
@@ -331,6 +355,10 @@ impl<R: Read> Input<R> {
 
     fn skip_content(&mut self) -> Result<(), LayerError> {
         let mut scratch = [0; 8 << 10];
+        let end = self.offset.saturating_add(self.remaining);
+        if self.remaining > 0 && end <= self.length && (self.skip)(&mut self.inner, self.remaining) {
+            (self.remaining, self.offset) = (0, end);
+        }
         while self.remaining > 0 {
             self.read(&mut scratch).map_err(|error| self.error(error))?;
         }

@@ -25,7 +25,7 @@ pub(crate) fn unpack_context(tar: impl Read, into: &Root, name: &InnerPath) -> R
     let mut writer = Writer::new(into, parents);
     let mut unpacker =
         Unpacker { image: &mut writer, archive: name, into: &InnerPath::root(), owner: Some(owner), parents };
-    if let Some(offset) = unpacker.unpack(tar)? {
+    if let Some(offset) = unpacker.unpack(LayerReader::literal(tar))? {
         return Err(CopyError::Archive { archive: name.clone(), source: LayerError::Truncated(offset) });
     }
     writer.finish()
@@ -49,10 +49,9 @@ type Last<D> = Option<(InnerPath, <D as Destination>::Place)>;
 
 impl<D: Destination> Unpacker<'_, D> {
     /// Where the tar was cut off, if it was, between two entries.
-    pub(crate) fn unpack(&mut self, tar: impl Read) -> Result<Option<u64>, CopyError> {
+    pub(crate) fn unpack(&mut self, mut reader: LayerReader<impl Read>) -> Result<Option<u64>, CopyError> {
         let archive = self.archive;
         let damaged = |source| CopyError::Archive { archive: archive.clone(), source };
-        let mut reader = LayerReader::literal(tar);
         let mut last = None;
         let mut buffer = vec![0; 128 * 1024];
         while let Some((change, offset)) = reader.next_at().map_err(damaged)? {
