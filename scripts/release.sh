@@ -7,7 +7,7 @@ cd "$top"
 
 machine=$(uname -m)
 triple=$machine-unknown-linux-gnu
-# At a fixed address: see docs/decisions/0008-fixed-address.md.
+# At a fixed address: see docs/decisions/0011-fixed-address.md.
 flags="-C relocation-model=static"
 musl=$machine-unknown-linux-musl
 if [ -d "$(rustc --print sysroot)/lib/rustlib/$musl/lib" ] && command -v musl-gcc >/dev/null; then
