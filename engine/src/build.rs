@@ -53,7 +53,7 @@ use crate::request::{Entitlement, NetworkMode};
 use crate::secret::Secrets;
 use crate::ssh::Agents;
 use crate::value::Value;
-use crate::worker::{BuildWorker, Listings, Remotes, Seals, Stubs};
+use crate::worker::{BuildWorker, Listings, Remotes, Seals, Stubs, WorkerError};
 
 impl Engine {
     /// Builds an image into the local store, and wherever else the request says.
@@ -118,10 +118,14 @@ impl Engine {
         reporter: &Reporter,
         journal: &Journal,
     ) -> Result<(Digest, Option<Descriptor>), BuildError> {
-        let outputs = solver
-            .solve_noting(&lowered.graph, &[lowered.result], reporter, journal)
-            .await
-            .map_err(|error| BuildError::step(source, error))?;
+        let targets = [lowered.result];
+        let solve = || solver.solve_noting(&lowered.graph, &targets, reporter, journal);
+        let mut solved = solve().await;
+        if solved.as_ref().is_err_and(|error| error.worker_error().is_some_and(WorkerError::is_lost_layer)) {
+            // A layer was damaged or deleted, and is given up with the records that stand on it: now it is made anew.
+            solved = solve().await;
+        }
+        let outputs = solved.map_err(|error| BuildError::step(source, error))?;
         let Some(Value::Root(layers)) = outputs.into_iter().next() else {
             unreachable!("lowering gives a root file system as result");
         };

@@ -129,6 +129,15 @@ fn more(others: usize) -> String {
 }
 
 impl WorkerError {
+    /// Whether a layer that a record names turned out not to be there any more.
+    pub(crate) fn is_lost_layer(&self) -> bool {
+        use rbuild_cache::LayerError::{Missing, NotLocal};
+        matches!(
+            self,
+            Self::Engine(Error::LayerVanished(_) | Error::LayerGone(_) | Error::Layer(Missing(_) | NotLocal(_)))
+        )
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         if is_full(self) {

@@ -125,6 +125,14 @@ impl<E: std::error::Error + 'static> SolveError<E> {
         Self::Outputs { title: origin.title, spans: origin.spans, vertex, made, wanted }
     }
 
+    /// What the worker said, if it was the worker that failed.
+    pub fn worker_error(&self) -> Option<&E> {
+        match self {
+            Self::Vertex { source, .. } | Self::Key { source, .. } => Some(source),
+            Self::Outputs { .. } => None,
+        }
+    }
+
     fn reason(&self) -> String {
         match self {
             Self::Vertex { source, .. } | Self::Key { source, .. } => source.to_string(),
