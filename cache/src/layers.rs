@@ -35,13 +35,13 @@ mod file;
 mod form;
 mod import;
 mod layer;
+mod rows;
 mod sealing;
+mod settle;
 pub(crate) mod tree;
 mod unpack;
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use rbuild_core::{Algorithm, Digest};
 use rbuild_image::Descriptor;
@@ -49,9 +49,9 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::error::{Context, StoreError};
-use crate::meta::{Reader, Table, Writer};
+use crate::meta::Table;
 use crate::prune::condemned;
-use crate::store::{self, Store, used_key};
+use crate::store::{self, Store};
 
 pub use active::ActiveSnapshot;
 pub use builder::{FileContent, FormerLayer, LayerBuilder};
@@ -61,6 +61,8 @@ pub use export::{Changes, TarOptions};
 pub(crate) use file::FileStamp;
 pub use form::{LayerForm, LayerFormError, ReadErofs};
 pub use layer::{Form, Layer, LayerId, LayerIdError, LayerKind};
+use rows::known_or;
+pub(crate) use rows::{find, list, put, remove};
 pub(crate) use sealing::Left;
 pub use sealing::Unsealed;
 
@@ -69,9 +71,6 @@ pub(crate) const LAYERS: Table<Layer> = Table::new(b'l', "layer");
 pub(crate) const DIFF_IDS: Table<LayerId> = Table::new(b'f', "diff ID");
 /// Layers not flushed to disk yet → the boot id of the machine when they were written, and the time.
 pub(crate) const UNSETTLED: Table<(String, u64)> = Table::new(b't', "unsettled layer");
-/// After so many seconds the kernel has usually written everything by itself, so that flushing costs little.
-const SETTLE_AFTER: u64 = 120;
-
 /// The kernel's limit on the layers of one overlay.
 pub const MAX_LAYERS: usize = 500;
 
@@ -199,53 +198,6 @@ impl Layers<'_> {
         Ok(snapshot)
     }
 
-    /// Flushes all layers to disk, so that they are still trusted after the machine was switched off. Takes as long as
-    /// the disk needs, also for what others have written. [`Layers::prepare`] does it in the background for layers
-    /// that are some minutes old, so nobody has to.
-    ///
-    /// # Errors
-    /// The disk or the metadata fails.
-    pub fn settle(&self) -> Result<()> {
-        self.settle_older(0)
-    }
-
-    fn settle_older(&self, age: u64) -> Result<()> {
-        let latest = store::now().saturating_sub(age);
-        let marks = self.0.0.meta.read(|reader| reader.list(&UNSETTLED, b""))?;
-        let is_ours = |(_, (boot, at)): &(_, (String, u64))| boot == store::boot() && *at <= latest;
-        let ours: Vec<_> = marks.into_iter().filter(is_ours).collect();
-        if ours.is_empty() {
-            return Ok(());
-        }
-        let root = fs::File::open(self.0.root()).context("open", self.0.root())?;
-        rustix::fs::syncfs(&root).context("flush", self.0.root())?;
-        self.0.0.meta.write(|writer| {
-            for (id, mark) in &ours {
-                if writer.find(&UNSETTLED, id)?.as_ref() == Some(mark) {
-                    writer.delete(&UNSETTLED, id)?;
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Once per process, beside the first step that is really executed: a build that only finds things never waits for
-    /// the disk.
-    fn settle_in_background(&self) {
-        if self.0.0.settling.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let store = self.0.clone();
-        let settle = move || {
-            if let Err(error) = store.layers().settle_older(SETTLE_AFTER) {
-                tracing::debug!(%error, "layers not flushed");
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name("settle".into()).spawn(settle) {
-            tracing::debug!(%error, "layers not flushed");
-        }
-    }
-
     pub(crate) fn path(&self, id: &LayerId) -> PathBuf {
         self.0.root().join("layers-v1").join(id.as_str())
     }
@@ -315,56 +267,6 @@ impl Layers<'_> {
     }
 }
 
-pub(crate) fn find(reader: &Reader<'_>, id: &LayerId) -> Result<Option<Layer>, StoreError> {
-    let Some(layer) = reader.find(&LAYERS, id.as_bytes())? else { return Ok(None) };
-    let last = reader.find(&store::USED, &used_key(b'l', id.as_bytes()))?;
-    Ok(Some(Layer { last_used: last.unwrap_or(layer.created), ..layer }))
-}
-
-pub(crate) fn list(reader: &Reader<'_>) -> Result<Vec<Layer>, StoreError> {
-    let rows = reader.list(&LAYERS, b"")?;
-    rows.into_iter()
-        .map(|(key, layer)| {
-            let last = reader.find(&store::USED, &used_key(b'l', &key))?;
-            Ok(Layer { last_used: last.unwrap_or(layer.created), ..layer })
-        })
-        .collect()
-}
-
-pub(crate) fn put(writer: &mut Writer<'_>, layer: &Layer) -> Result<(), StoreError> {
-    condemned::spare_layer(writer, &layer.id)?;
-    layer.blobs.iter().try_for_each(|blob| condemned::spare_blob(writer, &blob.digest))?;
-    if let Some(diff_id) = &layer.diff_id
-        && writer.find(&DIFF_IDS, diff_id.as_bytes())?.is_none()
-    {
-        writer.put(&DIFF_IDS, diff_id.as_bytes(), &layer.id)?;
-    }
-    writer.put(&LAYERS, layer.id.as_bytes(), layer)
-}
-
-pub(crate) fn remove(writer: &mut Writer<'_>, layer: &Layer) -> Result<(), StoreError> {
-    if let Some(diff_id) = &layer.diff_id
-        && writer.find(&DIFF_IDS, diff_id.as_bytes())?.as_ref() == Some(&layer.id)
-    {
-        writer.delete(&DIFF_IDS, diff_id.as_bytes())?;
-    }
-    writer.delete(&UNSETTLED, layer.id.as_bytes())?;
-    writer.delete(&store::USED, &used_key(b'l', layer.id.as_bytes()))?;
-    writer.delete(&LAYERS, layer.id.as_bytes())?;
-    Ok(())
-}
-
-/// The layer that has this diff ID, or `made`.
-fn known_or(writer: &Writer<'_>, diff_id: &Digest, made: Layer) -> Result<Layer, StoreError> {
-    let reader = writer.reader();
-    if let Some(id) = reader.find(&DIFF_IDS, diff_id.as_bytes())?
-        && let Some(layer) = reader.find(&LAYERS, id.as_bytes())?
-    {
-        return Ok(layer);
-    }
-    Ok(made)
-}
-
 fn add_blob(layer: &mut Layer, descriptor: &Descriptor) {
     if !layer.blobs.iter().any(|known| known.digest == descriptor.digest) {
         layer.blobs.push(Descriptor::new(descriptor.media_type.clone(), descriptor.digest, descriptor.size));
@@ -398,6 +300,8 @@ fn rename(store: &Store, source: &Path, target: &Path) -> Result<(), StoreError>
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn made_before_a_restart(store: &Store, id: &LayerId) {

@@ -1,0 +1,140 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::Duration;
+
+use super::*;
+use crate::files::{Selection, Selector};
+
+fn context(files: &[&str]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for file in files {
+        let path = directory.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, file).unwrap();
+    }
+    directory
+}
+
+fn scan(directory: &Path, ignore: &str) -> ContextScan {
+    ContextScan::new(directory, IgnoreFile::parse(ignore).unwrap(), StatCache::default()).unwrap()
+}
+
+fn names(scan: &ContextScan) -> String {
+    let names = scan.entries.iter().map(|entry| String::from_utf8_lossy(entry.path.as_bytes()).into_owned());
+    names.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn ignored_files_are_not_seen_unless_taken_back() {
+    let files = ["a.log", ".git/x", ".gitignore", "keep/b.log", "vendor/drop", "vendor/keep/me", "vendor/keep/not"];
+    let directory = context(&files);
+    fs::write(directory.path().join(".gitignore"), "keep\n").unwrap();
+    for (ignore, expected) in [
+        (
+            "",
+            ".git .git/x .gitignore a.log keep keep/b.log vendor vendor/drop vendor/keep vendor/keep/me vendor/keep/not",
+        ),
+        ("*.log\n.git*\nvendor", "keep keep/b.log"),
+        ("*\n!vendor/keep/me", "vendor vendor/keep vendor/keep/me"),
+        ("*\n!vendor/missing", ""),
+        ("vendor\n!vendor/*/me\n.*", "a.log keep keep/b.log vendor vendor/keep vendor/keep/me"),
+    ] {
+        assert_eq!(names(&scan(directory.path(), ignore)), expected, "{ignore}");
+    }
+}
+
+#[test]
+fn lists_are_those_of_the_directories() {
+    let directory = context(&["a/b/c", "a/z", "a-b", "a.b/x", "b"]);
+    let scan = scan(directory.path(), "");
+    let list = |path: &str| {
+        let list = scan.list(&InnerPath::new(path)).unwrap();
+        list.iter().map(|(name, _)| name.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(list(""), "a a-b a.b b");
+    assert_eq!((&*list("a"), &*list("a/b"), &*list("a.b")), ("b z", "c", "x"));
+    assert!(scan.list(&InnerPath::new("none")).is_err());
+    assert!(scan.node(&InnerPath::new("a/b")).unwrap().unwrap().is_directory());
+    assert_eq!(scan.node(&InnerPath::new("a/none")).unwrap(), None);
+}
+
+#[test]
+fn large_directories_are_skipped_at_once() {
+    let files: Vec<String> = (0..100).map(|number| format!("many/f{number:03}")).collect();
+    let directory = context(&files.iter().map(String::as_str).chain(["z"]).collect::<Vec<_>>());
+    let scan = scan(directory.path(), "");
+    let names: Vec<_> = scan.list(&InnerPath::root()).unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["many", "z"]);
+    assert_eq!(scan.list(&InnerPath::new("many")).unwrap().len(), 100);
+}
+
+#[test]
+fn walks_with_and_without_threads_find_the_same() {
+    let files: Vec<String> = (0..3000).map(|number| format!("d{}/e{}/f{number}", number % 70, number % 7)).collect();
+    let directory = context(&files.iter().map(String::as_str).collect::<Vec<_>>());
+    let scan = scan(directory.path(), "d1*/e3\n!d10/*/f10");
+    let expected = |file: &&String| {
+        let mut parts = file.split('/');
+        let (first, second) = (parts.next().unwrap(), parts.next().unwrap());
+        !(first.starts_with("d1") && second == "e3") || **file == "d10/e3/f10"
+    };
+    let found = scan.entries.iter().filter(|entry| entry.node.kind == Kind::File).count();
+    assert_eq!(found, files.iter().filter(expected).count());
+    let root = Selection::of(&Root::open(directory.path()).unwrap(), &Selector::path("d2")).unwrap();
+    let selector = Selector { owners: true, ..Selector::path("d2") };
+    assert_eq!(Selection::of(&scan, &selector).unwrap(), root);
+}
+
+#[test]
+fn unchanged_files_are_not_read_again() {
+    let directory = context(&["a", "b"]);
+    let selector = Selector::path("");
+    let first = scan(directory.path(), "");
+    let digest = Selection::of(&first, &selector).unwrap().digest;
+    // Younger than the scan: nothing may be believed yet.
+    let bytes = first.stat_cache().unwrap();
+    let second = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::from_bytes(bytes)).unwrap();
+    assert_eq!(Selection::of(&second, &selector).unwrap().digest, digest);
+    assert!(second.stat_cache().is_some());
+    std::thread::sleep(Duration::from_millis(40));
+    let third = scan(directory.path(), "");
+    Selection::of(&third, &selector).unwrap();
+    let bytes = third.stat_cache().unwrap();
+    let fourth = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::from_bytes(bytes)).unwrap();
+    assert_eq!(Selection::of(&fourth, &selector).unwrap().digest, digest);
+    assert_eq!(fourth.stat_cache(), None, "nothing was read");
+    fs::write(directory.path().join("a"), "A").unwrap();
+    let bytes = third.stat_cache().unwrap();
+    let fifth = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::from_bytes(bytes)).unwrap();
+    assert_ne!(Selection::of(&fifth, &selector).unwrap().digest, digest);
+}
+
+#[test]
+fn what_cannot_be_read_matters_only_when_it_is_selected() {
+    let directory = context(&["ok", "closed/in", "vanishes"]);
+    symlink("nowhere", directory.path().join("dangling")).unwrap();
+    let scan = scan(directory.path(), "closed\n!closed/none");
+    fs::remove_file(directory.path().join("vanishes")).unwrap();
+    assert!(Selection::of(&scan, &Selector::path("ok")).is_ok());
+    assert!(Selection::of(&scan, &Selector::path("dangling")).is_ok());
+    let error = Selection::of(&scan, &Selector::path("")).unwrap_err();
+    assert_eq!(error.to_string(), "cannot read `/vanishes`");
+    if rustix::process::geteuid().is_root() {
+        println!("skipped: root can read everything");
+        return;
+    }
+    fs::set_permissions(directory.path().join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    let scan = self::scan(directory.path(), "vanishes");
+    let error = Selection::of(&scan, &Selector::path("")).unwrap_err();
+    assert_eq!(error.to_string(), "cannot read `/closed`");
+    fs::set_permissions(directory.path().join("closed"), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_missing_directory_is_no_context() {
+    let directory = context(&["file"]);
+    for name in ["none", "file"] {
+        let error = ContextScan::new(&directory.path().join(name), IgnoreFile::default(), StatCache::default());
+        assert!(error.unwrap_err().to_string().ends_with("as a build context"), "{name}");
+    }
+}
