@@ -4,7 +4,10 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use ignore::{WalkBuilder, WalkState};
 use rbuild_core::Digest;
 
 use super::condemned;
@@ -156,21 +159,42 @@ pub(super) fn slots(root: &Path, hash: &str) -> Vec<PathBuf> {
 }
 
 /// Bytes on disk of everything below `path`, as far as it can be seen. A file with several names counts once.
+///
+/// Several threads look: cache mounts of package managers are the largest trees that a store does not know file by file.
 pub(super) fn tree_bytes(path: &Path) -> u64 {
-    let mut seen = HashSet::new();
-    let mut waiting = vec![path.to_owned()];
-    let mut bytes = 0;
-    while let Some(directory) = waiting.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
-        for entry in entries.flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.nlink() == 1 || metadata.is_dir() || seen.insert(metadata.ino()) {
-                bytes += metadata.blocks() * 512;
+    let linked = Mutex::new(HashSet::new());
+    let bytes = AtomicU64::new(0);
+    WalkBuilder::new(path).standard_filters(false).build_parallel().run(|| {
+        Box::new(|entry| {
+            let below = entry.ok().filter(|entry| entry.depth() > 0);
+            let Some(metadata) = below.and_then(|entry| entry.metadata().ok()) else { return WalkState::Continue };
+            let is_new = || linked.lock().unwrap_or_else(PoisonError::into_inner).insert(metadata.ino());
+            if metadata.nlink() == 1 || metadata.is_dir() || is_new() {
+                bytes.fetch_add(metadata.blocks() * 512, Ordering::Relaxed);
             }
-            if metadata.is_dir() {
-                waiting.push(entry.path());
-            }
-        }
+            WalkState::Continue
+        })
+    });
+    bytes.into_inner()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_a_tree_count_each_file_once() {
+        let top = tempfile::tempdir().unwrap();
+        let below = top.path().join("tree/.hidden/deep");
+        fs::create_dir_all(&below).unwrap();
+        fs::write(top.path().join("tree/.gitignore"), "*\n").unwrap();
+        fs::write(below.join("one"), vec![1; 100_000]).unwrap();
+        fs::hard_link(below.join("one"), top.path().join("tree/other name")).unwrap();
+        fs::write(top.path().join("tree/two"), vec![2; 50_000]).unwrap();
+        std::os::unix::fs::symlink("/", top.path().join("tree/link")).unwrap();
+        let parts = [".hidden", ".hidden/deep", ".gitignore", ".hidden/deep/one", "two", "link"];
+        let bytes = |part| fs::symlink_metadata(top.path().join("tree").join(part)).unwrap().blocks() * 512;
+        assert_eq!(tree_bytes(&top.path().join("tree")), parts.into_iter().map(bytes).sum::<u64>());
+        assert_eq!(tree_bytes(&top.path().join("nothing")), 0);
     }
-    bytes
 }
