@@ -7,7 +7,7 @@
 # RBUILD  the program (default: the release program, built first)
 # TMPDIR  where file systems for it are made: 15 GB, with --full 65 GB; points for which there is no room are left out
 #
-# Root only. It takes a quarter of an hour.
+# Root only. It takes some 20 minutes.
 . "$(dirname "$0")/common.sh"
 . "$top/scripts/archives.sh"
 exec python3 benches/versus/scale.py --archives "$archives" --results "$archives/scale" "$@"

@@ -6,7 +6,7 @@
 # RBUILD  the program (default: the release program, built first)
 # TMPDIR  where file systems for it are made: 30 GB for all of it, 15 GB with --quick
 #
-# Root only. On two idle processors it takes a quarter of an hour, with --quick some minutes. Ended by Ctrl-C it leaves nothing
+# Root only. On two idle processors it takes some 20 minutes, with --quick some minutes. Ended by Ctrl-C it leaves nothing
 # but its results, and goes on from them when it is started again.
 . "$(dirname "$0")/common.sh"
 . "$top/scripts/archives.sh"

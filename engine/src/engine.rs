@@ -55,7 +55,7 @@ impl Engine {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// `$RBUILD_ROOT`; else `/var/lib/rbuild` for root, `$XDG_DATA_HOME/rbuild` for others.
+    /// `$RBUILD_ROOT`; else `/var/lib/rbuild` for root, `$XDG_DATA_HOME/rbuild` or `~/.local/share/rbuild` for others.
     pub fn default_root() -> PathBuf {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(root) = variable("RBUILD_ROOT") {

@@ -55,7 +55,7 @@ pub struct BuildRequest {
     pub push: bool,
     /// Whether the outcome is to say what was done and why even if nothing was made.
     pub explain: bool,
-    /// How many processes may run at once; the number of processors if absent.
+    /// How many processes may run at once; four per processor and at least 16 if absent.
     pub jobs: Option<usize>,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: Option<u64>,

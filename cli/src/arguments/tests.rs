@@ -154,8 +154,10 @@ fn help_of_build() {
           --target <STAGE>
               Stage to build [default: the last]
       -o, --output <OUTPUT>
-              Where the result goes: PATH, `-` for a tar archive, or
-              type=oci|docker|tar|local|image[,dest=PATH][,name=NAME][,compression=gzip|zstd|uncompressed][,rewrite-timestamp=true]
+              Where the result goes: PATH, `-` for a tar archive, or attributes
+              joined by commas: type=oci|docker|tar|local|image|registry
+              dest=PATH name=NAME push=true compression=gzip|zstd|uncompressed
+              compression-level=N rewrite-timestamp=true
           --no-cache
               Do not use earlier results
           --no-cache-filter <STAGE>
@@ -204,7 +206,8 @@ fn help_of_build() {
               Show this machine's certificates to RUN, so that it trusts whom this
               machine trusts
       -j, --jobs <N>
-              How many RUNs may go on at once [default: one per processor]
+              How many RUNs may go on at once [default: four per processor, at least
+              16]
           --shm-size <BYTES>
               Size of /dev/shm in RUN
           --iidfile <PATH>

@@ -51,8 +51,9 @@ pub struct BuildArgs {
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
 
-    /// Where the result goes: PATH, `-` for a tar archive, or
-    /// type=oci|docker|tar|local|image[,dest=PATH][,name=NAME][,compression=gzip|zstd|uncompressed][,rewrite-timestamp=true]
+    /// Where the result goes: PATH, `-` for a tar archive, or attributes joined by commas:
+    /// type=oci|docker|tar|local|image|registry dest=PATH name=NAME push=true compression=gzip|zstd|uncompressed
+    /// compression-level=N rewrite-timestamp=true
     #[arg(short, long = "output", value_name = "OUTPUT")]
     outputs: Vec<Output>,
 
@@ -133,7 +134,7 @@ pub struct BuildArgs {
     #[arg(long)]
     host_ca: bool,
 
-    /// How many RUNs may go on at once [default: one per processor]
+    /// How many RUNs may go on at once [default: four per processor, at least 16]
     #[arg(short, long, value_name = "N")]
     jobs: Option<std::num::NonZeroUsize>,
 
@@ -183,7 +184,7 @@ pub struct BuildArgs {
 /// `--network` of `build`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 enum Network {
-    /// Outbound access
+    /// This machine's own, for now
     Default,
     /// Loopback only
     None,

@@ -52,7 +52,7 @@ pub struct RunArgs {
     #[arg(long = "env-file", value_name = "PATH")]
     env_files: Vec<PathBuf>,
 
-    /// Show a directory or file of this machine to it (repeatable)
+    /// Show a directory or file of this machine to it; a HOST that is not there becomes a directory (repeatable)
     #[arg(short, long = "volume", value_name = "HOST:CONTAINER[:ro]")]
     volumes: Vec<String>,
 

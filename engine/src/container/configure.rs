@@ -1,7 +1,7 @@
 //! What does `rbuild run` start, given an image and what the user asked for?
 //!
-//! A pure function. Docker's rules (FEATURES E030 to E047): a command replaces `CMD`, `--entrypoint` replaces
-//! `ENTRYPOINT` and drops `CMD`, variables are merged by name.
+//! A pure function. Docker's rules: a command replaces `CMD`, `--entrypoint` replaces `ENTRYPOINT` and drops `CMD`,
+//! variables are merged by name.
 
 use rbuild_core::Digest;
 use rbuild_image::RuntimeConfig;

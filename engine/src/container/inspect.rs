@@ -1,6 +1,6 @@
 //! What does `rbuild inspect` say of a container?
 //!
-//! Docker's shape (FEATURES E077), as far as rbuild has the thing.
+//! Docker's shape, as far as rbuild has the thing.
 
 use serde_json::{Value, json};
 

@@ -75,7 +75,7 @@ pub(super) async fn open(
 fn fill(mut mount: CacheMount, seed: Option<Seed>, owner: Owner) -> Result<CacheMount, WorkerError> {
     let path = mount.path();
     let failed = || Error::file("prepare the cache mount", &path);
-    // A `source` brings its own attributes (FEATURES A118).
+    // A `source` brings its own attributes.
     let own = match seed.as_ref().filter(|seed| !seed.path.trim_matches('/').is_empty()) {
         Some(seed) => seed.owner().map_err(failed())?,
         None => None,

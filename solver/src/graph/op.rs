@@ -298,7 +298,7 @@ pub enum FileAction {
     },
 }
 
-/// A copy of several sources to one destination, with the semantics of FEATURES A12 to A14.
+/// A copy of several sources to one destination, with BuildKit's semantics.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CopyAction {
     /// What is copied, in order.
