@@ -17,6 +17,7 @@ use crate::descriptor::Descriptor;
 mod gzip;
 mod header;
 mod name;
+mod noise;
 mod pax;
 mod reader;
 mod rewrite;

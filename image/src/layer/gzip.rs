@@ -8,6 +8,9 @@
 //! Members know nothing of each other, which costs a hundredth of the size and allows for libdeflate: at level 3 it
 //! makes what zlib makes at level 6, in half the time (`docs/performance.md`).
 //!
+//! What would not become smaller is not compressed ([`noise`](super::noise)): a block with noise in it becomes several
+//! members, those of noise with nothing but copies in them. libdeflate would take as long for it as for a text.
+//!
 //! No thread is started before the first block is full.
 
 use std::collections::VecDeque;
@@ -18,8 +21,13 @@ use std::thread::JoinHandle;
 
 use libdeflater::{CompressionLvl, Compressor};
 
+use super::noise;
+
 /// Changing it changes every compressed layer.
 const BLOCK: usize = 1 << 20;
+/// Deflate, no flags, no time, compressed fast, unknown system.
+const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 0xff];
+
 /// Compresses what is written to it. Call [`finish`](Self::finish).
 pub(super) struct GzipWriter<W> {
     out: W,
@@ -65,8 +73,8 @@ impl<W: Write> GzipWriter<W> {
     }
 
     pub(super) fn finish(mut self) -> io::Result<W> {
-        let last =
-            (!self.block.is_empty() || !self.begun).then(|| member(&mut Compressor::new(self.level), &self.block));
+        let last = (!self.block.is_empty() || !self.begun)
+            .then(|| members(&mut Compressor::new(self.level), self.level, &self.block));
         while let Some(piece) = self.pending.pop_front() {
             self.write_piece(&piece)?;
         }
@@ -129,16 +137,50 @@ fn work(queue: &Mutex<Receiver<Job>>, level: CompressionLvl) {
     loop {
         let Ok(job) = queue.lock().expect("nothing panics while it holds this lock").recv() else { return };
         // The writer may have given up.
-        drop(job.done.send(member(&mut compressor, &job.block)));
+        drop(job.done.send(members(&mut compressor, level, &job.block)));
     }
 }
 
-/// One gzip member: no time, no name, no operating system.
-fn member(compressor: &mut Compressor, block: &[u8]) -> Vec<u8> {
-    let mut compressed = vec![0; compressor.gzip_compress_bound(block.len())];
-    let length = compressor.gzip_compress(block, &mut compressed).expect("the bound is an upper bound");
-    compressed.truncate(length);
-    compressed
+/// A block as gzip members, one for each part of it that is noise or is not. Noise is only copied: deflate has blocks
+/// for that.
+fn members(compressor: &mut Compressor, level: CompressionLvl, block: &[u8]) -> Vec<u8> {
+    if level == CompressionLvl::new(0).expect("the lowest level") {
+        return member(compressor, block, Vec::new());
+    }
+    let parts = noise::parts(block);
+    parts.into_iter().fold(Vec::new(), |out, part| match part.noise {
+        true => stored(&block[part.range], out),
+        false => member(compressor, &block[part.range], out),
+    })
+}
+
+/// Appends one gzip member: no time, no name, no operating system.
+fn member(compressor: &mut Compressor, bytes: &[u8], mut out: Vec<u8>) -> Vec<u8> {
+    let start = out.len();
+    out.resize(start + compressor.gzip_compress_bound(bytes.len()), 0);
+    let length = compressor.gzip_compress(bytes, &mut out[start..]).expect("the bound is an upper bound");
+    out.truncate(start + length);
+    out
+}
+
+/// Appends a gzip member that is not compressed (RFC 1951 §3.2.4).
+fn stored(bytes: &[u8], mut out: Vec<u8>) -> Vec<u8> {
+    const LONGEST: usize = 0xffff;
+    out.reserve(bytes.len() + bytes.len() / LONGEST * 5 + HEADER.len() + 16);
+    out.extend_from_slice(&HEADER);
+    let mut left = bytes;
+    while !left.is_empty() {
+        let (now, later) = left.split_at(left.len().min(LONGEST));
+        let length = u16::try_from(now.len()).expect("at most the longest");
+        out.push(u8::from(later.is_empty()));
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&(!length).to_le_bytes());
+        out.extend_from_slice(now);
+        left = later;
+    }
+    out.extend_from_slice(&libdeflater::crc32(bytes).to_le_bytes());
+    out.extend_from_slice(&u32::try_from(bytes.len()).expect("at most a block").to_le_bytes());
+    out
 }
 
 #[cfg(test)]
@@ -161,7 +203,26 @@ mod tests {
             (state >> 24) as u8
         };
         let words: Vec<u8> = (0..40_000).map(|_| next() & 0x3f).collect();
-        words.iter().copied().cycle().take(length).collect()
+        let mut data: Vec<u8> = words.iter().copied().cycle().take(length).collect();
+        if length > BLOCK {
+            data[BLOCK / 2..][..300_001].fill_with(next);
+        }
+        data
+    }
+
+    #[test]
+    fn noise_is_stored_and_all_else_is_as_libdeflate_makes_it() {
+        let (level, data) = (CompressionLvl::new(3).unwrap(), data(BLOCK + 1));
+        let mut compressor = Compressor::new(level);
+        let text = &data[..BLOCK / 2];
+        assert!(members(&mut compressor, level, text) == member(&mut compressor, text, Vec::new()));
+        let noise = &data[BLOCK / 2..][..(256 << 10)];
+        let packed = members(&mut compressor, level, noise);
+        // A header, a checksum, and five bytes for each of five copies.
+        assert_eq!(packed.len(), noise.len() + 18 + 25);
+        let mut plain = Vec::new();
+        flate2::bufread::GzDecoder::new(&packed[..]).read_to_end(&mut plain).unwrap();
+        assert!(plain == noise);
     }
 
     #[test]
