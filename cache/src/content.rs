@@ -7,6 +7,8 @@
 //!
 //! `ingest/<hex>.partial` is the beginning of a blob whose transfer broke off. It is hashed again when continued.
 
+mod growing;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -19,6 +21,8 @@ use crate::aside::Working;
 use crate::error::{Context, StoreError};
 use crate::prune::condemned;
 use crate::store::Store;
+
+pub use self::growing::GrowingBlob;
 
 /// How the names of continuable blobs end.
 pub(crate) const PARTIAL: &str = ".partial";

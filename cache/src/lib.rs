@@ -41,7 +41,7 @@ mod store;
 pub use builds::{Build, Builds};
 pub use cache_mounts::{CacheMount, CacheMounts, Sharing};
 pub use containers::{Container, ContainerError, Containers};
-pub use content::{Blob, BlobWriter, Content, ContentError};
+pub use content::{Blob, BlobWriter, Content, ContentError, GrowingBlob};
 pub use error::StoreError;
 pub use images::{Image, ImageError, Images, ListedImage, RemoteName};
 pub use layers::{

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Body, Method, Response, StatusCode, Url};
-use tokio::sync::{Mutex, OnceCell, Semaphore};
+use tokio::sync::{Mutex, OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::{Auth, Scopes};
 use crate::config::{Config, Security};
@@ -44,7 +44,7 @@ pub(crate) struct Host {
     /// For redirects to other hosts: shared by all of a client's hosts.
     outside: Arc<OnceCell<reqwest::Client>>,
     auth: Mutex<Option<Auth>>,
-    pub(crate) transfers: Arc<Semaphore>,
+    transfers: Arc<Semaphore>,
 }
 
 /// A request that can be sent any number of times.
@@ -103,6 +103,11 @@ impl Host {
             auth: Mutex::new(None),
             transfers: Arc::new(Semaphore::new(config.transfers_per_host.max(1))),
         }
+    }
+
+    /// Waits until another blob may be transferred from or to this host, which it may until this is dropped.
+    pub(crate) async fn transfer(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.transfers).acquire_owned().await.expect("the semaphore is never closed")
     }
 
     /// Sends and authenticates. Every answer but 401 is returned, whatever its status.

@@ -3,7 +3,6 @@
 //! Mirrors are asked before the registry itself. Manifests are small, read whole and verified. Blobs are streams that
 //! go on where they broke off; whoever stores one verifies its digest.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -295,8 +294,7 @@ impl Transfer {
     }
 
     async fn open(&self, origin: &Origin) -> Result<Connection> {
-        let limit = Arc::clone(&origin.host.transfers);
-        let permit = limit.acquire_owned().await.expect("the semaphore is never closed");
+        let permit = origin.host.transfer().await;
         let mut ask = Ask::new(Method::GET, origin.path(&format!("blobs/{}", self.descriptor.digest)));
         if self.at > 0 {
             let range = format!("bytes={}-", self.at);

@@ -2,7 +2,8 @@
 //!
 //! Blobs first, in any order, then the manifest that names them. Nothing is sent that is there already: each blob is
 //! looked for, then mounted from a sibling repository if the caller knows one, and only then uploaded: one `POST`,
-//! which says where to, and one `PUT` with all bytes.
+//! which says where to, and one `PUT` with all bytes. A blob that is not complete yet goes another way
+//! ([`growing`](crate::growing)).
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -16,7 +17,8 @@ use reqwest::{Body, Method, Response, StatusCode, Url};
 use crate::auth::Scopes;
 use crate::client::{Client, Origin};
 use crate::error::{Error, Result, Subject};
-use crate::host::{Ask, Host, Place, Redirects, check};
+use crate::growing;
+use crate::host::{Ask, Host, Redirects, check};
 use crate::retry::retry;
 
 /// What became of something that should be in a registry.
@@ -73,15 +75,20 @@ impl Client {
         }
         let subject = Subject::new("write", format!("blob `{}`", descriptor.digest), name);
         let origin = self.origin(name);
-        let limit = Arc::clone(&origin.host.transfers);
-        let _permit = limit.acquire_owned().await.expect("the semaphore is never closed");
+        let _permit = origin.host.transfer().await;
         let scopes = Scopes::push(&origin.repository);
+        let attempt = || async {
+            let url = with_digest(growing::begin(&subject, &origin, &scopes).await?, descriptor);
+            let body = Outgoing::of_length(open(), descriptor.size);
+            let answer = body.send(&subject, &origin, &scopes, Method::PUT, url).await?;
+            check(&subject, answer).await.map(drop)
+        };
         retry(&self.config().retry, || async {
-            let ask = Ask { body: Some(Bytes::new()), ..Ask::new(Method::POST, origin.path("blobs/uploads/")) };
-            let response = origin.host.ask(&subject, &scopes, &ask).await?;
-            let response = expect(&subject, response, StatusCode::ACCEPTED).await?;
-            let url = upload_url(Host::location(&subject, &response)?, descriptor);
-            upload(&subject, &origin, &scopes, url, descriptor, open()).await
+            match attempt().await {
+                // The token expired since the `POST`, which makes the next one fetch another.
+                Err(Error::Unauthorized { .. }) => attempt().await,
+                other => other,
+            }
         })
         .await?;
         Ok(Pushed::Sent)
@@ -108,11 +115,9 @@ impl Client {
         match answer.await {
             Ok(response) if response.status() == StatusCode::CREATED => Ok(true),
             Ok(response) => {
-                // The registry began an upload instead, which nobody will finish. It forgets by itself, sooner or
-                // later: a failure to cancel is none of ours.
+                // The registry began an upload instead, which nobody will finish.
                 if let Ok(url) = Host::location(&subject, &response) {
-                    let cancel = Ask { place: Place::Url(url), ..Ask::new(Method::DELETE, String::new()) };
-                    drop(origin.host.ask(&subject, &scopes, &cancel).await);
+                    growing::forget(&subject, &origin, &scopes, url).await;
                 }
                 Ok(false)
             }
@@ -162,42 +167,68 @@ fn stated_digest(response: &Response) -> Option<String> {
     response.headers().get("docker-content-digest")?.to_str().ok().map(str::to_owned)
 }
 
-fn upload_url(mut url: Url, descriptor: &Descriptor) -> Url {
+/// An upload's address, for the request that ends it.
+pub(crate) fn with_digest(mut url: Url, descriptor: &Descriptor) -> Url {
     url.query_pairs_mut().append_pair("digest", &descriptor.digest.to_string());
     url
 }
 
-async fn upload<S>(
-    subject: &Subject,
-    origin: &Origin,
-    scopes: &Scopes,
-    url: Url,
-    descriptor: &Descriptor,
-    body: S,
-) -> Result<()>
-where
-    S: Stream<Item = io::Result<Bytes>> + Send + 'static,
-{
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(descriptor.size));
-    // An error of the body reaches us only as a broken connection, so it is put aside on its way.
-    let failure = Arc::new(Mutex::new(None));
-    let aside = Arc::clone(&failure);
-    let body = body.map_err(move |error| {
-        let kind = error.kind();
-        *aside.lock().expect("nothing panics while it holds this lock") = Some(error);
-        io::Error::from(kind)
-    });
-    let body = if descriptor.size == 0 { Body::from(Bytes::new()) } else { Body::wrap_stream(body) };
-    let answer = origin.host.send_body(subject, scopes, Method::PUT, url, headers, body).await;
-    if let Some(source) = failure.lock().expect("nothing panics while it holds this lock").take() {
-        return Err(Error::Body { subject: subject.clone(), source });
-    }
-    check(subject, answer?).await.map(drop)
+/// The bytes of a blob on their way out, once.
+pub(crate) struct Outgoing {
+    body: Body,
+    headers: HeaderMap,
+    failure: Arc<Mutex<Option<io::Error>>>,
 }
 
-async fn expect(subject: &Subject, response: Response, status: StatusCode) -> Result<Response> {
+impl Outgoing {
+    /// As many as there will be, in chunks.
+    pub(crate) fn new<S>(bytes: S) -> Self
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        // An error of the body reaches us only as a broken connection, so it is put aside on its way.
+        let failure = Arc::new(Mutex::new(None));
+        let aside = Arc::clone(&failure);
+        let body = bytes.map_err(move |error| {
+            let kind = error.kind();
+            *aside.lock().expect("nothing panics while it holds this lock") = Some(error);
+            io::Error::from(kind)
+        });
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        Self { body: Body::wrap_stream(body), headers, failure }
+    }
+
+    /// So many.
+    fn of_length<S>(bytes: S, length: u64) -> Self
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        let mut this = Self::new(bytes);
+        this.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        if length == 0 {
+            this.body = Body::from(Bytes::new());
+        }
+        this
+    }
+
+    pub(crate) async fn send(
+        self,
+        subject: &Subject,
+        origin: &Origin,
+        scopes: &Scopes,
+        method: Method,
+        url: Url,
+    ) -> Result<Response> {
+        let answer = origin.host.send_body(subject, scopes, method, url, self.headers, self.body).await;
+        if let Some(source) = self.failure.lock().expect("nothing panics while it holds this lock").take() {
+            return Err(Error::Body { subject: subject.clone(), source });
+        }
+        answer
+    }
+}
+
+pub(crate) async fn expect(subject: &Subject, response: Response, status: StatusCode) -> Result<Response> {
     let response = check(subject, response).await?;
     if response.status() == status {
         return Ok(response);

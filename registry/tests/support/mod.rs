@@ -182,6 +182,7 @@ impl Reply {
 }
 
 type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
+type Interrupter = dyn Fn(&Request) -> Option<(usize, Option<Reply>)> + Send + Sync;
 
 /// An HTTP server on a free port that answers by a function and remembers what it was asked.
 pub(crate) struct FakeServer {
@@ -192,15 +193,25 @@ pub(crate) struct FakeServer {
 
 impl FakeServer {
     pub(crate) async fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::impatient(handler, |_| None).await
+    }
+
+    /// One that may interrupt a request, of which it knows the header so far: after so many bytes of the body it
+    /// answers, or not even that, and closes the connection.
+    pub(crate) async fn impatient(
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+        interrupter: impl Fn(&Request) -> Option<(usize, Option<Reply>)> + Send + Sync + 'static,
+    ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut connections = tokio::task::JoinSet::new();
         let (handler, record): (Arc<Handler>, _) = (Arc::new(handler), seen.clone());
+        let interrupter: Arc<Interrupter> = Arc::new(interrupter);
         connections.spawn(async move {
             let mut inner = tokio::task::JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                inner.spawn(serve(socket, handler.clone(), record.clone()));
+                inner.spawn(serve(socket, handler.clone(), interrupter.clone(), record.clone()));
             }
         });
         Self { address, seen, connections }
@@ -217,9 +228,28 @@ impl FakeServer {
     }
 }
 
-async fn serve(socket: tokio::net::TcpStream, handler: Arc<Handler>, seen: Arc<Mutex<Vec<Request>>>) {
+async fn serve(
+    socket: tokio::net::TcpStream,
+    handler: Arc<Handler>,
+    interrupter: Arc<Interrupter>,
+    seen: Arc<Mutex<Vec<Request>>>,
+) {
     let mut socket = BufReader::new(socket);
-    while let Some(request) = read_request(&mut socket).await {
+    while let Some(mut request) = read_head(&mut socket).await {
+        let interruption = interrupter(&request);
+        let most = interruption.as_ref().map_or(usize::MAX, |(most, _)| *most);
+        if read_body(&mut socket, &mut request, most).await.is_none() && interruption.is_none() {
+            // Remembered all the same: the client has gone.
+            seen.lock().unwrap().push(request);
+            return;
+        }
+        if let Some((_, reply)) = interruption {
+            seen.lock().unwrap().push(request);
+            if let Some(reply) = reply {
+                drop(write_reply(&mut socket, &reply, false).await);
+            }
+            return;
+        }
         let head = request.method == "HEAD";
         // This one only finds out the protocol.
         let reply = if request.path == "/v2/" {
@@ -229,23 +259,25 @@ async fn serve(socket: tokio::net::TcpStream, handler: Arc<Handler>, seen: Arc<M
             seen.lock().unwrap().push(request);
             reply
         };
-        let mut text = format!("HTTP/1.1 {} X\r\n", reply.status);
-        if !reply.headers.iter().any(|(name, _)| name == "content-length") {
-            text.push_str(&format!("content-length: {}\r\n", reply.body.len()));
-        }
-        reply.headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
-        text.push_str("\r\n");
-        if socket.get_mut().write_all(text.as_bytes()).await.is_err() {
-            return;
-        }
-        let end = reply.cut.unwrap_or(reply.body.len());
-        if (!head && socket.get_mut().write_all(&reply.body[..end]).await.is_err()) || reply.cut.is_some() {
+        if write_reply(&mut socket, &reply, head).await.is_err() || reply.cut.is_some() {
             return;
         }
     }
 }
 
-async fn read_request(socket: &mut BufReader<tokio::net::TcpStream>) -> Option<Request> {
+async fn write_reply(socket: &mut BufReader<tokio::net::TcpStream>, reply: &Reply, head: bool) -> std::io::Result<()> {
+    let mut text = format!("HTTP/1.1 {} X\r\n", reply.status);
+    if !reply.headers.iter().any(|(name, _)| name == "content-length") {
+        text.push_str(&format!("content-length: {}\r\n", reply.body.len()));
+    }
+    reply.headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
+    text.push_str("\r\n");
+    socket.get_mut().write_all(text.as_bytes()).await?;
+    let end = reply.cut.unwrap_or(reply.body.len());
+    if head { Ok(()) } else { socket.get_mut().write_all(&reply.body[..end]).await }
+}
+
+async fn read_head(socket: &mut BufReader<tokio::net::TcpStream>) -> Option<Request> {
     let mut line = String::new();
     socket.read_line(&mut line).await.ok().filter(|count| *count > 0)?;
     let mut words = line.split_whitespace();
@@ -257,9 +289,31 @@ async fn read_request(socket: &mut BufReader<tokio::net::TcpStream>) -> Option<R
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut request = Request { method, path, headers, body: Vec::new() };
+    Some(Request { method, path, headers, body: Vec::new() })
+}
+
+/// `None` if the client goes before the end. At most about `most` bytes are read.
+async fn read_body(socket: &mut BufReader<tokio::net::TcpStream>, request: &mut Request, most: usize) -> Option<()> {
+    let chunked = request.header("transfer-encoding") == Some("chunked");
     let length = request.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-    request.body.resize(length, 0);
-    socket.read_exact(&mut request.body).await.ok()?;
-    Some(request)
+    while request.body.len() < most {
+        let length = if chunked {
+            let mut line = String::new();
+            socket.read_line(&mut line).await.ok().filter(|count| *count > 0)?;
+            usize::from_str_radix(line.trim_end(), 16).ok()?
+        } else {
+            length
+        };
+        let start = request.body.len();
+        request.body.resize(start + length, 0);
+        socket.read_exact(&mut request.body[start..]).await.ok()?;
+        if !chunked {
+            break;
+        }
+        socket.read_line(&mut String::new()).await.ok()?;
+        if length == 0 {
+            break;
+        }
+    }
+    Some(())
 }
