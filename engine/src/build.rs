@@ -45,11 +45,11 @@ use crate::cdi::Devices;
 use crate::context::{Fetcher, Layout};
 use crate::engine::{Engine, reference};
 use crate::error::{Error, chain};
+use crate::export::compression;
 use crate::host_ca::HostCa;
 use crate::images::pull::Freshness;
 use crate::records::StoreRecords;
-use crate::request::BuildRequest;
-use crate::request::{Entitlement, NetworkMode};
+use crate::request::{BuildRequest, Entitlement, Export, NetworkMode};
 use crate::secret::Secrets;
 use crate::ssh::Agents;
 use crate::value::Value;
@@ -132,13 +132,20 @@ impl Engine {
         solver.worker().seals.finish().await;
         let image = self.assemble(lowered, layers, names).await?;
         let mut manifest = image.manifest.clone();
-        for export in &request.outputs {
+        // What is pushed anyway is compressed while it is sent.
+        let travels = |export: &Export| match export {
+            Export::Image { travels: Some(options) } if !options.rewrite_timestamp => Some(compression(options)),
+            _ => None,
+        };
+        let pushed = request.push && !names.is_empty();
+        for export in request.outputs.iter().filter(|export| !pushed || travels(export).is_none()) {
             let exported = self.export(&image, &request.tags, export, lowered.source_date_epoch, reporter).await?;
             manifest = exported.or(manifest);
         }
-        if request.push {
+        if pushed {
+            let travels = request.outputs.iter().filter_map(travels).next_back();
             for name in names {
-                manifest = Some(self.push(name, reporter).await?.descriptor());
+                manifest = Some(self.push_as(name, travels, reporter).await?.descriptor());
             }
         }
         Ok((image.id, manifest))

@@ -129,7 +129,8 @@ impl Engine {
             parsed.rootfs.diff_ids = diff_ids;
             config = serde_json::to_vec(&parsed).map_err(|e| Error::malformed("configuration", image.id, e))?;
         }
-        let (manifest, descriptor) = self.put_manifest(&config, &layers)?;
+        let blobs = layers.iter().map(|layer| layer.descriptor.clone()).collect();
+        let (manifest, descriptor) = self.put_manifest(&config, blobs)?;
         Ok(Exportable { names, manifest: descriptor, config: manifest.config, layers })
     }
 
@@ -172,7 +173,8 @@ impl Engine {
     }
 }
 
-fn compression(options: &ExportOptions) -> Compression {
+/// As the options say.
+pub(crate) fn compression(options: &ExportOptions) -> Compression {
     match options.compression {
         LayerCompression::Gzip => {
             options.level.and_then(|level| u32::try_from(level).ok()).map_or(Compression::GZIP, Compression::Gzip)

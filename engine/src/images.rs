@@ -2,11 +2,13 @@
 
 mod adopt;
 pub(crate) mod blobs;
+mod growing;
 mod import;
 mod inspect;
 mod load;
 pub(crate) mod pull;
 mod push;
+mod send;
 
 pub use self::pull::Pulled;
 pub use self::push::{Pushed, PushedLayer};

@@ -54,6 +54,7 @@ mod output;
 mod plan;
 mod projects;
 mod prune;
+mod pushing;
 mod registry;
 mod remote;
 mod remote_contexts;

@@ -1,25 +1,20 @@
 //! How does an image get to a registry?
 //!
-//! Layers first, several at once, each only if the registry does not have it; then the configuration, then the
-//! manifest under the tag: whoever sees the tag can pull everything.
+//! Layers first, several at once, each only if the registry does not have it ([`send`](super::send)); then the
+//! configuration, then the manifest under the tag: whoever sees the tag can pull everything.
 
-use std::io;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rbuild_core::{Digest, Reporter, StepId};
+use rbuild_image::{Compression, Descriptor, Document, Manifest, media};
+use tokio::sync::Semaphore;
 
-use futures_util::{StreamExt, TryFutureExt, TryStreamExt, stream};
-use rbuild_cache::LayerId;
-use rbuild_core::{Digest, Event, Reporter, StepId};
-use rbuild_image::{Compression, Descriptor, Document, Manifest, Reference};
-use tokio_util::io::ReaderStream;
-
-use super::blobs::Wanted;
+use super::send::Sender;
 use crate::blocking::event_loop;
 use crate::engine::{Engine, reference};
 use crate::error::Error;
 
 /// How many blobs are sent at once.
 const AT_ONCE: usize = 4;
-/// Bytes read at once.
-const CHUNK: usize = 1 << 18;
 
 /// What a push did.
 #[derive(Clone, Debug)]
@@ -37,7 +32,7 @@ pub struct Pushed {
 impl Pushed {
     /// The manifest, as others refer to it.
     pub fn descriptor(&self) -> Descriptor {
-        Descriptor::new(rbuild_image::media::OCI_MANIFEST, self.manifest, self.size)
+        Descriptor::new(media::OCI_MANIFEST, self.manifest, self.size)
     }
 }
 
@@ -58,35 +53,50 @@ impl Engine {
     /// # Errors
     /// If there is no such image, or the registry refuses.
     pub async fn push(&self, name: &str, reporter: &Reporter) -> Result<Pushed, Error> {
+        self.push_as(name, None, reporter).await
+    }
+
+    /// The same, with new layers compressed as `travels` says. Otherwise they are what they were the last time.
+    pub(crate) async fn push_as(
+        &self,
+        name: &str,
+        travels: Option<Compression>,
+        reporter: &Reporter,
+    ) -> Result<Pushed, Error> {
         event_loop().await;
         let _lease = self.store().lease("push")?;
         let target = reference(name)?;
         let image = self.image(name)?;
-        let client = self.registry();
-        let known = image.manifest.as_ref().filter(|manifest| self.store().content().contains(&manifest.digest));
+        let known = image.manifest.as_ref().filter(|_| travels.is_none());
+        let known = known.filter(|manifest| self.store().content().contains(&manifest.digest));
+        let known = known.map(|descriptor| Ok::<_, Error>((self.manifest(descriptor)?, descriptor))).transpose()?;
+        let sender = Sender { engine: self, target: &target, compressor: &Semaphore::new(1), reporter };
+        let jobs = image.layers.iter().enumerate().map(|(index, id)| {
+            let step = StepId(u32::try_from(index).unwrap_or(u32::MAX));
+            let blob = known.as_ref().and_then(|(manifest, _)| manifest.layers.get(index));
+            let compression = travels.or_else(|| blob.map(compression_of)).unwrap_or(Compression::GZIP);
+            sender.send(id, blob, compression, step)
+        });
+        let sent: Vec<_> = stream::iter(jobs).buffered(AT_ONCE).try_collect().await?;
         let (manifest, descriptor) = match known {
-            Some(descriptor) => (self.manifest(descriptor)?, descriptor.clone()),
-            None => {
-                let mut blobs = Vec::with_capacity(image.layers.len());
-                for layer in &image.layers {
-                    blobs.push(self.layer_blob(layer, Wanted::Any(Compression::GZIP), reporter).await?);
-                }
+            // What could not be had again may have become another blob.
+            Some((manifest, descriptor)) if manifest.layers.iter().eq(sent.iter().map(|(blob, _)| blob)) => {
+                (manifest, descriptor.clone())
+            }
+            _ => {
                 let config = self.store().content().read_verified(&image.id)?;
-                self.put_manifest(&config, &blobs)?
+                self.put_manifest(&config, sent.iter().map(|(blob, _)| blob.clone()).collect())?
             }
         };
-        let jobs = image.layers.iter().zip(&manifest.layers).enumerate().map(|(step, (id, blob))| {
-            let step = StepId(u32::try_from(step).unwrap_or(u32::MAX));
-            self.push_layer(&target, id, blob, step, reporter)
-        });
-        let layers: Vec<_> = stream::iter(jobs).buffered(AT_ONCE).try_collect().await?;
-        self.push_bytes(&target, &manifest.config, StepId(u32::MAX), &Reporter::silent()).await?;
+        let quiet = Sender { reporter: &Reporter::silent(), ..sender };
+        quiet.send_bytes(&manifest.config, StepId(u32::MAX)).await?;
         let bytes = self.store().content().read_verified(&descriptor.digest)?;
-        client.push_manifest(&target, &descriptor, bytes.into()).await?;
+        self.registry().push_manifest(&target, &descriptor, bytes.into()).await?;
         if image.manifest.as_ref() != Some(&descriptor) {
             let image = rbuild_cache::Image { manifest: Some(descriptor.clone()), ..image };
             self.store().images().put(&image, &[])?;
         }
+        let layers = sent.into_iter().map(|(blob, how)| (blob.digest, how)).collect();
         Ok(Pushed { name: target.to_string(), manifest: descriptor.digest, size: descriptor.size, layers })
     }
 
@@ -99,71 +109,13 @@ impl Engine {
             Err(source) => Err(Error::malformed("manifest", descriptor.digest, source)),
         }
     }
+}
 
-    async fn push_layer(
-        &self,
-        target: &Reference,
-        id: &LayerId,
-        blob: &Descriptor,
-        step: StepId,
-        reporter: &Reporter,
-    ) -> Result<(Digest, PushedLayer), Error> {
-        let client = self.registry();
-        let done = |how| Ok((blob.digest, how));
-        // From here on other repositories of this registry can be given the layer without sending it.
-        let remember = || self.store().layers().add_source(id, &target.name());
-        if client.has_blob(target, blob).await? {
-            remember()?;
-            self.tell(reporter, step, blob, "exists");
-            return done(PushedLayer::Exists);
-        }
-        let layer = self.store().layers().find(id)?.ok_or_else(|| Error::LayerVanished(id.clone()))?;
-        for source in &layer.sources {
-            let source = reference(source)?;
-            if source.registry() == target.registry() && client.mount_blob(target, &source, blob).await? {
-                remember()?;
-                self.tell(reporter, step, blob, "mounted");
-                return done(PushedLayer::Mounted);
-            }
-        }
-        if !self.store().content().contains(&blob.digest) {
-            self.layer_blob(id, Wanted::Any(Compression::GZIP), reporter).await?;
-        }
-        self.push_bytes(target, blob, step, reporter).await?;
-        remember()?;
-        done(PushedLayer::Pushed)
-    }
-
-    async fn push_bytes(
-        &self,
-        target: &Reference,
-        blob: &Descriptor,
-        step: StepId,
-        reporter: &Reporter,
-    ) -> Result<(), Error> {
-        let store = self.store().clone();
-        let (digest, item, total, told) = (blob.digest, blob.digest.short(), Some(blob.size), reporter.clone());
-        let open = move || {
-            let found = store.content().open(&digest).map_err(io::Error::other).and_then(|found| {
-                found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the blob is no longer in the store"))
-            });
-            let (item, told, mut current) = (item.clone(), told.clone(), 0);
-            let chunks = futures_util::future::ready(found)
-                .map_ok(|blob| ReaderStream::with_capacity(tokio::fs::File::from_std(blob.into_file()), CHUNK))
-                .try_flatten_stream();
-            chunks.inspect_ok(move |chunk| {
-                current += chunk.len() as u64;
-                told.emit(Event::Transfer { step, item: item.clone(), current, total, action: "pushing" });
-            })
-        };
-        self.registry().push_blob(target, blob, open).await?;
-        self.tell(reporter, step, blob, "done");
-        Ok(())
-    }
-
-    #[expect(clippy::unused_self, reason = "reads as the others do")]
-    fn tell(&self, reporter: &Reporter, step: StepId, blob: &Descriptor, action: &'static str) {
-        let item = blob.digest.short();
-        reporter.emit(Event::Transfer { step, item, current: blob.size, total: Some(blob.size), action });
+/// How to make such a blob again.
+fn compression_of(blob: &Descriptor) -> Compression {
+    match blob.media_type.as_str() {
+        media::OCI_LAYER_ZSTD => Compression::Zstd(3),
+        media::OCI_LAYER | media::DOCKER_LAYER => Compression::None,
+        _ => Compression::GZIP,
     }
 }
