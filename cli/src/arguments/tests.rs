@@ -155,8 +155,8 @@ fn help_of_build() {
               Stage to build [default: the last]
       -o, --output <OUTPUT>
               Where the result goes: PATH, `-` for a tar archive, or attributes
-              joined by commas: type=oci|docker|tar|local|image|registry
-              dest=PATH name=NAME push=true compression=gzip|zstd|uncompressed
+              joined by commas: type=oci|docker|tar|local|image|registry dest=PATH
+              name=NAME push=true compression=gzip|zstd|uncompressed
               compression-level=N rewrite-timestamp=true
           --no-cache
               Do not use earlier results
