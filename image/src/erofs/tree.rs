@@ -4,20 +4,22 @@
 //! entry made is root's, with mode 0755. A whiteout beside an entry of the same path, before or after it, makes a
 //! directory opaque and says nothing about anything else.
 //!
-//! Memory is what the names take and about 130 bytes for each, up to a limit.
+//! Memory is what the names take and about 80 bytes for each, up to a limit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+
+use rbuild_core::Names;
 
 use super::attributes;
 use super::format::{BLOCK, LONGEST_PATH, TAR_OFFSET, encode_device};
 use crate::layer::{Change, Entry, EntryKind, Timestamp};
 
 /// What a tree may take before it is [`Undescribable::Large`]: about a million files.
-const MOST_MEMORY: usize = 160 << 20;
-/// About what an inode and its name take besides the name.
-const ONE: usize = 130;
+const MOST_MEMORY: usize = 96 << 20;
+/// About what an inode and its name take besides the name, until everything is written.
+const ONE: usize = 80;
 /// The kernel's limit.
 const LONGEST_NAME: usize = 255;
 
@@ -50,14 +52,21 @@ pub enum Undescribable {
 /// The files of a tar that is being read. Pure: it reads and writes nothing.
 #[derive(Debug)]
 pub struct ErofsTree {
-    pub(super) inodes: Vec<Inode>,
+    inodes: Vec<Packed>,
+    commons: Vec<Common>,
+    /// The numbers of those, and the last one: most are like it.
+    numbers: HashMap<Common, u32>,
+    last_common: u32,
+    /// The targets of symbolic links, one after the other.
+    targets: Vec<u8>,
     pub(super) directories: Vec<Directory>,
     pub(super) attributes: Vec<Arc<[u8]>>,
     known: HashMap<Arc<[u8]>, u32>,
     memory: usize,
 }
 
-#[derive(Clone, Debug)]
+/// An inode as it is asked for.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Inode {
     pub(super) kind: Kind,
     pub(super) mode: u16,
@@ -68,7 +77,7 @@ pub(super) struct Inode {
     pub(super) attributes: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     File {
         size: u64,
@@ -77,16 +86,56 @@ pub(super) enum Kind {
     },
     /// Into the tree's directories.
     Directory(u32),
-    Symlink(Box<[u8]>),
+    Symlink(Target),
     CharDevice(u32),
     BlockDevice(u32),
     Fifo,
     Whiteout,
 }
 
+/// Where a link points: a part of the tree's targets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    at: u32,
+    pub(super) length: u32,
+}
+
+/// An inode as it is held.
+#[derive(Clone, Copy, Debug)]
+struct Packed {
+    /// Of a file, or the length of a link's target.
+    size: u64,
+    seconds: i64,
+    nanoseconds: u32,
+    /// A block, a number or a place.
+    data: u32,
+    common: u32,
+}
+
+/// What many inodes have in common.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Common {
+    tag: Tag,
+    mode: u16,
+    uid: u32,
+    gid: u32,
+    attributes: u32,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Tag {
+    File,
+    Directory,
+    Symlink,
+    CharDevice,
+    BlockDevice,
+    Fifo,
+    Whiteout,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Directory {
-    pub(super) children: BTreeMap<Box<[u8]>, u32>,
+    pub(super) children: Names<u32>,
     pub(super) opaque: bool,
 }
 
@@ -105,13 +154,76 @@ impl ErofsTree {
     /// An empty root directory.
     pub fn new() -> Self {
         let none: Arc<[u8]> = Arc::from([]);
-        Self {
-            inodes: vec![Inode::implied(ROOT.1)],
+        let mut tree = Self {
+            inodes: Vec::new(),
+            commons: Vec::new(),
+            numbers: HashMap::new(),
+            last_common: 0,
+            targets: Vec::new(),
             directories: vec![Directory::default()],
             attributes: vec![none.clone()],
             known: HashMap::from([(none, 0)]),
             memory: ONE,
+        };
+        tree.push(Inode::implied(ROOT.1));
+        tree
+    }
+
+    /// How many inodes there are, those included that no name leads to any more.
+    pub(super) fn count(&self) -> usize {
+        self.inodes.len()
+    }
+
+    pub(super) fn at(&self, inode: u32) -> Inode {
+        let Packed { size, seconds, nanoseconds, data, common } = self.inodes[inode as usize];
+        let Common { tag, mode, uid, gid, attributes } = self.commons[common as usize];
+        let kind = match tag {
+            Tag::File => Kind::File { size, block: data },
+            Tag::Directory => Kind::Directory(data),
+            // At most 4095.
+            Tag::Symlink => Kind::Symlink(Target { at: data, length: size as u32 }),
+            Tag::CharDevice => Kind::CharDevice(data),
+            Tag::BlockDevice => Kind::BlockDevice(data),
+            Tag::Fifo => Kind::Fifo,
+            Tag::Whiteout => Kind::Whiteout,
+        };
+        Inode { kind, mode, uid, gid, mtime: Timestamp { seconds, nanoseconds }, attributes }
+    }
+
+    pub(super) fn kind(&self, inode: u32) -> Kind {
+        self.at(inode).kind
+    }
+
+    pub(super) fn target(&self, target: Target) -> &[u8] {
+        &self.targets[target.at as usize..][..target.length as usize]
+    }
+
+    fn pack(&mut self, inode: Inode) -> Packed {
+        let Inode { kind, mode, uid, gid, mtime, attributes } = inode;
+        let (tag, size, data) = match kind {
+            Kind::File { size, block } => (Tag::File, size, block),
+            Kind::Directory(directory) => (Tag::Directory, 0, directory),
+            Kind::Symlink(target) => (Tag::Symlink, target.length.into(), target.at),
+            Kind::CharDevice(device) => (Tag::CharDevice, 0, device),
+            Kind::BlockDevice(device) => (Tag::BlockDevice, 0, device),
+            Kind::Fifo => (Tag::Fifo, 0, 0),
+            Kind::Whiteout => (Tag::Whiteout, 0, 0),
+        };
+        let common = Common { tag, mode, uid, gid, attributes };
+        if self.commons.get(self.last_common as usize) != Some(&common) {
+            let (commons, memory) = (&mut self.commons, &mut self.memory);
+            self.last_common = *self.numbers.entry(common).or_insert_with(|| {
+                commons.push(common);
+                *memory += 3 * size_of::<Common>();
+                (commons.len() - 1) as u32
+            });
         }
+        Packed { size, seconds: mtime.seconds, nanoseconds: mtime.nanoseconds, data, common: self.last_common }
+    }
+
+    fn push(&mut self, inode: Inode) {
+        let packed = self.pack(inode);
+        self.inodes.push(packed);
     }
 
     /// Adds a change; `content` is where a file's content begins in the tar.
@@ -136,7 +248,7 @@ impl ErofsTree {
 
     /// Mode, owner and group of the root directory.
     pub fn root(&self) -> (u32, u32, u32) {
-        let root = &self.inodes[ROOT.0 as usize];
+        let root = self.at(ROOT.0);
         (root.mode.into(), root.uid, root.gid)
     }
 
@@ -162,7 +274,10 @@ impl ErofsTree {
                     return Err(Undescribable::Long(shown(path)));
                 }
                 self.account(target.len())?;
-                Kind::Symlink(target.into())
+                // What is accounted for fits.
+                let place = Target { at: self.targets.len() as u32, length: target.len() as u32 };
+                self.targets.extend_from_slice(target);
+                Kind::Symlink(place)
             }
             EntryKind::CharDevice { major: 0, minor: 0 } => Kind::Whiteout,
             EntryKind::CharDevice { major, minor } => Kind::CharDevice(device(path, *major, *minor)?),
@@ -172,7 +287,7 @@ impl ErofsTree {
         };
         let inode = self.inode(entry, path, made)?;
         let parent = self.directory(parent)?;
-        self.inodes.push(inode);
+        self.push(inode);
         self.place(parent, name, self.last())
     }
 
@@ -181,27 +296,27 @@ impl ErofsTree {
             None => ROOT.0,
             Some((parent, name)) => {
                 let parent = self.directory(parent)?;
-                let known = self.directories[parent as usize].children.get(name).copied();
-                match known.map(|known| (known, &self.inodes[known as usize].kind)) {
+                let known = self.directories[parent as usize].children.find(name);
+                match known.map(|known| (known, self.kind(known))) {
                     Some((known, Kind::Directory(_))) => known,
                     Some((_, Kind::Whiteout)) => self.make_directory(parent, name, true)?,
                     _ => self.make_directory(parent, name, false)?,
                 }
             }
         };
-        let Kind::Directory(directory) = self.inodes[inode as usize].kind else {
+        let Kind::Directory(directory) = self.kind(inode) else {
             unreachable!("what was found or made is a directory")
         };
         let mut changed = self.inode(entry, path, Kind::Directory(directory))?;
         // Unpacking sets attributes, and takes none away.
-        let before = self.inodes[inode as usize].attributes;
+        let before = self.at(inode).attributes;
         if before != changed.attributes && before != 0 {
             let (mut merged, _) = attributes::decode(&self.attributes[before as usize]).unwrap_or_default();
             let (new, _) = attributes::decode(&self.attributes[changed.attributes as usize]).unwrap_or_default();
             merged.extend(new);
             changed.attributes = self.intern(attributes::encode(&merged)?)?;
         }
-        self.inodes[inode as usize] = changed;
+        self.inodes[inode as usize] = self.pack(changed);
         Ok(())
     }
 
@@ -209,15 +324,15 @@ impl ErofsTree {
     fn remove(&mut self, path: &[u8]) -> Result<()> {
         let Some((parent, name)) = split(path) else { return Err(Undescribable::Parent(shown(path))) };
         let parent = self.directory(parent)?;
-        match self.directories[parent as usize].children.get(name) {
+        match self.directories[parent as usize].children.find(name) {
             None => {
                 let (mode, attributes) = (0, 0);
                 let (uid, gid, mtime) = (0, 0, Timestamp::default());
-                self.inodes.push(Inode { kind: Kind::Whiteout, mode, uid, gid, mtime, attributes });
+                self.push(Inode { kind: Kind::Whiteout, mode, uid, gid, mtime, attributes });
                 self.place(parent, name, self.last())
             }
             Some(known) => {
-                if let Kind::Directory(directory) = self.inodes[*known as usize].kind {
+                if let Kind::Directory(directory) = self.kind(known) {
                     self.directories[directory as usize].opaque = true;
                 }
                 Ok(())
@@ -229,9 +344,9 @@ impl ErofsTree {
     fn directory(&mut self, path: &[u8]) -> Result<u32> {
         let mut directory = ROOT.1;
         for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
-            let known = self.directories[directory as usize].children.get(name).copied();
-            directory = match known.map(|known| &self.inodes[known as usize].kind) {
-                Some(Kind::Directory(known)) => *known,
+            let known = self.directories[directory as usize].children.find(name);
+            directory = match known.map(|known| self.kind(known)) {
+                Some(Kind::Directory(known)) => known,
                 Some(Kind::Whiteout) => self.made(directory, name, true)?,
                 None => self.made(directory, name, false)?,
                 Some(_) => return Err(Undescribable::Parent(shown(path))),
@@ -249,7 +364,7 @@ impl ErofsTree {
     /// A new directory in place of whatever is there.
     fn make_directory(&mut self, parent: u32, name: &[u8], opaque: bool) -> Result<u32> {
         self.account(size_of::<Directory>())?;
-        self.inodes.push(Inode::implied(self.directories.len() as u32));
+        self.push(Inode::implied(self.directories.len() as u32));
         self.directories.push(Directory { opaque, ..Directory::default() });
         let inode = self.last();
         self.place(parent, name, inode)?;
@@ -260,13 +375,13 @@ impl ErofsTree {
     fn find(&self, path: &[u8]) -> Option<u32> {
         let (mut inode, mut directory) = (ROOT.0, Some(ROOT.1));
         for name in path.split(|&byte| byte == b'/') {
-            inode = *self.directories[directory? as usize].children.get(name)?;
-            directory = match self.inodes[inode as usize].kind {
+            inode = self.directories[directory? as usize].children.find(name)?;
+            directory = match self.kind(inode) {
                 Kind::Directory(directory) => Some(directory),
                 _ => None,
             };
         }
-        let linkable = !matches!(self.inodes[inode as usize].kind, Kind::Directory(_) | Kind::Whiteout);
+        let linkable = !matches!(self.kind(inode), Kind::Directory(_) | Kind::Whiteout);
         linkable.then_some(inode)
     }
 
@@ -275,7 +390,7 @@ impl ErofsTree {
             return Err(Undescribable::Long(shown(name)));
         }
         self.account(ONE + name.len())?;
-        self.directories[parent as usize].children.insert(name.into(), inode);
+        self.directories[parent as usize].children.insert(name, inode);
         Ok(())
     }
 

@@ -48,7 +48,7 @@ impl ErofsTree {
     /// The file would be larger than the format allows, or its metadata than is reasonable.
     pub fn finish(self, tar_length: u64) -> Result<ErofsMetadata, Undescribable> {
         let start = metadata_offset(tar_length);
-        let mut places = vec![Place::default(); self.inodes.len()];
+        let mut places = vec![Place::default(); self.count()];
         let mut order = vec![0];
         let mut end = 0;
         // In blocks, of what does not lie beside its inode.
@@ -58,9 +58,9 @@ impl ErofsTree {
         self.put(0, &mut places, &mut end, &mut outside)?;
         while let Some(&inode) = order.get(next) {
             next += 1;
-            let Kind::Directory(directory) = self.inodes[inode as usize].kind else { continue };
-            for &child in self.directories[directory as usize].children.values() {
-                let is_directory = matches!(self.inodes[child as usize].kind, Kind::Directory(_));
+            let Kind::Directory(directory) = self.kind(inode) else { continue };
+            for (_, child) in self.directories[directory as usize].children.iter() {
+                let is_directory = matches!(self.kind(child), Kind::Directory(_));
                 let place = &mut places[child as usize];
                 place.links += 1 + u32::from(is_directory);
                 if place.nid == 0 {
@@ -96,8 +96,8 @@ impl ErofsTree {
         end: &mut u64,
         outside: &mut Vec<u32>,
     ) -> Result<(), Undescribable> {
-        if let Kind::Directory(directory) = self.inodes[inode as usize].kind {
-            let names = Names::new(self.directories[directory as usize].children.keys().map(|name| &**name));
+        if let Kind::Directory(directory) = self.kind(inode) {
+            let names = Names::new(self.directories[directory as usize].children.iter().map(|(name, _)| name));
             places[inode as usize].size = fit(directory_size(names))?;
         }
         let head = INODE + attributes::room(self.body_length(inode));
@@ -122,15 +122,15 @@ impl ErofsTree {
 
     /// How many bytes of content the metadata hold for an inode.
     fn length(&self, inode: u32, place: &Place) -> u64 {
-        match &self.inodes[inode as usize].kind {
+        match self.kind(inode) {
             Kind::Directory(_) => place.size.into(),
-            Kind::Symlink(target) => target.len() as u64,
+            Kind::Symlink(target) => target.length.into(),
             _ => 0,
         }
     }
 
     fn body_length(&self, inode: u32) -> u64 {
-        let inode = &self.inodes[inode as usize];
+        let inode = self.at(inode);
         let opaque = matches!(inode.kind, Kind::Directory(index) if self.directories[index as usize].opaque);
         (self.attributes[inode.attributes as usize].len() + if opaque { OPAQUE.len() } else { 0 }) as u64
     }
@@ -203,7 +203,7 @@ impl ErofsMetadata {
     }
 
     fn push_inode(&self, index: u32, number: u32, out: &mut Vec<u8>) {
-        let inode = &self.tree.inodes[index as usize];
+        let inode = self.tree.at(index);
         let place = &self.places[index as usize];
         let content = self.tree.length(index, place);
         let (size, data) = match inode.kind {
@@ -218,7 +218,7 @@ impl ErofsMetadata {
         let count = if body == 0 { 0 } else { body / 4 + 1 };
         out.extend_from_slice(&(EXTENDED | layout << 1).to_le_bytes());
         out.extend_from_slice(&(count as u16).to_le_bytes());
-        out.extend_from_slice(&mode(inode).to_le_bytes());
+        out.extend_from_slice(&mode(&inode).to_le_bytes());
         out.extend_from_slice(&[0; 2]);
         out.extend_from_slice(&size.to_le_bytes());
         out.extend_from_slice(&data.to_le_bytes());
@@ -239,16 +239,16 @@ impl ErofsMetadata {
     }
 
     fn push_content(&self, index: u32, out: &mut Vec<u8>) {
-        match &self.tree.inodes[index as usize].kind {
-            Kind::Symlink(target) => out.extend_from_slice(target),
+        match self.tree.kind(index) {
+            Kind::Symlink(target) => out.extend_from_slice(self.tree.target(target)),
             Kind::Directory(directory) => {
-                let children = &self.tree.directories[*directory as usize].children;
+                let children = &self.tree.directories[directory as usize].children;
                 let own = |name: &[u8]| match name {
                     b"." => index,
                     _ => self.places[index as usize].parent,
                 };
-                let names = Names::new(children.keys().map(|name| &**name));
-                let find = |name: &[u8]| children.get(name).copied().unwrap_or_else(|| own(name));
+                let names = Names::new(children.iter().map(|(name, _)| name));
+                let find = |name: &[u8]| children.find(name).unwrap_or_else(|| own(name));
                 self.push_directory(names, &find, out);
             }
             _ => {}
@@ -283,7 +283,7 @@ impl ErofsMetadata {
             let inode = find(name);
             out.extend_from_slice(&u64::from(self.places[inode as usize].nid).to_le_bytes());
             out.extend_from_slice(&(at as u16).to_le_bytes());
-            out.extend_from_slice(&[entry_type(mode(&self.tree.inodes[inode as usize])), 0]);
+            out.extend_from_slice(&[entry_type(mode(&self.tree.at(inode))), 0]);
             at += name.len();
         }
         names.iter().for_each(|name| out.extend_from_slice(name));
