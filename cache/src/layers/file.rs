@@ -262,9 +262,11 @@ impl LayerFile {
     pub(super) fn read_index(&self) -> io::Result<Option<TarIndex>> {
         let Some(at) = self.header.index_at().filter(|_| self.header.index_length > 0) else { return Ok(None) };
         let mut bytes = Vec::new();
+        let length = usize::try_from(self.header.index_length).map_err(|_| damaged())?;
+        bytes.try_reserve_exact(length)?;
         Part::new(&self.file, at, self.header.index_length).read_to_end(&mut bytes)?;
         let intact = blake3::hash(&bytes) == self.header.index;
-        Ok(TarIndex::from_bytes(&bytes).filter(|_| intact))
+        Ok(if intact { TarIndex::from_bytes(bytes) } else { None })
     }
 
     /// Compares the metadata without keeping them.

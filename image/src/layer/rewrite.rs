@@ -11,6 +11,13 @@
 //! last of those before the first difference.
 //!
 //! The tar is the one that a [`LayerWriter`] makes, byte for byte.
+//!
+//! ```text
+//! index   magic 16 │ parts 8 │ states 8 │ { digest 24, blocks 4 }* │ { offset 8, state 104 }*
+//! ```
+//!
+//! Numbers are little endian. Parts follow each other; bytes between them that have no name are a part whose digest is
+//! NULs. Of a digest 192 bits are kept: an index is in memory while a layer is made of the one before.
 
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -21,8 +28,9 @@ use rbuild_core::{Digest, KeyHasher};
 use super::writer::{LayerWriter, State, header_of};
 use super::{Change, Compression, Layer};
 
-const MAGIC: &[u8; 16] = b"rbuild-tar-idx/1";
-const PART: usize = 48;
+const MAGIC: &[u8; 16] = b"rbuild-tar-idx/2";
+const HEADER: usize = 32;
+const PART: usize = 28;
 const STATE: usize = 8 + size_of::<State>();
 const BLOCK: u64 = super::header::BLOCK as u64;
 
@@ -47,31 +55,64 @@ impl PartDigest {
     }
 }
 
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Part {
-    digest: [u8; 32],
-    bytes: Range<u64>,
+impl PartDigest {
+    fn short(&self) -> Short {
+        *self.0.as_bytes().first_chunk().expect("a digest has 32 bytes")
+    }
 }
 
+/// The beginning of a [`PartDigest`].
+type Short = [u8; 24];
+
+/// Of bytes that have no name.
+const NAMELESS: Short = [0; 24];
+
 /// Where the parts of a tar are, and states of its hash.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TarIndex {
-    parts: Vec<Part>,
+    /// The header, without numbers, and all parts: as they are kept.
+    bytes: Vec<u8>,
     states: Vec<(u64, State)>,
+    /// In blocks, where the last part ends.
+    end: u64,
+}
+
+impl Default for TarIndex {
+    fn default() -> Self {
+        let mut bytes = MAGIC.to_vec();
+        bytes.resize(HEADER, 0);
+        Self { bytes, states: Vec::new(), end: 0 }
+    }
 }
 
 impl TarIndex {
+    fn push(&mut self, digest: Short, bytes: &Range<u64>) {
+        let (start, end) = (bytes.start / BLOCK, bytes.end / BLOCK);
+        let mut put = |digest: Short, mut blocks: u64| {
+            while blocks > 0 {
+                let some = u32::try_from(blocks).unwrap_or(u32::MAX);
+                self.bytes.extend_from_slice(&digest);
+                self.bytes.extend_from_slice(&some.to_le_bytes());
+                blocks -= u64::from(some);
+            }
+        };
+        put(NAMELESS, start.saturating_sub(self.end));
+        // What is longer than two terabytes is not found again.
+        let blocks = end.saturating_sub(start);
+        put(if u32::try_from(blocks).is_ok() { digest } else { NAMELESS }, blocks);
+        self.end = end;
+    }
+
+    fn count(&self) -> usize {
+        (self.bytes.len() - HEADER) / PART
+    }
+
     /// As bytes, to be kept beside the tar.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(32 + self.parts.len() * PART + self.states.len() * STATE);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&(self.parts.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&(self.states.len() as u64).to_le_bytes());
-        for part in &self.parts {
-            bytes.extend_from_slice(&part.digest);
-            bytes.extend_from_slice(&part.bytes.start.to_le_bytes());
-            bytes.extend_from_slice(&part.bytes.end.to_le_bytes());
-        }
+    pub fn into_bytes(self) -> Vec<u8> {
+        let count = self.count() as u64;
+        let mut bytes = self.bytes;
+        bytes[16..24].copy_from_slice(&count.to_le_bytes());
+        bytes[24..HEADER].copy_from_slice(&(self.states.len() as u64).to_le_bytes());
         for (offset, state) in &self.states {
             bytes.extend_from_slice(&offset.to_le_bytes());
             bytes.extend_from_slice(state);
@@ -79,29 +120,34 @@ impl TarIndex {
         bytes
     }
 
-    /// What [`to_bytes`](Self::to_bytes) returned; `None` for other bytes. Whoever keeps them makes sure that they come
-    /// back whole.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    /// What [`into_bytes`](Self::into_bytes) returned; `None` for other bytes. Whoever keeps them makes sure that they
+    /// come back whole.
+    pub fn from_bytes(mut bytes: Vec<u8>) -> Option<Self> {
         let number = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-        let rest = bytes.strip_prefix(MAGIC)?;
-        let (parts, states) = (number(rest)?, number(rest.get(8..)?)?);
-        let rest = &rest[16..];
-        let (parts, states) = (usize::try_from(parts).ok()?, usize::try_from(states).ok()?);
-        let length = parts.checked_mul(PART)?.checked_add(states.checked_mul(STATE)?)?;
-        if rest.len() != length {
+        if !bytes.starts_with(MAGIC) {
             return None;
         }
-        let (parts, states) = rest.split_at(parts * PART);
-        let part = |part: &[u8; PART]| {
-            let (digest, range) = part.split_first_chunk().expect("a part is longer than a digest");
-            Some(Part { digest: *digest, bytes: number(range)?..number(&range[8..])? })
-        };
+        let (parts, states) = (number(bytes.get(16..)?)?, number(bytes.get(24..)?)?);
+        let (parts, states) = (usize::try_from(parts).ok()?, usize::try_from(states).ok()?);
+        let behind = HEADER.checked_add(parts.checked_mul(PART)?)?;
+        if Some(bytes.len()) != behind.checked_add(states.checked_mul(STATE)?) {
+            return None;
+        }
         let state = |state: &[u8; STATE]| Some((number(state)?, *state[8..].first_chunk()?));
-        Some(Self {
-            parts: parts.as_chunks().0.iter().map(part).collect::<Option<_>>()?,
-            states: states.as_chunks().0.iter().map(state).collect::<Option<_>>()?,
-        })
+        let states = bytes[behind..].as_chunks().0.iter().map(state).collect::<Option<_>>()?;
+        bytes.truncate(behind);
+        bytes[16..HEADER].fill(0);
+        let end = parts_of(&bytes).map(|(_, blocks)| u64::from(blocks)).sum();
+        Some(Self { bytes, states, end })
     }
+}
+
+/// The digests of an index and how many blocks each means.
+fn parts_of(bytes: &[u8]) -> impl Iterator<Item = (Short, u32)> + '_ {
+    bytes[HEADER..].as_chunks::<PART>().0.iter().map(|part| {
+        let (digest, blocks) = part.split_first_chunk().expect("a part begins with a digest");
+        (*digest, u32::from_le_bytes(blocks.try_into().expect("and ends with a number")))
+    })
 }
 
 /// A tar whose bytes can be read anywhere.
@@ -125,35 +171,56 @@ impl ReadAt for [u8] {
 /// A tar that was written before.
 #[derive(Debug)]
 pub struct FormerTar<R> {
-    index: TarIndex,
-    /// The parts, in the order of their digests.
-    order: Vec<u32>,
+    /// In the order of their digests.
+    parts: Vec<Found>,
+    states: Vec<(u64, State)>,
     tar: R,
 }
 
 /// A part of a former tar.
-#[derive(Clone, Copy, Debug)]
-pub struct Found(usize);
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Found {
+    digest: Short,
+    start: u32,
+    blocks: u32,
+}
+
+impl Found {
+    fn bytes(&self) -> Range<u64> {
+        let start = u64::from(self.start) * BLOCK;
+        start..start + u64::from(self.blocks) * BLOCK
+    }
+}
 
 impl<R: ReadAt> FormerTar<R> {
     /// `index` is what was made of it when it was written.
     pub fn new(index: TarIndex, tar: R) -> Self {
-        let mut order: Vec<u32> = (0..u32::try_from(index.parts.len()).unwrap_or(u32::MAX)).collect();
-        order.sort_unstable_by_key(|place| index.parts[*place as usize].digest);
-        Self { index, order, tar }
+        let mut parts = Vec::with_capacity(index.count());
+        let mut start = 0;
+        for (digest, blocks) in parts_of(&index.bytes) {
+            // What lies behind two terabytes is not found again.
+            if digest != NAMELESS
+                && let Ok(start) = u32::try_from(start)
+            {
+                parts.push(Found { digest, start, blocks });
+            }
+            start += u64::from(blocks);
+        }
+        parts.sort_unstable();
+        Self { parts, states: index.states, tar }
     }
 
     /// The part with this digest.
     pub fn find(&self, part: &PartDigest) -> Option<Found> {
-        let digest = part.0.as_bytes();
-        let at = self.order.binary_search_by_key(&digest, |place| &self.index.parts[*place as usize].digest).ok()?;
-        Some(Found(self.order[at] as usize))
+        let digest = part.short();
+        let at = self.parts.binary_search_by(|part| part.digest.cmp(&digest)).ok()?;
+        Some(self.parts[at])
     }
 
     /// The last place up to `end` where hashing can be resumed.
     fn state_before(&self, end: u64) -> Option<&(u64, State)> {
-        let count = self.index.states.partition_point(|(offset, _)| *offset <= end);
-        self.index.states[..count].last()
+        let count = self.states.partition_point(|(offset, _)| *offset <= end);
+        self.states[..count].last()
     }
 }
 
@@ -180,7 +247,7 @@ enum Output<W: Write> {
 
 impl<W: Write, R> std::fmt::Debug for LayerRewriter<W, R> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("LayerRewriter").field("parts", &self.index.parts.len()).finish_non_exhaustive()
+        formatter.debug_struct("LayerRewriter").field("parts", &self.index.count()).finish_non_exhaustive()
     }
 }
 
@@ -208,7 +275,7 @@ impl<W: Write, R: ReadAt> LayerRewriter<W, R> {
     pub fn name(&mut self, part: PartDigest) {
         let bytes = std::mem::take(&mut self.last);
         if !bytes.is_empty() {
-            self.index.parts.push(Part { digest: *part.0.as_bytes(), bytes });
+            self.index.push(part.short(), &bytes);
         }
     }
 
@@ -217,8 +284,10 @@ impl<W: Write, R: ReadAt> LayerRewriter<W, R> {
     /// # Errors
     /// The former tar cannot be read, or what writing returns.
     pub fn repeat(&mut self, found: Found, size: u64) -> io::Result<u64> {
-        let former = self.former.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        let Part { digest, bytes } = former.index.parts.get(found.0).cloned().ok_or(io::ErrorKind::NotFound)?;
+        if self.former.is_none() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let bytes = found.bytes();
         if self.run.end != bytes.start || self.run.is_empty() {
             self.end_run()?;
             self.run = bytes.start..bytes.start;
@@ -226,7 +295,7 @@ impl<W: Write, R: ReadAt> LayerRewriter<W, R> {
         let start = self.offset();
         self.run.end = bytes.end;
         let length = bytes.end - bytes.start;
-        self.index.parts.push(Part { digest, bytes: start..start + length });
+        self.index.push(found.digest, &(start..start + length));
         Ok((start + length).saturating_sub(size.next_multiple_of(BLOCK)))
     }
 
@@ -276,7 +345,7 @@ impl<W: Write, R: ReadAt> LayerRewriter<W, R> {
             let resumed = LayerWriter::resume(out, *offset, state);
             let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the state of a hash is damaged");
             self.output = Output::Writer(Box::new(resumed.ok_or_else(damaged)?));
-            let states = former.index.states.iter().take_while(|(at, _)| at <= offset);
+            let states = former.states.iter().take_while(|(at, _)| at <= offset);
             self.index.states.extend(states.copied());
         }
         let length = section.left.end - section.left.start;

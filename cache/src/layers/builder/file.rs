@@ -147,7 +147,7 @@ impl TarFile {
         let (written, index, behind) = self.writer.finish().map_err(LayerError::Write)?;
         behind.finish().map_err(LayerError::Write)?;
         let completed = match self.tree {
-            Ok(tree) => file::complete(&self.file, tree, written.size, written.diff_id, &index.to_bytes()),
+            Ok(tree) => file::complete(&self.file, tree, written.size, written.diff_id, &index.into_bytes()),
             Err(reason) => Err(Incomplete::Undescribable(reason)),
         };
         let described = match completed {

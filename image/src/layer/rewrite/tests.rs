@@ -91,7 +91,7 @@ proptest! {
         let (layer, index, tar, _) = rewritten(&before, None);
         let (expected, bytes) = plain(&before);
         prop_assert!(layer == expected && tar == bytes);
-        let former = Arc::new(FormerTar::new(TarIndex::from_bytes(&index.to_bytes()).unwrap(), tar));
+        let former = Arc::new(FormerTar::new(TarIndex::from_bytes(index.clone().into_bytes()).unwrap(), tar));
         // Most of the former files, and some others.
         let mut after = other;
         after.extend(before.iter().filter(|(number, _)| (**number ^ kept) % 5 > 0).map(|(n, file)| (*n, file.clone())));
@@ -117,10 +117,10 @@ fn a_damaged_index_is_none() {
         (0..4).map(|number| (number, File { mode: 0, content: vec![1; 200_000], long_name: false })).collect();
     let (_, index, ..) = rewritten(&tree, None);
     assert!(!index.states.is_empty());
-    let bytes = index.to_bytes();
-    assert_eq!(TarIndex::from_bytes(&bytes), Some(index));
+    let bytes = index.clone().into_bytes();
+    assert_eq!(TarIndex::from_bytes(bytes.clone()), Some(index));
     for end in (0..bytes.len()).step_by(7) {
-        assert_eq!(TarIndex::from_bytes(&bytes[..end]), None);
+        assert_eq!(TarIndex::from_bytes(bytes[..end].to_vec()), None);
     }
-    assert_eq!(TarIndex::from_bytes(&[&bytes[..], &[0]].concat()), None);
+    assert_eq!(TarIndex::from_bytes([&bytes[..], &[0]].concat()), None);
 }
