@@ -1,33 +1,47 @@
 //! Where is what is known about a build context's files kept between builds?
 //!
-//! One file per context directory, opaque here, read and written whole: `stat-cache-v1/<hash of the path>`. It ends in
-//! its own blake3, so a torn one is as good as none. The last writer wins.
+//! One file per context directory, opaque here: `stat-cache-v1/<hash of the path>`. It ends in its own blake3, which is
+//! compared when it is opened, so a torn one is as good as none. It is never written to again: the last writer replaces it.
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Result};
-use crate::store::{Store, read_if_exists};
+use crate::store::Store;
+
+/// How much is read at once.
+const CHUNK: usize = 256 << 10;
 
 /// The stat caches of a [`Store`].
 #[derive(Clone, Copy, Debug)]
 pub struct StatCache<'a>(pub(crate) &'a Store);
 
 impl StatCache<'_> {
-    /// What was saved for `root`, if it is whole.
+    /// What was saved for `root`, if it is whole: a file, and how many of its bytes are meant.
     ///
     /// # Errors
     /// Only if the disk fails.
-    pub fn load(&self, root: &Path) -> Result<Option<Vec<u8>>> {
-        let Some(mut bytes) = read_if_exists(&self.path(root))? else { return Ok(None) };
-        let Some(length) = bytes.len().checked_sub(blake3::OUT_LEN) else { return Ok(None) };
-        if *blake3::hash(&bytes[..length]).as_bytes() != bytes[length..] {
-            return Ok(None);
+    pub fn open(&self, root: &Path) -> Result<Option<(File, u64)>> {
+        let path = self.path(root);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.context("open", &path)?,
+        };
+        let end = file.metadata().context("read", &path)?.len();
+        let Some(length) = end.checked_sub(blake3::OUT_LEN as u64) else { return Ok(None) };
+        let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; CHUNK]);
+        let mut rest = (&file).take(length);
+        loop {
+            match rest.read(&mut buffer).context("read", &path)? {
+                0 => break,
+                count => hasher.update(&buffer[..count]),
+            };
         }
-        bytes.truncate(length);
-        Ok(Some(bytes))
+        let mut digest = [0; blake3::OUT_LEN];
+        let whole = (&file).read_exact(&mut digest).is_ok() && hasher.finalize() == digest;
+        Ok(whole.then_some((file, length)))
     }
 
     /// Replaces what is known about `root`, an absolute path.
@@ -72,16 +86,22 @@ mod tests {
         let store = Store::open(root.path()).unwrap();
         let cache = store.stat_cache();
         let context = Path::new("/src");
-        assert_eq!(cache.load(context).unwrap(), None);
+        let load = |root: &Path| {
+            let (file, length) = cache.open(root).unwrap()?;
+            let mut bytes = vec![0; usize::try_from(length).unwrap()];
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
+            Some(bytes)
+        };
+        assert_eq!(load(context), None);
         cache.save(context, b"one").unwrap();
         cache.save(context, b"two").unwrap();
-        assert_eq!(cache.load(context).unwrap().as_deref(), Some(&b"two"[..]));
-        assert_eq!(cache.load(Path::new("/other")).unwrap(), None);
+        assert_eq!(load(context).as_deref(), Some(&b"two"[..]));
+        assert_eq!(load(Path::new("/other")), None);
         let path = cache.path(context);
         let bytes = fs::read(&path).unwrap();
         for length in 0..bytes.len() {
             fs::write(&path, &bytes[..length]).unwrap();
-            assert_eq!(cache.load(context).unwrap(), None, "{length} bytes");
+            assert_eq!(load(context), None, "{length} bytes");
         }
         assert_eq!(cache.remove_older(u64::MAX).unwrap(), 1);
     }

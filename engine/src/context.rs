@@ -94,8 +94,8 @@ impl Context {
                 (fetcher.engine.store().clone(), opened.place.root().to_owned(), opened.ignore.clone());
             let is_kept = opened.place.is_kept();
             let look = move || {
-                let known = if is_kept { store.stat_cache().load(&path)? } else { None };
-                let known = known.map(StatCache::from_bytes).unwrap_or_default();
+                let known = if is_kept { store.stat_cache().open(&path)? } else { None };
+                let known = known.map(|(file, length)| StatCache::from_file(file, length)).unwrap_or_default();
                 let scan = ContextScan::new(&path, ignore.clone(), known);
                 Ok::<_, WorkerError>(Arc::new(scan.map_err(FilesError::from)?))
             };

@@ -18,6 +18,7 @@
 
 mod content;
 pub mod copy;
+mod entries;
 mod gather;
 pub mod listing;
 mod node;

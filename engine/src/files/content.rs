@@ -100,21 +100,39 @@ fn xattr(mut call: impl FnMut(&mut Vec<u8>) -> rustix::io::Result<usize>) -> io:
     }
 }
 
-/// Digests of `files`, in their order, each with what the file was when it was read. Many are read at the same time.
-pub(crate) fn digest_all(
-    root: &Root,
-    files: &[(&InnerPath, &Node)],
-) -> Result<Vec<(FileDigest, Node)>, (InnerPath, io::Error)> {
-    let one = |(path, _): &(&InnerPath, &Node)| digest_one(root, path).map_err(|error| ((*path).clone(), error));
-    let bytes: u64 = files.iter().map(|(_, node)| node.size).sum();
-    if files.len() < 16 && bytes < 1 << 20 {
-        return files.iter().map(one).collect();
+/// Reads files, many at the same time if they are many.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    root: &'a Root,
+    /// Made for the first files that are worth it.
+    pool: Option<rayon::ThreadPool>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(root: &'a Root) -> Self {
+        Self { root, pool: None }
     }
-    // More threads than processors: with a cold page cache it is the disk that waits for questions.
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(8, 64);
-    match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
-        Ok(pool) => pool.install(|| files.par_iter().with_min_len(8).map(one).collect()),
-        Err(_) => files.iter().map(one).collect(),
+
+    /// Digests of `files`, in their order, each with what the file was when it was read.
+    pub(crate) fn read(
+        &mut self,
+        files: &[(&InnerPath, &Node)],
+    ) -> Result<Vec<(FileDigest, Node)>, (InnerPath, io::Error)> {
+        let root = self.root;
+        let one = |(path, _): &(&InnerPath, &Node)| digest_one(root, path).map_err(|error| ((*path).clone(), error));
+        let bytes: u64 = files.iter().map(|(_, node)| node.size).sum();
+        if files.len() < 16 && bytes < 1 << 20 {
+            return files.iter().map(one).collect();
+        }
+        if self.pool.is_none() {
+            // More threads than processors: with a cold page cache it is the disk that waits for questions.
+            let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(8, 64);
+            self.pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().ok();
+        }
+        match &self.pool {
+            Some(pool) => pool.install(|| files.par_iter().with_min_len(8).map(one).collect()),
+            None => files.iter().map(one).collect(),
+        }
     }
 }
 
@@ -202,7 +220,7 @@ mod tests {
         let root = Root::open(directory.path()).unwrap();
         let path = InnerPath::new("f");
         let node = super::super::Tree::node(&root, &path).unwrap().unwrap();
-        let found = digest_all(&root, &[(&path, &node)]).unwrap();
+        let found = Reader::new(&root).read(&[(&path, &node)]).unwrap();
         assert_eq!(found[0].0.0, *blake3::hash(&content).as_bytes());
         assert_eq!(found[0].1.size, content.len() as u64);
     }

@@ -58,12 +58,12 @@ use self::directory::DirectorySink;
 use self::mode::ModeChange;
 use self::owner::{Ids, resolve_owner};
 use self::plan::{PlaceError, Placement, Shape, place};
-use self::stage::{Archive, Content};
+use self::stage::{Archive, Content, Inline};
 use self::transfer::{Rules, Transfer};
 use self::unpack::Unpacker;
 pub(crate) use self::unpack::unpack_context;
 use self::write::{DirectoryMeta, Meta};
-use super::content::digest_all;
+use super::content::Reader;
 use super::root::node_of;
 use super::select::{Match, Parents, matches};
 use super::tree::{Seen, SourceTree, resolve_source};
@@ -203,7 +203,7 @@ impl Copy<'_> {
         stage.directory(&place, self.rules.parents)?;
         let meta =
             Meta { ids: self.owner.unwrap_or_default(), mode: self.rules.mode.apply(0o644, Kind::File), mtime: now };
-        let content = Content::Bytes(data.into());
+        let content = Content::Bytes(Box::new(Inline(data.to_vec())));
         stage.file(&place, path.name(), meta, Attributes::default(), data.len() as u64, content)
     }
 
@@ -290,7 +290,7 @@ impl Copy<'_> {
         let length = again.read_at(&mut start, 0).map_err(unread)?;
         let is_plain = archive::Format::detect(&start[..length]) == archive::Format::Plain;
         let changed = match transfer.source.known(&found.path) {
-            Some(seen) => is_other(transfer.source.root(), &found.path, &now, seen)?,
+            Some(seen) => is_other(transfer.source.root(), &found.path, &now, &seen)?,
             None => false,
         };
         let size = now.size;
@@ -338,11 +338,11 @@ impl Copy<'_> {
 }
 
 /// Whether an open file is not what a scan has seen.
-fn is_other(root: &Root, path: &InnerPath, now: &Node, seen: Seen<'_>) -> Result<bool, CopyError> {
-    let Some(expected) = seen.digest.filter(|_| !(seen.settled && now.same_version(seen.node))) else {
-        return Ok(!now.same_content(seen.node));
+fn is_other(root: &Root, path: &InnerPath, now: &Node, seen: &Seen) -> Result<bool, CopyError> {
+    let Some(expected) = seen.digest.filter(|_| !(seen.settled && now.same_version(&seen.node))) else {
+        return Ok(!now.same_content(&seen.node));
     };
-    let read = digest_all(root, &[(path, now)]).map_err(|(path, source)| CopyError::Read { path, source })?;
+    let read = Reader::new(root).read(&[(path, now)]).map_err(|(path, source)| CopyError::Read { path, source })?;
     Ok(read.iter().any(|(digest, read)| *digest != expected || !read.same_version(now)))
 }
 

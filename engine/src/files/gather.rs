@@ -18,8 +18,9 @@ use rbuild_frontend::{IgnoreFile, Match};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
 
+use super::entries::{self, Entries, Packed};
 use super::root::node_at;
-use super::{InnerPath, Node, Root};
+use super::{InnerPath, Root};
 
 /// How many entries are listed before threads are worth their start.
 const FEW: usize = 1024;
@@ -33,20 +34,8 @@ const MOST_OPEN: usize = 128;
 /// What a walk found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Without the root, in the order of a walk.
-    pub(super) entries: Vec<Met>,
+    pub(super) entries: Entries,
     pub(super) unreadable: BTreeMap<InnerPath, io::Error>,
-}
-
-/// A file, a directory or anything else.
-#[derive(Debug)]
-pub(super) struct Met {
-    pub(super) path: InnerPath,
-    pub(super) node: Node,
-    /// A directory that may be here only because of what was taken back in below it.
-    pub(super) excluded: bool,
-    /// The number of its listing, if it is a directory that was entered.
-    listing: Option<u32>,
 }
 
 /// Lists everything below `root`.
@@ -80,38 +69,23 @@ pub(super) fn gather(root: &Root, ignore: &IgnoreFile) -> Found {
         });
     }
     let listings = work.state().listings as usize;
-    assemble(parts, listings)
+    let mut unreadable = BTreeMap::new();
+    let met = parts.into_iter().map(|mut part| {
+        unreadable.append(&mut part.unreadable);
+        part.met
+    });
+    let mut entries = Entries::new(met.collect(), listings);
+    if !ignore.is_empty() {
+        entries.drop_excluded();
+    }
+    Found { entries, unreadable }
 }
 
 /// What one thread has found.
 #[derive(Default)]
 struct Part {
-    count: usize,
-    listings: Vec<(u32, Vec<Met>)>,
+    met: entries::Part,
     unreadable: BTreeMap<InnerPath, io::Error>,
-}
-
-/// Puts what each directory contains behind it.
-fn assemble(parts: Vec<Part>, count: usize) -> Found {
-    let mut found = Found::default();
-    found.entries.reserve_exact(parts.iter().map(|part| part.count).sum());
-    let mut listings: Vec<std::vec::IntoIter<Met>> = (0..count).map(|_| Vec::new().into_iter()).collect();
-    for mut part in parts {
-        for (number, entries) in part.listings {
-            listings[number as usize] = entries.into_iter();
-        }
-        found.unreadable.append(&mut part.unreadable);
-    }
-    let mut open = vec![0];
-    while let Some(listing) = open.last() {
-        let Some(entry) = listings[*listing].next() else {
-            open.pop();
-            continue;
-        };
-        open.extend(entry.listing.map(|number| number as usize));
-        found.entries.push(entry);
-    }
-    found
 }
 
 /// A directory that waits to be listed.
@@ -159,14 +133,15 @@ enum Progress {
     Paused,
 }
 
-/// What a directory contains, and which of it has to be listed as well, by place.
-type Listed<'a> = (Vec<Met>, Vec<(usize, Directory<'a>)>);
+/// The directories among what a directory contains, by place.
+type Below<'a> = Vec<(usize, Directory<'a>)>;
 
 /// What a thread uses again for each directory.
 struct Buffers {
     names: Vec<u8>,
     path: Vec<u8>,
-    entries: Vec<Met>,
+    /// What the last directory contains.
+    entries: Vec<Packed>,
 }
 
 impl<'a> Work<'a> {
@@ -179,7 +154,7 @@ impl<'a> Work<'a> {
         let mut buffers = Buffers { names: Vec::with_capacity(32 * 1024), path: Vec::new(), entries: Vec::new() };
         let mut state = self.state();
         loop {
-            if part.count >= enough && !state.waiting.is_empty() {
+            if part.met.len() >= enough && !state.waiting.is_empty() {
                 return Progress::Paused;
             }
             let Some(directory) = state.waiting.pop() else {
@@ -195,15 +170,14 @@ impl<'a> Work<'a> {
             state = self.state();
             state.busy -= 1;
             match listed {
-                Ok((mut entries, below)) => {
+                Ok(below) => {
                     for (place, mut directory) in below {
                         directory.listing = state.listings;
-                        entries[place].listing = Some(state.listings);
+                        entries::Part::enter(&mut buffers.entries[place], state.listings);
                         state.listings += 1;
                         state.waiting.push(directory);
                     }
-                    part.count += entries.len();
-                    part.listings.push((directory.listing, entries));
+                    part.met.add(directory.listing, &buffers.entries);
                 }
                 Err(error) => {
                     part.unreadable.insert(directory.path, error);
@@ -217,7 +191,7 @@ impl<'a> Work<'a> {
     }
 
     /// Looks at all that a directory contains, and sorts it.
-    fn list(&self, directory: &Directory<'a>, part: &mut Part, buffers: &mut Buffers) -> io::Result<Listed<'a>> {
+    fn list(&self, directory: &Directory<'a>, part: &mut Part, buffers: &mut Buffers) -> io::Result<Below<'a>> {
         let opened = self.open(directory)?;
         let Buffers { names, path, entries } = buffers;
         path.clear();
@@ -243,8 +217,7 @@ impl<'a> Work<'a> {
             }
             match node_at(opened.fd.as_fd(), name) {
                 Ok(Some(node)) if !self.is_pruned(verdict, path, node.is_directory()) => {
-                    let path = InnerPath::from_clean(path);
-                    entries.push(Met { path, node, excluded: verdict.is_excluded(), listing: None });
+                    entries.push(part.met.pack(name.to_bytes(), &node, verdict.is_excluded())?);
                 }
                 // Vanished meanwhile, or no directory after all.
                 Ok(_) => {}
@@ -254,17 +227,17 @@ impl<'a> Work<'a> {
                 Err(_) => {}
             }
         }
-        // Together they are most of the memory that a walk takes.
-        #[expect(clippy::drain_collect, reason = "the copy is as long as it has to be, and the buffer keeps its room")]
-        let mut entries: Vec<Met> = entries.drain(..).collect();
-        entries.sort_unstable_by(|left, right| left.path.as_bytes()[above..].cmp(&right.path.as_bytes()[above..]));
+        part.met.sort(entries);
         let parent = (self.open.load(Ordering::Relaxed) <= MOST_OPEN).then(|| Arc::new(opened));
-        let enter = |(place, entry): (usize, &Met)| {
-            let verdict = self.verdict(directory.verdict, entry.path.as_bytes());
-            (place, Directory { listing: 0, path: entry.path.clone(), verdict, parent: parent.clone() })
+        let enter = |(place, entry): (usize, &Packed)| {
+            path.truncate(above);
+            path.extend_from_slice(part.met.name(entry));
+            let verdict = self.verdict(directory.verdict, path);
+            let path = InnerPath::from_clean(path);
+            (place, Directory { listing: 0, path, verdict, parent: parent.clone() })
         };
-        let below = entries.iter().enumerate().filter(|(_, entry)| entry.node.is_directory()).map(enter).collect();
-        Ok((entries, below))
+        let below = entries.iter().enumerate().filter(|(_, entry)| part.met.is_directory(entry)).map(enter).collect();
+        Ok(below)
     }
 
     fn open(&self, directory: &Directory<'a>) -> io::Result<Opened<'a>> {

@@ -1,16 +1,19 @@
 //! Which files of a selection are not what they were?
 //!
 //! A selection's digest says that something changed. A [`Listing`] is kept beside the step's record to say what: each
-//! path with its kind, its mode and the beginning of its digest. On disk it is small, since nobody asks for it before
-//! the next miss: paths are written as what they do not share with the one before, and all of it is compressed.
+//! path with its kind, its mode and the beginning of its digest. It is small, in memory and on disk: paths are written as
+//! what they do not share with the one before, two listings are compared side by side, and on disk all is compressed.
 //!
 //! ```text
-//! zstd( for each path, sorted: shared length, rest's length (LEB128), rest, kind's letter or `!`, mode (2), tag (8) )
+//! zstd( for each path, in the order of a walk:
+//!       shared length, rest's length (LEB128), rest, kind's letter or `!`, mode (2), tag (8) )
 //! ```
 
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 
-use super::{DigestError, FileDigest, Kind, Node, Selection, Selector, SourceTree};
+use super::path::walk_order;
+use super::{DigestError, FileDigest, InnerPath, Kind, Node, Selection, Selector, SourceTree};
 
 /// How many paths [`Changes`] names.
 const SHOWN: usize = 10;
@@ -21,10 +24,10 @@ const LEVEL: i32 = 1;
 
 /// The files of a selection.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Listing(BTreeMap<Box<[u8]>, Fact>);
+pub struct Listing(Vec<u8>);
 
 /// What is compared of one path.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Fact {
     /// `!` for what is named and does not exist.
     letter: u8,
@@ -63,30 +66,44 @@ impl Listing {
     /// # Errors
     /// As [`Selection::of`].
     pub fn of(tree: &dyn SourceTree, selector: &Selector) -> Result<Self, DigestError> {
-        let mut facts = BTreeMap::new();
+        // Each source is in order, and most often their paths are, too.
+        let mut runs = vec![Run::default()];
         Selection::visit(tree, selector, |path, node, content| {
-            if let Entry::Vacant(vacant) = facts.entry(path.as_bytes().into()) {
-                vacant.insert(Fact::of(node, content));
+            let fact = Fact::of(node, content);
+            let Some(run) = runs.last_mut() else { return };
+            if !run.add(path, fact) {
+                let mut next = Run::default();
+                next.add(path, fact);
+                runs.push(next);
             }
         })?;
-        Ok(Self(facts))
+        Ok(Self::of_runs(runs))
+    }
+
+    /// Of a path that comes several times, the first counts.
+    fn of_runs(mut runs: Vec<Run>) -> Self {
+        if let [_] = runs[..] {
+            return Self(runs.remove(0).plain);
+        }
+        let mut walks: Vec<Walk<'_>> = runs.iter().map(|run| Walk::new(&run.plain)).collect();
+        let mut heads = BinaryHeap::new();
+        let head = |walks: &mut [Walk<'_>], number: usize| {
+            let walk = walks.get_mut(number)?;
+            let fact = walk.next()??;
+            Some(Reverse((InnerPath::from_clean(&walk.path), number, fact)))
+        };
+        heads.extend((0..walks.len()).filter_map(|number| head(&mut walks, number)));
+        let mut merged = Run::default();
+        while let Some(Reverse((path, number, fact))) = heads.pop() {
+            merged.add(path.as_bytes(), fact);
+            heads.extend(head(&mut walks, number));
+        }
+        Self(merged.plain)
     }
 
     /// As it is kept.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut plain = Vec::with_capacity(self.0.len() * 32);
-        let mut last: &[u8] = &[];
-        for (path, fact) in &self.0 {
-            let shared = path.iter().zip(last).take_while(|(one, other)| one == other).count();
-            number(&mut plain, shared);
-            number(&mut plain, path.len() - shared);
-            plain.extend_from_slice(&path[shared..]);
-            plain.push(fact.letter);
-            plain.extend_from_slice(&fact.mode.to_le_bytes());
-            plain.extend_from_slice(&fact.tag);
-            last = path;
-        }
-        zstd::bulk::compress(&plain, LEVEL).expect("compressing into memory does not fail")
+        zstd::bulk::compress(&self.0, LEVEL).expect("compressing into memory does not fail")
     }
 
     /// Reads what [`Listing::to_bytes`] wrote; `None` for anything else.
@@ -95,48 +112,143 @@ impl Listing {
         let mut plain = Vec::new();
         let mut reader = zstd::Decoder::new(bytes).ok()?.take(LONGEST as u64);
         reader.read_to_end(&mut plain).ok()?;
-        let mut rest = &plain[..];
-        let mut facts = BTreeMap::new();
-        let mut path: Vec<u8> = Vec::new();
-        while !rest.is_empty() {
-            let (shared, length) = (take_number(&mut rest)?, take_number(&mut rest)?);
-            if shared > path.len() {
-                return None;
-            }
-            path.truncate(shared);
-            path.extend_from_slice(rest.split_off(..length)?);
-            // No kernel gives out longer ones, and a short input could ask for a lot of them.
-            if path.len() > 1 << 16 {
-                return None;
-            }
-            let [letter, low, high, tag @ ..] = *rest.split_off(..11)?.first_chunk::<11>()?;
-            facts.insert(path.as_slice().into(), Fact { letter, mode: u16::from_le_bytes([low, high]), tag });
+        let mut walk = Walk::new(&plain);
+        let (mut last, mut sorted, mut count) = (Vec::new(), true, 0_usize);
+        while let Some(fact) = walk.next() {
+            fact?;
+            sorted &= count == 0 || walk_order(&last, &walk.path).is_lt();
+            last.clone_from(&walk.path);
+            count += 1;
         }
-        Some(Self(facts))
+        if sorted {
+            return Some(Self(plain));
+        }
+        // Listings were once in another order.
+        let mut all = Vec::with_capacity(count);
+        let mut walk = Walk::new(&plain);
+        while let Some(fact) = walk.next() {
+            all.push((InnerPath::from_clean(&walk.path), fact?));
+        }
+        all.sort_by(|(left, _), (right, _)| left.cmp(right));
+        let mut run = Run::default();
+        for (path, fact) in all {
+            run.add(path.as_bytes(), fact);
+        }
+        Some(Self(run.plain))
     }
 
     /// What is different in `self`, which is newer.
     pub fn changes_since(&self, before: &Self) -> Changes {
-        let mut all: Vec<(&[u8], Change)> = Vec::new();
-        for (path, fact) in &self.0 {
-            let change = match before.0.get(path) {
-                None => Change::Added,
-                Some(former) if former == fact => continue,
-                Some(former) if former.letter == b'!' => Change::Added,
-                Some(_) if fact.letter == b'!' => Change::Removed,
-                Some(former) if former.letter != fact.letter => Change::Kind,
-                Some(former) if former.tag != fact.tag => Change::Content,
-                Some(_) => Change::Mode,
+        let mut changes = Changes::default();
+        let (mut now, mut then) = (Walk::new(&self.0), Walk::new(&before.0));
+        let (mut fact, mut former) = (now.next().flatten(), then.next().flatten());
+        loop {
+            let order = match (fact, former) {
+                (None, None) => return changes,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(_), Some(_)) => walk_order(&now.path, &then.path),
             };
-            all.push((path, change));
+            let path = if order.is_gt() { &then.path } else { &now.path };
+            if let Some(change) = change(former.filter(|_| order.is_ge()), fact.filter(|_| order.is_le())) {
+                changes.add(path, change);
+            }
+            if order.is_le() {
+                fact = now.next().flatten();
+            }
+            if order.is_ge() {
+                former = then.next().flatten();
+            }
         }
-        let gone = before.0.iter().filter(|(path, fact)| fact.letter != b'!' && !self.0.contains_key(*path));
-        all.extend(gone.map(|(path, _)| (&**path, Change::Removed)));
-        all.sort_unstable_by_key(|(path, _)| *path);
-        let text =
-            |path: &[u8]| if path.is_empty() { ".".to_owned() } else { String::from_utf8_lossy(path).into_owned() };
-        let shown = all.iter().take(SHOWN).map(|(path, change)| (text(path), *change)).collect();
-        Changes { shown, others: all.len().saturating_sub(SHOWN) }
+    }
+}
+
+/// What happened at a path.
+fn change(before: Option<Fact>, now: Option<Fact>) -> Option<Change> {
+    let there = |fact: &Fact| fact.letter != b'!';
+    match (before.filter(there), now.filter(there)) {
+        // What is named and does not exist was not even named before: it was asked for, and it is news that it is missing.
+        (None, None) => (before.is_none() && now.is_some()).then_some(Change::Added),
+        (None, Some(_)) => Some(Change::Added),
+        (Some(_), None) => Some(Change::Removed),
+        (Some(before), Some(now)) if before == now => None,
+        (Some(before), Some(now)) if before.letter != now.letter => Some(Change::Kind),
+        (Some(before), Some(now)) if before.tag != now.tag => Some(Change::Content),
+        (Some(_), Some(_)) => Some(Change::Mode),
+    }
+}
+
+impl Changes {
+    fn add(&mut self, path: &[u8], change: Change) {
+        if self.shown.len() == SHOWN {
+            self.others += 1;
+            return;
+        }
+        let text = if path.is_empty() { ".".to_owned() } else { String::from_utf8_lossy(path).into_owned() };
+        self.shown.push((text, change));
+    }
+}
+
+/// Paths that come in order, as they are written.
+#[derive(Default)]
+struct Run {
+    plain: Vec<u8>,
+    last: Vec<u8>,
+}
+
+impl Run {
+    /// Adds a path, unless it is the last one again; `false` if it cannot come here.
+    fn add(&mut self, path: &[u8], fact: Fact) -> bool {
+        if !self.plain.is_empty() {
+            match walk_order(&self.last, path) {
+                Ordering::Less => {}
+                Ordering::Equal => return true,
+                Ordering::Greater => return false,
+            }
+        }
+        let shared = path.iter().zip(&self.last).take_while(|(one, other)| one == other).count();
+        number(&mut self.plain, shared);
+        number(&mut self.plain, path.len() - shared);
+        self.plain.extend_from_slice(&path[shared..]);
+        self.plain.push(fact.letter);
+        self.plain.extend_from_slice(&fact.mode.to_le_bytes());
+        self.plain.extend_from_slice(&fact.tag);
+        self.last.truncate(shared);
+        self.last.extend_from_slice(&path[shared..]);
+        true
+    }
+}
+
+/// Goes through what a [`Run`] wrote.
+struct Walk<'a> {
+    rest: &'a [u8],
+    /// Of the fact returned last.
+    path: Vec<u8>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(plain: &'a [u8]) -> Self {
+        Self { rest: plain, path: Vec::new() }
+    }
+
+    /// What is known of the next path; `Some(None)` if the bytes are malformed.
+    fn next(&mut self) -> Option<Option<Fact>> {
+        if self.rest.is_empty() { None } else { Some(self.read()) }
+    }
+
+    fn read(&mut self) -> Option<Fact> {
+        let (shared, length) = (take_number(&mut self.rest)?, take_number(&mut self.rest)?);
+        if shared > self.path.len() {
+            return None;
+        }
+        self.path.truncate(shared);
+        self.path.extend_from_slice(self.rest.split_off(..length)?);
+        // No kernel gives out longer ones, and a short input could ask for a lot of them.
+        if self.path.len() > 1 << 16 {
+            return None;
+        }
+        let [letter, low, high, tag @ ..] = *self.rest.split_off(..11)?.first_chunk::<11>()?;
+        Some(Fact { letter, mode: u16::from_le_bytes([low, high]), tag })
     }
 }
 
@@ -253,6 +365,30 @@ mod tests {
         let bytes = full.to_bytes();
         assert!(bytes.len() < 500 * 15, "{}", bytes.len());
         assert_eq!(Listing::from_bytes(&bytes), Some(full));
+    }
+
+    #[test]
+    fn sources_in_any_order_are_one_listing() {
+        let context = tempfile::tempdir().unwrap();
+        for directory in ["a", "a-b", "b"] {
+            fs::create_dir(context.path().join(directory)).unwrap();
+            fs::write(context.path().join(directory).join("file"), directory).unwrap();
+        }
+        let expected = listing(context.path(), &["a", "a-b", "b"]);
+        for include in [&["b", "a-b", "a"][..], &["b", "a", "b", "a-b", "a/file", "a"]] {
+            assert_eq!(listing(context.path(), include), expected, "{include:?}");
+        }
+        // Of a store from before listings were in the order of a walk.
+        let mut plain = Vec::new();
+        for path in ["a", "a-b", "a/file"] {
+            number(&mut plain, 0);
+            number(&mut plain, path.len());
+            plain.extend_from_slice(path.as_bytes());
+            plain.extend_from_slice(b"-\xff\x0112345678");
+        }
+        let former = Listing::from_bytes(&zstd::bulk::compress(&plain, 1).unwrap()).unwrap();
+        let shown: Vec<_> = expected.changes_since(&former).shown.into_iter().map(|(path, _)| path).collect();
+        assert_eq!(shown, ["a", "a/file", "a-b", "a-b/file", "b", "b/file"]);
     }
 
     #[test]

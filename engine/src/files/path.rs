@@ -88,11 +88,6 @@ impl InnerPath {
         if below.is_root() { self.clone() } else { self.join(OsStr::from_bytes(&below.0)) }
     }
 
-    /// Whether it is below `directory`, which is not the root.
-    pub(crate) fn is_below(&self, directory: &Self) -> bool {
-        self.0.strip_prefix(&*directory.0).is_some_and(|rest| rest.first() == Some(&b'/'))
-    }
-
     /// What remains of a path at or below this one.
     pub(crate) fn strip(&self, below: &[u8]) -> Option<Self> {
         let rest = below.strip_prefix(&*self.0)?;

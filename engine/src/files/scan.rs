@@ -5,23 +5,25 @@
 //! be read is an error only once something selects it: an ignored directory with an exception below it, never by a
 //! copy of everything, only by one that names what is below it.
 
+mod contents;
+
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rbuild_frontend::IgnoreFile;
 use rustix::fd::AsFd;
 
-use super::gather::{Found, Met, gather};
-use super::path::walk_order;
+use self::contents::{Contents, Known, Origin};
+use super::content::Reader;
+use super::entries::Entries;
+use super::gather::{Found, gather};
 use super::root::node_of;
-use super::stat_cache::is_settled;
-use super::tree::{Seen, SourceTree};
-use super::{FileDigest, InnerPath, Kind, Node, Root, StatCache, Tree, content};
+use super::stat_cache::{Cursor, is_settled};
+use super::tree::{Listed, Reading, Seen, ShowBelow, SourceTree};
+use super::{FileDigest, InnerPath, Kind, Node, Root, StatCache, Tree};
 
 /// Why a directory cannot be a build context.
 #[derive(Debug, thiserror::Error)]
@@ -43,29 +45,17 @@ pub struct ContextScan {
     root: Root,
     node: Node,
     ignore: IgnoreFile,
-    /// In the order of a walk, without the root.
-    entries: Vec<Met>,
-    /// What is known of the content of each.
-    digests: Vec<OnceLock<Known>>,
+    /// Without the root.
+    entries: Entries,
+    contents: Contents,
     unreadable: BTreeMap<InnerPath, io::Error>,
     cache: StatCache,
     /// Nanoseconds since the epoch when the walk began.
     clock: i64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    digest: FileDigest,
-    origin: Origin,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Origin {
-    Cache,
-    Read,
-    /// The file changed between the walk and the reading.
-    ReadLater,
-}
+/// How many files are read before what was found out is told.
+const BATCH: usize = 8192;
 
 impl ContextScan {
     /// Walks `directory`. `cache` is what an earlier scan of it left.
@@ -77,16 +67,13 @@ impl ContextScan {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let root = Root::open(directory).map_err(error)?;
         let node = node_of(root.as_fd()).map_err(error)?;
-        let Found { mut entries, mut unreadable } = gather(&root, &ignore);
+        let Found { entries, mut unreadable } = gather(&root, &ignore);
         if let Some(source) = unreadable.remove(&InnerPath::root()) {
             return Err(error(source));
         }
-        if !ignore.is_empty() {
-            drop_excluded(&mut entries);
-        }
-        let digests = entries.iter().map(|_| OnceLock::new()).collect();
+        let contents = Contents::new(entries.numbers());
         let clock = i64::try_from(clock.as_nanos()).unwrap_or(i64::MAX);
-        Ok(Self { root, node, ignore, entries, digests, unreadable, cache, clock })
+        Ok(Self { root, node, ignore, entries, contents, unreadable, cache, clock })
     }
 
     /// Whether everything could be looked at.
@@ -101,40 +88,35 @@ impl ContextScan {
 
     /// Whether the context is empty.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.len() == 0
     }
 
     /// What the next scan wants to know of this one; nothing if it would learn nothing new.
     pub fn stat_cache(&self) -> Option<Vec<u8>> {
-        let was_read = |known: &OnceLock<Known>| known.get().is_some_and(|known| known.origin == Origin::Read);
-        if !self.digests.iter().any(was_read) {
+        if !self.contents.any_read() {
             return None;
         }
-        let files = self.entries.iter().zip(&self.digests).filter(|(entry, _)| entry.node.kind == Kind::File);
-        Some(self.cache.renew(
-            self.clock,
-            files.map(|(entry, known)| {
-                let known = known.get().filter(|known| known.origin != Origin::ReadLater);
-                (&entry.node, known.map(|known| known.digest))
-            }),
-        ))
+        let mut walk = self.entries.walk(None, b"");
+        let files = std::iter::from_fn(|| {
+            loop {
+                let (number, _) = walk.next()?;
+                let node = self.entries.node(number);
+                if node.kind == Kind::File {
+                    let known = self.contents.of(number).filter(|known| known.origin != Origin::ReadLater);
+                    return Some((node, known.map(|known| known.digest)));
+                }
+            }
+        });
+        Some(self.cache.renew(self.clock, files))
     }
 
-    fn place(&self, path: &InnerPath) -> Option<usize> {
-        self.entries.binary_search_by(|entry| walk_order(entry.path.as_bytes(), path.as_bytes())).ok()
+    fn place(&self, path: &InnerPath) -> Option<u32> {
+        self.entries.find(path.as_bytes())
     }
 
-    /// The first place after `start` that is not below the directory at `start`.
-    fn end_of(&self, start: usize) -> usize {
-        let directory = &self.entries[start].path;
-        let below = |entry: &Met| entry.path.is_below(directory);
-        // Most directories are small: look close by first.
-        let mut reach = 8;
-        while self.entries.get(start + reach).is_some_and(below) {
-            reach *= 2;
-        }
-        let end = self.entries.len().min(start + reach);
-        start + 1 + self.entries[start + 1..end].partition_point(below)
+    /// The number of a directory's entry, which the root has not; nothing if it does not exist.
+    fn directory(&self, path: &InnerPath) -> Option<Option<u32>> {
+        if path.is_root() { Some(None) } else { self.place(path).map(Some) }
     }
 
     fn error_at(&self, path: &InnerPath) -> Option<io::Error> {
@@ -151,36 +133,77 @@ impl ContextScan {
 }
 
 impl ContextScan {
+    /// The digest of a file, if it is known by now.
+    fn known_content(&self, number: u32, node: &Node, cursor: &mut Cursor) -> Option<FileDigest> {
+        if let Some(known) = self.contents.of(number) {
+            return Some(known.digest);
+        }
+        let digest = self.cache.find_near(node, cursor)?;
+        self.contents.learn(number, Known { digest, origin: Origin::Cache });
+        Some(digest)
+    }
+
+    /// Keeps what was read of a file; `now` is what it was then.
+    fn learn(&self, number: u32, before: &Node, digest: FileDigest, now: &Node) {
+        let origin = if now.same_version(before) { Origin::Read } else { Origin::ReadLater };
+        self.contents.learn(number, Known { digest, origin });
+    }
+
     /// The digests of `files` as far as they are known, and of the others their number and their place in the scan.
-    fn look_up(&self, files: &[(&InnerPath, &Node)]) -> (Vec<FileDigest>, Vec<(usize, Option<usize>)>) {
+    fn look_up(&self, files: &[(&InnerPath, &Node)]) -> (Vec<FileDigest>, Vec<(usize, Option<u32>)>) {
         let mut digests = vec![FileDigest::default(); files.len()];
         let mut unknown = Vec::new();
-        // Files come in the order of the scan: each is looked for behind the last one first.
-        let (mut next, mut cached) = (0, 0);
+        let mut cursor = Cursor::default();
         for (number, (path, node)) in files.iter().enumerate() {
             // Attributes of directories do not count: reading them would take longer than all the rest of a scan.
             if node.is_directory() {
-                next += 1;
                 continue;
             }
-            let mut place = Some(next);
-            if self.entries.get(next).is_none_or(|entry| entry.path != **path) {
-                place = self.place(path);
-            }
-            next = place.unwrap_or(self.entries.len()) + 1;
-            let known = place.and_then(|place| {
-                let known = &self.digests[place];
-                known.get().copied().or_else(|| {
-                    let digest = self.cache.find_near(&self.entries[place].node, &mut cached)?;
-                    Some(*known.get_or_init(|| Known { digest, origin: Origin::Cache }))
-                })
-            });
-            match known {
-                Some(known) => digests[number] = known.digest,
+            let place = self.place(path);
+            match place.and_then(|place| self.known_content(place, &self.entries.node(place), &mut cursor)) {
+                Some(digest) => digests[number] = digest,
                 None => unknown.push((number, place)),
             }
         }
         (digests, unknown)
+    }
+}
+
+/// Files on the way from a walk to who wants to see them, in order.
+struct Batch<'s> {
+    scan: &'s ContextScan,
+    reader: Reader<'s>,
+    /// Each with its digest, as far as that is known.
+    waiting: Vec<(InnerPath, u32, Node, Option<FileDigest>)>,
+    unknown: usize,
+}
+
+impl Batch<'_> {
+    fn push(
+        &mut self,
+        entry: (InnerPath, u32, Node, Option<FileDigest>),
+        show: ShowBelow<'_>,
+    ) -> Result<(), (InnerPath, io::Error)> {
+        self.unknown += usize::from(entry.3.is_none());
+        self.waiting.push(entry);
+        if self.unknown >= BATCH || self.waiting.len() >= 2 * BATCH { self.flush(show) } else { Ok(()) }
+    }
+
+    /// Reads what is not known.
+    fn flush(&mut self, show: ShowBelow<'_>) -> Result<(), (InnerPath, io::Error)> {
+        let unread: Vec<(&InnerPath, &Node)> =
+            self.waiting.iter().filter(|entry| entry.3.is_none()).map(|(path, _, node, _)| (path, node)).collect();
+        let mut read = self.reader.read(&unread)?.into_iter();
+        for (path, number, node, known) in self.waiting.drain(..) {
+            let digest = known.unwrap_or_else(|| {
+                let (digest, now) = read.next().expect("all that was not known was read");
+                self.scan.learn(number, &node, digest, &now);
+                digest
+            });
+            show(path.as_bytes(), &node, digest);
+        }
+        self.unknown = 0;
+        Ok(())
     }
 }
 
@@ -194,7 +217,7 @@ impl Tree for ContextScan {
             return Ok(Some(self.node.clone()));
         }
         match self.place(path) {
-            Some(place) => Ok(Some(self.entries[place].node.clone())),
+            Some(place) => Ok(Some(self.entries.node(place))),
             None => self.error_on_the_way(path).map_or(Ok(None), Err),
         }
     }
@@ -205,22 +228,14 @@ impl Tree for ContextScan {
     }
 
     fn list(&self, directory: &InnerPath) -> io::Result<Vec<(OsString, Node)>> {
+        self.entries(directory).map(Iterator::collect)
+    }
+
+    fn entries(&self, directory: &InnerPath) -> io::Result<Listed<'_>> {
         if let Some(error) = self.error_at(directory) {
             return Err(error);
         }
-        let (mut place, end) = if directory.is_root() {
-            (0, self.entries.len())
-        } else {
-            let Some(place) = self.place(directory) else { return Err(io::ErrorKind::NotFound.into()) };
-            (place + 1, self.end_of(place))
-        };
-        let skip = if directory.is_root() { 0 } else { directory.as_bytes().len() + 1 };
-        let mut entries = Vec::new();
-        while place < end {
-            let entry = &self.entries[place];
-            entries.push((OsStr::from_bytes(&entry.path.as_bytes()[skip..]).to_owned(), entry.node.clone()));
-            place = if entry.node.is_directory() { self.end_of(place) } else { place + 1 };
-        }
+        let Some(number) = self.directory(directory) else { return Err(io::ErrorKind::NotFound.into()) };
         let unreadable = self
             .unreadable
             .range(directory.clone()..)
@@ -234,8 +249,7 @@ impl Tree for ContextScan {
                 return Err(copy_of(error));
             }
         }
-        // Walk order puts `a/…` before `a-b`; among the names of one directory that is no difference.
-        Ok(entries)
+        Ok(Box::new(self.entries.list(number)))
     }
 }
 
@@ -252,35 +266,56 @@ impl SourceTree for ContextScan {
     fn digests(&self, files: &[(&InnerPath, &Node)]) -> Result<Vec<FileDigest>, (InnerPath, io::Error)> {
         let (mut digests, unknown) = self.look_up(files);
         let unread: Vec<_> = unknown.iter().map(|(number, _)| files[*number]).collect();
-        for ((number, place), (digest, now)) in unknown.into_iter().zip(content::digest_all(&self.root, &unread)?) {
+        let read = Reader::new(&self.root).read(&unread)?;
+        for ((number, place), (digest, now)) in unknown.into_iter().zip(read) {
             digests[number] = digest;
             if let Some(place) = place {
-                let same = now.same_version(&self.entries[place].node);
-                let origin = if same { Origin::Read } else { Origin::ReadLater };
-                self.digests[place].get_or_init(|| Known { digest, origin });
+                self.learn(place, &self.entries.node(place), digest, &now);
             }
         }
         Ok(digests)
     }
 
-    fn below(&self, directory: &InnerPath) -> Option<Vec<(&InnerPath, &Node)>> {
+    fn show_below(
+        &self,
+        directory: &InnerPath,
+        reading: Reading,
+        show: ShowBelow<'_>,
+    ) -> Option<Result<bool, (InnerPath, io::Error)>> {
         if !self.is_complete() {
             return None;
         }
-        let range = match self.place(directory) {
-            _ if directory.is_root() => 0..self.entries.len(),
-            Some(place) => place + 1..self.end_of(place),
-            None => return None,
-        };
-        Some(self.entries[range].iter().map(|entry| (&entry.path, &entry.node)).collect())
+        let mut walk = self.entries.walk(self.directory(directory)?, directory.as_bytes());
+        let mut cursor = Cursor::default();
+        let mut batch = Batch { scan: self, reader: Reader::new(&self.root), waiting: Vec::new(), unknown: 0 };
+        while let Some((number, path)) = walk.next() {
+            let node = self.entries.node(number);
+            let known = match node.kind {
+                Kind::File => self.known_content(number, &node, &mut cursor),
+                _ => Some(FileDigest::default()),
+            };
+            let shown = match known {
+                None if reading == Reading::Never => return Some(Ok(false)),
+                Some(digest) if batch.waiting.is_empty() => {
+                    show(path, &node, digest);
+                    Ok(())
+                }
+                known => batch.push((InnerPath::from_clean(path), number, node, known), show),
+            };
+            if let Err(error) = shown {
+                return Some(Err(error));
+            }
+        }
+        Some(batch.flush(show).map(|()| true))
     }
 
-    fn known(&self, path: &InnerPath) -> Option<Seen<'_>> {
+    fn known(&self, path: &InnerPath) -> Option<Seen> {
         let place = self.place(path)?;
         // A digest of something newer than the node is of no use beside it.
-        let known = self.digests[place].get().filter(|known| known.origin != Origin::ReadLater);
-        let node = &self.entries[place].node;
-        Some(Seen { node, digest: known.map(|known| known.digest), settled: is_settled(node, self.clock) })
+        let known = self.contents.of(place).filter(|known| known.origin != Origin::ReadLater);
+        let node = self.entries.node(place);
+        let settled = is_settled(&node, self.clock);
+        Some(Seen { node, digest: known.map(|known| known.digest), settled })
     }
 
     fn hidden_by(&self, path: &InnerPath) -> Option<String> {
@@ -290,26 +325,6 @@ impl SourceTree for ContextScan {
     fn keeps_directory_attributes(&self) -> bool {
         false
     }
-}
-
-/// Drops directories that are excluded and have nothing in them that is not.
-fn drop_excluded(entries: &mut Vec<Met>) {
-    let mut open: Vec<usize> = Vec::new();
-    for place in 0..entries.len() {
-        while let Some(top) = open.last()
-            && !entries[place].path.is_below(&entries[*top].path)
-        {
-            open.pop();
-        }
-        if entries[place].excluded {
-            open.push(place);
-        } else {
-            for place in open.drain(..) {
-                entries[place].excluded = false;
-            }
-        }
-    }
-    entries.retain(|entry| !entry.excluded);
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ mod items;
 use rbuild_core::Digest;
 use rbuild_solver::graph::{CopyAction, CopySource, LocalOp};
 
-use self::items::Items;
-use super::tree::SourceTree;
+use self::items::{Hashing, Item, Stop, each};
+use super::tree::{Reading, SourceTree};
 use super::walk::WalkError;
 use super::{FileDigest, InnerPath, Node, PatternError, SelectError};
 
@@ -129,14 +129,13 @@ impl Selection {
     /// If a pattern is malformed or something selected cannot be read. A path that does not exist is no error: its
     /// absence is part of the digest.
     pub fn of(tree: &dyn SourceTree, selector: &Selector) -> Result<Self, DigestError> {
-        let items = Items::of(tree, selector)?;
-        let contents = items.contents(tree)?;
-        let mut components = Vec::with_capacity(items.list.len());
-        let digest = items.digest(contents, selector.owners, |item, record| {
-            let digest = Digest::blake3(*blake3::hash(record).as_bytes());
-            components.push(Component { path: item.path.clone().into_owned(), digest });
-        });
-        Ok(Self { digest, components })
+        let mut components = Vec::new();
+        let mut hashing = Hashing::new(selector.owners);
+        read_each(tree, selector, &mut |item| {
+            let digest = Digest::blake3(*blake3::hash(hashing.add(&item)).as_bytes());
+            components.push(Component { path: InnerPath::from_clean(item.path), digest });
+        })?;
+        Ok(Self { digest: hashing.finish(), components })
     }
 
     /// As [`Selection::of`], without components.
@@ -144,9 +143,11 @@ impl Selection {
     /// # Errors
     /// The same.
     pub fn digest(tree: &dyn SourceTree, selector: &Selector) -> Result<Digest, DigestError> {
-        let items = Items::of(tree, selector)?;
-        let contents = items.contents(tree)?;
-        Ok(items.digest(contents, selector.owners, |_, _| {}))
+        let mut hashing = Hashing::new(selector.owners);
+        read_each(tree, selector, &mut |item| {
+            hashing.add(&item);
+        })?;
+        Ok(hashing.finish())
     }
 
     /// Shows everything selected, in the order of the sources: its path, what is there, and the digest of its content.
@@ -156,15 +157,9 @@ impl Selection {
     pub(super) fn visit(
         tree: &dyn SourceTree,
         selector: &Selector,
-        mut look: impl FnMut(&InnerPath, Option<&Node>, FileDigest),
+        mut look: impl FnMut(&[u8], Option<&Node>, FileDigest),
     ) -> Result<(), DigestError> {
-        let items = Items::of(tree, selector)?;
-        let mut contents = items.contents(tree)?.into_iter();
-        for item in &items.list {
-            let content = if item.has_content() { contents.next().unwrap_or_default() } else { FileDigest::default() };
-            look(&item.path, item.node.as_deref(), content);
-        }
-        Ok(())
+        read_each(tree, selector, &mut |item| look(item.path, item.node, item.content))
     }
 
     /// As [`Selection::digest`]; nothing if a file would have to be read for it.
@@ -172,10 +167,22 @@ impl Selection {
     /// # Errors
     /// The same, but for errors of reading files.
     pub fn known_digest(tree: &dyn SourceTree, selector: &Selector) -> Result<Option<Digest>, DigestError> {
-        let items = Items::of(tree, selector)?;
-        let contents = tree.known_digests(&items.with_content());
-        Ok(contents.map(|contents| items.digest(contents, selector.owners, |_, _| {})))
+        let mut hashing = Hashing::new(selector.owners);
+        match each(tree, selector, Reading::Never, &mut |item| {
+            hashing.add(&item);
+        }) {
+            Ok(()) => Ok(Some(hashing.finish())),
+            Err(Stop::Unknown) => Ok(None),
+            Err(Stop::Failed(error)) => Err(error),
+        }
     }
+}
+
+fn read_each(tree: &dyn SourceTree, selector: &Selector, show: &mut dyn FnMut(Item<'_>)) -> Result<(), DigestError> {
+    each(tree, selector, Reading::Unknown, show).map_err(|stop| match stop {
+        Stop::Failed(error) => error,
+        Stop::Unknown => unreachable!("what is not known is read"),
+    })
 }
 
 #[cfg(test)]

@@ -9,10 +9,15 @@
 //! ```
 //!
 //! Numbers are little-endian, times in nanoseconds. Records are in the order in which the scan met the files, and the next
-//! scan meets most of them in the same order: the one that is wanted is nearly always the next one. Whoever keeps the
-//! bytes makes sure that they come back whole; bytes that are not like this count as an empty cache.
+//! scan meets most of them in the same order: the one that is wanted is nearly always the next one. So a cache stays in
+//! its file, and a piece of it is in memory. Whoever keeps the bytes makes sure that they come back whole; bytes that are
+//! not like this count as an empty cache, and a record that cannot be read as none.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
 use super::{FileDigest, Node};
@@ -32,16 +37,63 @@ const TICK: i64 = 20_000_000;
 const COARSE_TICK: i64 = 2_000_000_000;
 
 /// Digests of files as they were, from one scan of a context to the next.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct StatCache {
-    /// Empty, or checked to be well-formed.
-    bytes: Vec<u8>,
-    /// The places of all records by device and inode, once enough of them were not where they were expected.
-    places: OnceLock<HashMap<(u64, u64), usize>>,
+    saved: Saved,
+    clock: i64,
+    count: usize,
+    /// Made once enough records were not where they were expected.
+    index: OnceLock<Index>,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum Saved {
+    Bytes(Vec<u8>),
+    File(File),
+}
+
+impl Default for Saved {
+    fn default() -> Self {
+        Self::Bytes(Vec::new())
+    }
+}
+
+impl Saved {
+    fn read(&self, buffer: &mut [u8], at: usize) -> io::Result<()> {
+        match self {
+            Self::Bytes(bytes) => {
+                let there = bytes.get(at..at + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+                buffer.copy_from_slice(there);
+                Ok(())
+            }
+            Self::File(file) => file.read_exact_at(buffer, at as u64),
+        }
+    }
+}
+
+/// Where records are, by a hash of device and inode: pairs of hash and number, sorted.
+#[derive(Debug, Default)]
+struct Index {
+    hasher: RandomState,
+    places: Vec<(u32, u32)>,
 }
 
 /// How far a record is looked for before an index of all of them is made: some files came or went.
 const NEAR: usize = 64;
+
+/// How many records are in memory at a time, at most.
+const WINDOW: usize = 512;
+
+/// A place in a cache.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor {
+    /// The record that is expected to be wanted next.
+    next: usize,
+    /// Records from `start` on.
+    window: Vec<[u8; RECORD]>,
+    start: usize,
+}
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Record {
@@ -89,7 +141,7 @@ impl Record {
         bytes.extend_from_slice(&self.digest.0);
     }
 
-    fn read(bytes: &[u8]) -> Self {
+    fn read(bytes: &[u8; RECORD]) -> Self {
         let small = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
         Self {
             dev: number(bytes, 0),
@@ -116,76 +168,141 @@ pub(crate) fn is_settled(node: &Node, clock: i64) -> bool {
 impl StatCache {
     /// Takes what an earlier [`ContextScan::stat_cache`](super::ContextScan::stat_cache) returned.
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
-        let records = bytes.len().checked_sub(HEADER);
-        let well_formed = bytes.starts_with(MAGIC)
+        let length = bytes.len() as u64;
+        Self::of(Saved::Bytes(bytes), length)
+    }
+
+    /// Takes what was returned then, the first `length` bytes of a file. Nobody writes to it any more.
+    pub fn from_file(file: File, length: u64) -> Self {
+        Self::of(Saved::File(file), length)
+    }
+
+    fn of(saved: Saved, length: u64) -> Self {
+        let records = usize::try_from(length).ok().and_then(|length| length.checked_sub(HEADER));
+        let mut header = [0; HEADER];
+        let well_formed = saved.read(&mut header, 0).is_ok()
+            && header.starts_with(MAGIC)
             && records.is_some_and(|records| {
-                records.is_multiple_of(RECORD) && number(&bytes, 24) == (records / RECORD) as u64
+                records.is_multiple_of(RECORD) && number(&header, 24) == (records / RECORD) as u64
             });
-        Self { bytes: if well_formed { bytes } else { Vec::new() }, places: OnceLock::new() }
-    }
-
-    fn clock(&self) -> i64 {
-        if self.bytes.is_empty() { i64::MIN } else { number(&self.bytes, 16).cast_signed() }
-    }
-
-    fn records(&self) -> &[[u8; RECORD]] {
-        self.bytes.get(HEADER..).unwrap_or_default().as_chunks().0
-    }
-
-    /// Where the record of a file is, close to `near` if possible.
-    fn place(&self, key: (u64, u64), near: usize) -> Option<usize> {
-        let records = self.records();
-        let behind = records.get(near..)?.iter().take(NEAR);
-        if let Some(found) = behind.enumerate().find(|(_, record)| key_of(record) == key) {
-            return Some(near + found.0);
+        match records {
+            Some(records) if well_formed => {
+                let (clock, count) = (number(&header, 16).cast_signed(), records / RECORD);
+                Self { saved, clock, count, index: OnceLock::new() }
+            }
+            _ => Self::default(),
         }
-        let places = self
-            .places
-            .get_or_init(|| records.iter().enumerate().map(|(place, record)| (key_of(record), place)).collect());
-        places.get(&key).copied()
+    }
+
+    /// The record at a place, which the cursor is moved to if it has to be.
+    fn record<'c>(&self, place: usize, cursor: &'c mut Cursor) -> Option<&'c [u8; RECORD]> {
+        let behind = place.checked_sub(cursor.start).is_some_and(|behind| behind < cursor.window.len());
+        if !behind {
+            // Who goes on gets more at a time, who jumps about little.
+            let goes_on = place == cursor.start + cursor.window.len();
+            let count = if goes_on { WINDOW.min(2 * cursor.window.len()) } else { 0 }.max(NEAR);
+            let count = count.min(self.count.checked_sub(place)?);
+            cursor.start = place;
+            cursor.window.resize(count, [0; RECORD]);
+            if self.saved.read(cursor.window.as_flattened_mut(), HEADER + place * RECORD).is_err() {
+                cursor.window.clear();
+            }
+        }
+        cursor.window.get(place - cursor.start)
+    }
+
+    /// Where the record of a file is, close to the cursor if possible.
+    fn place(&self, key: (u64, u64), cursor: &mut Cursor) -> Option<usize> {
+        if self.count == 0 {
+            return None;
+        }
+        let near = cursor.next;
+        for place in near..self.count.min(near + NEAR) {
+            if self.record(place, cursor).is_some_and(|record| key_of(record) == key) {
+                return Some(place);
+            }
+        }
+        let index = self.index.get_or_init(|| self.index());
+        let hash = index.hasher.hash_one(key) as u32;
+        let from = index.places.partition_point(|(known, _)| *known < hash);
+        let same = index.places[from..].iter().take_while(|(known, _)| *known == hash);
+        same.map(|(_, place)| *place as usize).find(|place| {
+            let mut found = [0; 16];
+            let read = self.saved.read(&mut found, HEADER + place * RECORD);
+            read.is_ok() && (number(&found, 0), number(&found, 8)) == key
+        })
+    }
+
+    fn index(&self) -> Index {
+        let (hasher, mut cursor) = (RandomState::new(), Cursor::default());
+        // More than four thousand million files are not looked for.
+        let most = u32::try_from(self.count).unwrap_or(u32::MAX);
+        let mut places = Vec::with_capacity(most as usize);
+        for place in 0..most {
+            if let Some(record) = self.record(place as usize, &mut cursor) {
+                places.push((hasher.hash_one(key_of(record)) as u32, place));
+            }
+        }
+        places.sort_unstable();
+        Index { hasher, places }
     }
 
     /// The digest of a file that has not changed.
     #[cfg(test)]
     fn find(&self, node: &Node) -> Option<FileDigest> {
-        self.find_near(node, &mut 0)
+        self.find_near(node, &mut Cursor::default())
     }
 
-    /// The digest of a file that has not changed. It is looked for at `next` first, which then is what follows it.
-    pub(crate) fn find_near(&self, node: &Node, next: &mut usize) -> Option<FileDigest> {
-        let place = self.place((node.dev, node.ino), *next)?;
-        *next = place + 1;
-        let record = Record::read(&self.records()[place]);
-        (record.is_of(node) && record.is_settled(self.clock())).then_some(record.digest)
+    /// The digest of a file that has not changed. It is looked for at the cursor first, which then is behind it.
+    pub(crate) fn find_near(&self, node: &Node, cursor: &mut Cursor) -> Option<FileDigest> {
+        let place = self.place((node.dev, node.ino), cursor)?;
+        cursor.next = place + 1;
+        self.at(place, node, cursor)
+    }
+
+    /// The digest in a record, if it is of the file as it is.
+    fn at(&self, place: usize, node: &Node, cursor: &mut Cursor) -> Option<FileDigest> {
+        let record = Record::read(self.record(place, cursor)?);
+        (record.is_of(node) && record.is_settled(self.clock)).then_some(record.digest)
     }
 
     /// The cache after a scan that began at `clock` and met `met`: for each file its digest if it is known by now.
-    pub(crate) fn renew<'a>(&self, clock: i64, met: impl Iterator<Item = (&'a Node, Option<FileDigest>)>) -> Vec<u8> {
-        let mut next = 0;
-        let mut kept: Vec<Record> = Vec::new();
-        // A file may have several names, and a digest need not be known by all of them.
-        let mut seen: HashMap<(u64, u64), bool> = HashMap::new();
-        for (node, digest) in met {
-            let has_record = seen.entry((node.dev, node.ino)).or_default();
-            if *has_record {
-                continue;
-            }
-            let digest = digest.or_else(|| self.find_near(node, &mut next));
-            let record = digest.map(|digest| Record::new(node, digest)).filter(|record| record.is_settled(clock));
-            *has_record = record.is_some();
-            kept.extend(record);
-        }
-        let old = self.records().iter().filter(|record| !seen.contains_key(&key_of(record)));
-        let old = old.map(|record| Record::read(record));
-        let old = old.filter(|record| record.age < MAX_AGE && record.is_settled(self.clock()));
-        kept.extend(old.map(|record| Record { age: record.age + 1, ..record }));
-        let mut bytes = Vec::with_capacity(HEADER + kept.len() * RECORD);
+    pub(crate) fn renew(&self, clock: i64, met: impl Iterator<Item = (Node, Option<FileDigest>)>) -> Vec<u8> {
+        let mut bytes = Vec::new();
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&clock.to_le_bytes());
-        bytes.extend_from_slice(&(kept.len() as u64).to_le_bytes());
-        for record in &kept {
-            record.write(&mut bytes);
+        bytes.extend_from_slice(&[0; 8]);
+        let mut cursor = Cursor::default();
+        // Records of files that were met: they are not to be kept as what they are.
+        let mut replaced = vec![false; self.count];
+        // A file may have several names, and a digest need not be known by all of them.
+        let mut seen: HashSet<(u64, u64)> = HashSet::new();
+        for (node, digest) in met {
+            let key = (node.dev, node.ino);
+            if node.links > 1 && seen.contains(&key) {
+                continue;
+            }
+            let place = self.place(key, &mut cursor);
+            if let Some(place) = place {
+                (cursor.next, replaced[place]) = (place + 1, true);
+            }
+            let digest = digest.or_else(|| self.at(place?, &node, &mut cursor));
+            let record = digest.map(|digest| Record::new(&node, digest)).filter(|record| record.is_settled(clock));
+            if let Some(record) = record {
+                record.write(&mut bytes);
+                if node.links > 1 {
+                    seen.insert(key);
+                }
+            }
         }
+        for place in (0..self.count).filter(|place| !replaced[*place]) {
+            let Some(record) = self.record(place, &mut cursor).map(Record::read) else { continue };
+            if record.age < MAX_AGE && record.is_settled(self.clock) {
+                Record { age: record.age + 1, ..record }.write(&mut bytes);
+            }
+        }
+        let count = (bytes.len() - HEADER) / RECORD;
+        bytes[24..HEADER].copy_from_slice(&(count as u64).to_le_bytes());
         bytes
     }
 }
@@ -227,7 +344,8 @@ mod tests {
     fn unchanged_files_are_found_and_changed_ones_are_not() {
         let nodes: Vec<Node> = (0..100).map(|ino| node(ino, 10)).collect();
         let cache = StatCache::default();
-        let bytes = cache.renew(CLOCK, nodes.iter().map(|node| (node, digest(u8::try_from(node.ino).unwrap()))));
+        let bytes =
+            cache.renew(CLOCK, nodes.iter().map(|node| (node.clone(), digest(u8::try_from(node.ino).unwrap()))));
         let cache = StatCache::from_bytes(bytes);
         assert!(nodes.iter().all(|node| cache.find(node) == digest(u8::try_from(node.ino).unwrap())));
         let same = node(7, 10);
@@ -247,7 +365,7 @@ mod tests {
     #[test]
     fn records_are_found_wherever_they_are() {
         let nodes: Vec<Node> = (0..1000).map(|ino| node(ino, 10)).collect();
-        let met = nodes.iter().map(|node| (node, digest(node.ino.to_le_bytes()[0])));
+        let met = nodes.iter().map(|node| (node.clone(), digest(node.ino.to_le_bytes()[0])));
         let cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, met));
         let gone = |ino: u64| ino.is_multiple_of(3) || (200..400).contains(&ino);
         let orders: [Box<dyn Iterator<Item = &Node>>; 3] = [
@@ -256,7 +374,7 @@ mod tests {
             Box::new(nodes.iter().flat_map(|node| [node, node])),
         ];
         for order in orders {
-            let mut next = 0;
+            let mut next = Cursor::default();
             for node in order {
                 assert_eq!(cache.find_near(node, &mut next), digest(node.ino.to_le_bytes()[0]), "{}", node.ino);
                 assert_eq!(cache.find_near(&self::node(node.ino + 5000, 10), &mut next), None);
@@ -266,11 +384,12 @@ mod tests {
 
     #[test]
     fn a_file_with_several_names_has_one_record() {
-        let (first, second) = (node(1, 10), node(2, 10));
+        let (first, second) = (Node { links: 2, ..node(1, 10) }, Node { links: 2, ..node(2, 10) });
         let met = [(&first, None), (&second, digest(2)), (&first, digest(1)), (&first, digest(1)), (&second, None)];
+        let met = met.map(|(node, digest)| (node.clone(), digest));
         let bytes = StatCache::default().renew(CLOCK, met.into_iter());
         let cache = StatCache::from_bytes(bytes);
-        assert_eq!((cache.records().len(), cache.find(&first), cache.find(&second)), (2, digest(1), digest(2)));
+        assert_eq!((cache.count, cache.find(&first), cache.find(&second)), (2, digest(1), digest(2)));
     }
 
     #[test]
@@ -288,32 +407,34 @@ mod tests {
             (CLOCK - 1_000_000_000, true),
         ] {
             let node = at(time);
-            let cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, [(&node, digest(1))].into_iter()));
+            let cache =
+                StatCache::from_bytes(StatCache::default().renew(CLOCK, [(node.clone(), digest(1))].into_iter()));
             assert_eq!(cache.find(&node).is_some(), trusted, "{time}");
         }
         let whole = Node { mtime: Timestamp::seconds(999), ctime: Timestamp::seconds(999), ..node(1, 10) };
-        let cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, [(&whole, digest(1))].into_iter()));
+        let cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, [(whole.clone(), digest(1))].into_iter()));
         assert_eq!(cache.find(&whole), None);
     }
 
     #[test]
     fn files_not_met_are_forgotten_after_a_while() {
         let kept = node(1, 10);
-        let mut cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, [(&kept, digest(1))].into_iter()));
+        let mut cache =
+            StatCache::from_bytes(StatCache::default().renew(CLOCK, [(kept.clone(), digest(1))].into_iter()));
         for round in 0..=MAX_AGE {
             assert_eq!(cache.find(&kept).is_some(), round <= MAX_AGE, "{round}");
             cache = StatCache::from_bytes(cache.renew(CLOCK, std::iter::empty()));
         }
         assert_eq!(cache.find(&kept), None);
         // Met but not asked for: kept as young as it was.
-        let cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, [(&kept, digest(1))].into_iter()));
-        let cache = StatCache::from_bytes(cache.renew(CLOCK, [(&kept, None)].into_iter()));
+        let cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, [(kept.clone(), digest(1))].into_iter()));
+        let cache = StatCache::from_bytes(cache.renew(CLOCK, [(kept.clone(), None)].into_iter()));
         assert_eq!(cache.find(&kept), digest(1));
     }
 
     #[test]
     fn damaged_bytes_are_an_empty_cache() {
-        let good = StatCache::default().renew(CLOCK, [(&node(1, 10), digest(1))].into_iter());
+        let good = StatCache::default().renew(CLOCK, [(node(1, 10), digest(1))].into_iter());
         assert!(StatCache::from_bytes(good.clone()).find(&node(1, 10)).is_some());
         for end in 0..good.len() {
             assert!(StatCache::from_bytes(good[..end].to_vec()).find(&node(1, 10)).is_none());

@@ -22,10 +22,33 @@ pub trait Tree: Sync {
     /// If it cannot be read.
     fn list(&self, directory: &InnerPath) -> io::Result<Vec<(OsString, Node)>>;
 
+    /// As [`list`](Self::list), without having all of it in memory if that can be avoided.
+    ///
+    /// # Errors
+    /// The same.
+    fn entries(&self, directory: &InnerPath) -> io::Result<Listed<'_>> {
+        Ok(Box::new(self.list(directory)?.into_iter()))
+    }
+
     /// What is at `path` if that is easily said: there is something, and no link on the way or at the end.
     fn node_without_links(&self, _path: &InnerPath) -> Option<Node> {
         None
     }
+}
+
+/// What a directory contains, one after the other.
+pub(crate) type Listed<'a> = Box<dyn Iterator<Item = (OsString, Node)> + 'a>;
+
+/// Who is shown paths, what is there, and the digest of its content.
+pub(crate) type ShowBelow<'a> = &'a mut dyn FnMut(&[u8], &Node, FileDigest);
+
+/// Whether files are read whose digest is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reading {
+    /// Those that are not known.
+    Unknown,
+    /// None: what is not known stays so.
+    Never,
 }
 
 /// A tree that files are copied from.
@@ -45,13 +68,22 @@ pub trait SourceTree: Tree {
         None
     }
 
-    /// Everything below a directory in the order of a walk, if that is at hand.
-    fn below(&self, _directory: &InnerPath) -> Option<Vec<(&InnerPath, &Node)>> {
+    /// Shows everything below a directory in the order of a walk, with the digests of files, if that is at hand. Tells
+    /// whether that was all: it ends before a file that would have to be read and may not.
+    ///
+    /// # Errors
+    /// The first file that cannot be read.
+    fn show_below(
+        &self,
+        _directory: &InnerPath,
+        _reading: Reading,
+        _show: ShowBelow<'_>,
+    ) -> Option<Result<bool, (InnerPath, io::Error)>> {
         None
     }
 
     /// What was found out about a file before, if the tree is not asked anew each time.
-    fn known(&self, _path: &InnerPath) -> Option<Seen<'_>> {
+    fn known(&self, _path: &InnerPath) -> Option<Seen> {
         None
     }
 
@@ -64,10 +96,10 @@ pub trait SourceTree: Tree {
 }
 
 /// What a tree knows of a file since it was looked at.
-#[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
+#[derive(Clone, Debug)]
+pub struct Seen {
     /// What it was.
-    pub node: &'a Node,
+    pub node: Node,
     /// Digest of its content and attributes, if it was read.
     pub digest: Option<FileDigest>,
     /// Whether it would have other times had it been changed since. If not, only its content can tell.
@@ -80,7 +112,7 @@ impl SourceTree for Root {
     }
 
     fn digests(&self, files: &[(&InnerPath, &Node)]) -> Result<Vec<FileDigest>, (InnerPath, io::Error)> {
-        super::content::digest_all(self, files).map(|found| found.into_iter().map(|(digest, _)| digest).collect())
+        super::content::Reader::new(self).read(files).map(|found| found.into_iter().map(|(digest, _)| digest).collect())
     }
 
     fn hidden_by(&self, _path: &InnerPath) -> Option<String> {

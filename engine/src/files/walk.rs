@@ -3,11 +3,11 @@
 //! The one traversal behind cache keys and copies: depth first, names in the order of their bytes. A directory that
 //! is not itself selected is shown only when the first selected thing below it comes up, just before that.
 
-use std::ffi::OsString;
 use std::io;
 
 use rbuild_frontend::{Glob, IgnoreFile, Match};
 
+use super::tree::Listed;
 use super::{InnerPath, Node, Tree};
 
 /// Which part of a directory is meant. Paths are relative to that directory.
@@ -53,22 +53,22 @@ pub(crate) trait Visitor {
 struct Frame<'a> {
     path: InnerPath,
     node: Option<Node>,
-    entries: std::vec::IntoIter<(OsString, Node)>,
+    entries: Listed<'a>,
     verdict: Match<'a>,
     selected: bool,
     shown: bool,
 }
 
 /// Shows `visitor` what is selected below `base`, which itself is not shown.
-pub(crate) fn walk<V: Visitor>(
-    tree: &(impl Tree + ?Sized),
+pub(crate) fn walk<'t, V: Visitor>(
+    tree: &'t (impl Tree + ?Sized),
     base: &InnerPath,
-    filter: Filter<'_>,
+    filter: Filter<'t>,
     visitor: &mut V,
 ) -> Result<(), V::Error> {
     let list = |path: &InnerPath| {
         let full = base.join_path(path);
-        tree.list(&full).map(Vec::into_iter).map_err(|source| WalkError { path: full, source })
+        tree.entries(&full).map_err(|source| WalkError { path: full, source })
     };
     let root = InnerPath::root();
     let mut stack = vec![Frame {

@@ -46,6 +46,8 @@ impl BuildWorker {
             let trees = sources.iter().map(|(input, source)| (*input, source.tree())).collect();
             plan(&mut stage, &op, &trees)?;
             unchanged(&stage.carry_out(&mut sink, &|_| ())?.changed)?;
+            // To complete a layer of many files takes memory of its own.
+            drop(stage);
             sink.commit()
         })
         .await?;
@@ -80,6 +82,7 @@ impl BuildWorker {
             let mut stage = stage_over(None, &sink)?;
             stage.mirror(&selector, &*scan).map_err(FilesError::from)?;
             unchanged(&stage.carry_out(&mut sink, &|_| ())?.changed)?;
+            drop(stage);
             let layer = sink.commit()?;
             let record = Record {
                 listings: Vec::new(),

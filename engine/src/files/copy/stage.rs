@@ -18,8 +18,6 @@
 
 mod edit;
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Iter;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -27,6 +25,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use rbuild_core::{Names, NamesIter};
 use rustix::fd::AsFd;
 
 pub(super) use self::edit::Archived;
@@ -45,8 +44,8 @@ pub struct Stage<'a> {
     /// When what happens now happens.
     now: Timestamp,
     pub(super) trees: Vec<&'a dyn SourceTree>,
-    /// Directories of the trees that files come from.
-    pub(super) directories: Vec<InnerPath>,
+    /// Directories that files come from, each with its tree.
+    pub(super) directories: Vec<(u32, InnerPath)>,
     /// Plain archives, and the one that holds what compressed ones contain.
     pub(super) archives: Vec<Archive>,
     /// Archives that were not what the scan saw when they were planned.
@@ -113,14 +112,14 @@ pub(super) enum What {
 
 #[derive(Debug, Default)]
 pub(super) struct Directory {
-    entries: BTreeMap<Box<OsStr>, Slot>,
+    entries: Names<Slot>,
     /// Whether the directory of the layers below shows where there is no slot.
     merged: bool,
     pub(super) opaque: bool,
 }
 
 impl Directory {
-    pub(super) fn iter(&self) -> Iter<'_, Box<OsStr>, Slot> {
+    pub(super) fn iter(&self) -> NamesIter<'_, Slot> {
         self.entries.iter()
     }
 }
@@ -131,13 +130,17 @@ pub(super) enum Slot {
     Removed,
 }
 
+/// A content that is at hand.
+#[derive(Debug)]
+pub(crate) struct Inline(pub(super) Vec<u8>);
+
 /// Where a file's content is until it is copied.
 #[derive(Debug)]
 pub(crate) enum Content {
     /// Here.
-    Bytes(Box<[u8]>),
+    Bytes(Box<Inline>),
     /// In a directory of a tree, under the name that it will have unless there is another.
-    Tree { tree: u32, directory: u32, name: Option<Box<OsStr>> },
+    Tree { directory: u32, name: Option<Box<OsString>> },
     /// In an archive, from this byte on.
     Archive { archive: u32, offset: u64 },
     /// In the layers below.
@@ -178,6 +181,12 @@ impl<'a> Stage<'a> {
         &self.items[id as usize]
     }
 
+    /// The tree that a file comes from, and its path there.
+    pub(super) fn source(&self, directory: u32, name: &OsStr) -> (u32, InnerPath) {
+        let (tree, path) = &self.directories[directory as usize];
+        (*tree, path.join(name))
+    }
+
     /// The root directory's item.
     pub(super) fn root(&self) -> &Item {
         self.item(ROOT)
@@ -194,8 +203,8 @@ impl<'a> Stage<'a> {
         let mut id = ROOT;
         for name in path.names() {
             let Some(directory) = self.directory_of(id) else { return Found::Absent };
-            id = match directory.entries.get(name) {
-                Some(Slot::Item(id)) => *id,
+            id = match directory.entries.find(name.as_bytes()) {
+                Some(Slot::Item(id)) => id,
                 Some(Slot::Removed) => return Found::Absent,
                 None if directory.merged => return Found::Below,
                 None => return Found::Absent,
@@ -272,10 +281,10 @@ impl Tree for Stage<'_> {
         };
         let Some(staged) = self.directory_of(id) else { return Err(io::ErrorKind::NotADirectory.into()) };
         let mut entries = if staged.merged { below(directory)? } else { Vec::new() };
-        entries.retain(|(name, _)| !staged.entries.contains_key(name.as_os_str()));
-        for (name, slot) in &staged.entries {
+        entries.retain(|(name, _)| staged.entries.find(name.as_bytes()).is_none());
+        for (name, slot) in staged.entries.iter() {
             if let Slot::Item(id) = slot {
-                entries.push((name.clone().into_os_string(), self.node_of(*id)));
+                entries.push((OsStr::from_bytes(name).to_owned(), self.node_of(id)));
             }
         }
         entries.sort_unstable_by(|left, right| left.0.as_bytes().cmp(right.0.as_bytes()));
@@ -288,5 +297,15 @@ impl Tree for Stage<'_> {
             Found::Below => self.below?.node_without_links(path),
             Found::Absent => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_million_files_take_no_more_than_forty_megabytes_and_their_names() {
+        assert!(size_of::<Item>() + size_of::<(u32, Slot)>() <= 84, "{} {}", size_of::<Item>(), size_of::<Slot>());
     }
 }

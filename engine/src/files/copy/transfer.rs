@@ -101,7 +101,7 @@ impl<'s, 'a> Transfer<'s, 'a> {
     }
 
     fn pair(&mut self, source: &InnerPath, place: InnerPath) -> Pair {
-        Pair { source: source.clone(), number: self.stage.source_directory(source.clone()), place }
+        Pair { source: source.clone(), number: self.stage.source_directory(self.tree, source.clone()), place }
     }
 
     fn entry(&mut self, pair: &Pair, from: &OsStr, to: &OsStr, node: &Node) -> Result<(), CopyError> {
@@ -109,8 +109,8 @@ impl<'s, 'a> Transfer<'s, 'a> {
         match node.kind {
             Kind::Socket | Kind::Directory => Ok(()),
             Kind::File => {
-                let name = (from != to).then(|| from.into());
-                let content = Content::Tree { tree: self.tree, directory: pair.number, name };
+                let name = (from != to).then(|| Box::new(from.to_owned()));
+                let content = Content::Tree { directory: pair.number, name };
                 // Attributes are read together with the content.
                 self.stage.file(&pair.place, to, meta, Attributes::default(), node.size, content)
             }

@@ -52,7 +52,7 @@ impl Large {
         };
         let source = match content {
             Content::Bytes(bytes) => Source::Exactly(Exactly {
-                input: Input::Bytes(io::Cursor::new(bytes.to_vec())),
+                input: Input::Bytes(io::Cursor::new(bytes.0.clone())),
                 left: size,
                 short: false,
                 hasher: None,
@@ -70,12 +70,12 @@ impl Large {
                 entry.xattrs = Attributes::read_all(&file).map_err(unread(path))?.to_map();
                 Source::File(file)
             }
-            Content::Tree { tree, directory, name: renamed } => {
-                let name = renamed.as_deref().unwrap_or(name);
-                let path = stage.directories[*directory as usize].join(name);
-                let file = opener.open(stage, *tree, *directory, name).map_err(unread(&path))?;
+            Content::Tree { directory, name: renamed } => {
+                let name = renamed.as_ref().map_or(name, |renamed| renamed);
+                let (tree, path) = stage.source(*directory, name);
+                let file = opener.open(stage, *directory, name).map_err(unread(&path))?;
                 let attributes = Attributes::read(&file).map_err(unread(&path))?;
-                let (now, known) = look(stage, *tree, &path, &file, &attributes).map_err(unread(&path))?;
+                let (now, known) = look(stage, tree, &path, &file, &attributes).map_err(unread(&path))?;
                 entry.xattrs = attributes.to_map();
                 let changed = known.changed || now.size != size;
                 let expected = known.expected.filter(|_| !changed);

@@ -47,15 +47,14 @@ pub(super) enum Body<'s> {
 /// Opens the files of trees; remembers the last directory.
 #[derive(Default)]
 pub(super) struct Opener {
-    last: Option<((u32, u32), OwnedFd)>,
+    last: Option<(u32, OwnedFd)>,
 }
 
 impl Opener {
-    pub(super) fn open(&mut self, stage: &Stage<'_>, tree: u32, directory: u32, name: &OsStr) -> io::Result<File> {
-        let key = (tree, directory);
-        if self.last.as_ref().is_none_or(|(last, _)| *last != key) {
-            let root = stage.trees[tree as usize].root();
-            self.last = Some((key, root.open_directory(&stage.directories[directory as usize])?));
+    pub(super) fn open(&mut self, stage: &Stage<'_>, directory: u32, name: &OsStr) -> io::Result<File> {
+        if self.last.as_ref().is_none_or(|(last, _)| *last != directory) {
+            let (tree, path) = &stage.directories[directory as usize];
+            self.last = Some((directory, stage.trees[*tree as usize].root().open_directory(path)?));
         }
         let (_, directory) = self.last.as_ref().expect("it was just put there");
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -125,9 +124,9 @@ pub(super) fn load<'s>(
 /// The digest that the scan of a tree has of a file. If the file has attributes it is not that of its content, and so of
 /// nothing that any layer has.
 fn known_digest(stage: &Stage<'_>, content: &Content, name: &OsStr, size: u64) -> Option<[u8; 32]> {
-    let Content::Tree { tree, directory, name: renamed } = content else { return None };
-    let path = stage.directories[*directory as usize].join(renamed.as_deref().unwrap_or(name));
-    let Seen { node, digest, .. } = stage.trees[*tree as usize].known(&path)?;
+    let Content::Tree { directory, name: renamed } = content else { return None };
+    let (tree, path) = stage.source(*directory, renamed.as_ref().map_or(name, |renamed| renamed));
+    let Seen { node, digest, .. } = stage.trees[tree as usize].known(&path)?;
     digest.filter(|_| node.kind == Kind::File && node.size == size).map(|FileDigest(digest)| digest)
 }
 
@@ -165,7 +164,7 @@ impl Small {
             Self { bytes, digest, attributes: None, changed: None }
         };
         match content {
-            Content::Bytes(bytes) => Ok(plain(bytes.to_vec())),
+            Content::Bytes(bytes) => Ok(plain(bytes.0.clone())),
             Content::Archive { archive, offset } => {
                 let archive = &stage.archives[*archive as usize];
                 let bytes = archive.part(*offset, usize::try_from(size).expect("a small size"));
@@ -179,14 +178,14 @@ impl Small {
                 let attributes = Some(Attributes::read_all(&file).map_err(unread)?);
                 Ok(Self { attributes, ..plain(bytes) })
             }
-            Content::Tree { tree, directory, name: renamed } => {
-                let name = renamed.as_deref().unwrap_or(name);
-                let path = stage.directories[*directory as usize].join(name);
+            Content::Tree { directory, name: renamed } => {
+                let name = renamed.as_ref().map_or(name, |renamed| renamed);
+                let (tree, path) = stage.source(*directory, name);
                 let unread = |source| CopyError::Read { path: path.clone(), source };
-                let file = opener.open(stage, *tree, *directory, name).map_err(unread)?;
+                let file = opener.open(stage, *directory, name).map_err(unread)?;
                 let bytes = read_up_to(&file, size).map_err(unread)?;
                 let attributes = Attributes::read(&file).map_err(unread)?;
-                let (now, known) = look(stage, *tree, &path, &file, &attributes).map_err(unread)?;
+                let (now, known) = look(stage, tree, &path, &file, &attributes).map_err(unread)?;
                 let digest = known.digest.unwrap_or_else(|| *blake3::hash(&bytes).as_bytes());
                 let changed = known.changed || now.size != size || bytes.len() as u64 != size;
                 let changed =
@@ -229,11 +228,11 @@ pub(super) fn look(
         None => Known { digest: None, expected: None, changed: false },
         Some(Seen { node, digest, settled }) => {
             // With attributes it is a digest of more than the content.
-            let believed = attributes.is_empty() && settled && now.same_version(node);
+            let believed = attributes.is_empty() && settled && now.same_version(&node);
             Known {
                 digest: digest.filter(|_| believed).map(|FileDigest(digest)| digest),
                 expected: digest.filter(|_| !believed),
-                changed: !now.same_content(node),
+                changed: !now.same_content(&node),
             }
         }
     };

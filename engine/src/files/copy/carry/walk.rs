@@ -1,8 +1,10 @@
 //! In which order are the changes of a stage made?
 
 use std::collections::HashMap;
-use std::collections::btree_map::Iter;
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use rbuild_core::NamesIter;
 
 use super::super::super::InnerPath;
 use super::super::stage::{Item, Slot, Stage, What};
@@ -45,7 +47,7 @@ impl Planned<'_> {
 /// Goes through a stage, depth first, names by their bytes.
 pub(super) struct Walk<'s, 'a> {
     stage: &'s Stage<'a>,
-    open: Vec<(InnerPath, Iter<'s, Box<OsStr>, Slot>)>,
+    open: Vec<(InnerPath, NamesIter<'s, Slot>)>,
     /// The root comes first, an opaque directory says so after it.
     waiting: Option<Planned<'s>>,
     first_names: HashMap<u32, InnerPath>,
@@ -104,9 +106,9 @@ impl<'s> Iterator for Walk<'s, '_> {
                 self.open.pop();
                 continue;
             };
-            let path = path.join(name);
+            let path = path.join(OsStr::from_bytes(name));
             return Some(match slot {
-                Slot::Item(id) => self.file(path, *id),
+                Slot::Item(id) => self.file(path, id),
                 Slot::Removed => Planned { path, what: Part::Removed },
             });
         }

@@ -6,6 +6,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::io::Errno;
 
@@ -31,8 +32,8 @@ impl<'a> Stage<'a> {
     }
 
     /// A number for a directory of a tree.
-    pub(crate) fn source_directory(&mut self, path: InnerPath) -> u32 {
-        self.directories.push(path);
+    pub(crate) fn source_directory(&mut self, tree: u32, path: InnerPath) -> u32 {
+        self.directories.push((tree, path));
         number(self.directories.len())
     }
 
@@ -202,7 +203,7 @@ impl<'a> Stage<'a> {
         let id = self.file_up(target)?.ok_or_else(missing)?;
         let item = &mut self.items[id as usize];
         if let What::File { content: Content::Tree { name: source @ None, .. }, .. } = &mut item.what {
-            *source = Some(target.name().into());
+            *source = Some(Box::new(target.name().to_owned()));
         }
         item.names += 1;
         self.check_no_directory(place, &path)?;
@@ -238,7 +239,7 @@ impl<'a> Stage<'a> {
             let item = &mut self.items[id as usize];
             item.meta.mtime = now;
             if let What::Directory(directory) = &mut item.what {
-                directory.entries.remove(name);
+                directory.entries.remove(name.as_bytes());
             }
         }
         Ok(())
@@ -270,7 +271,7 @@ impl<'a> Stage<'a> {
             return Err(missing());
         };
         meta.mtime = now;
-        let before = directory.entries.insert(name.into(), slot);
+        let before = directory.entries.insert(name.as_bytes(), slot);
         if let Some(Slot::Item(before)) = before {
             let names = &mut self.items[before as usize].names;
             *names = names.saturating_sub(1);
@@ -284,8 +285,8 @@ impl<'a> Stage<'a> {
         // Most things go where the last one went.
         let known = self.last.as_ref().filter(|(last, _)| last == place).and_then(|(_, id)| self.directory_of(*id));
         let found = match known {
-            Some(directory) => match directory.entries.get(path.name()) {
-                Some(Slot::Item(id)) => Found::Item(*id),
+            Some(directory) => match directory.entries.find(path.name().as_bytes()) {
+                Some(Slot::Item(id)) => Found::Item(id),
                 Some(Slot::Removed) => return Ok(Entry { there: None, removed: true }),
                 None if directory.merged => Found::Below,
                 None => Found::Absent,
@@ -302,7 +303,7 @@ impl<'a> Stage<'a> {
                     Found::Item(id) => self.directory_of(id),
                     _ => None,
                 };
-                let slot = directory.and_then(|directory| directory.entries.get(path.name()));
+                let slot = directory.and_then(|directory| directory.entries.find(path.name().as_bytes()));
                 Entry { there: None, removed: matches!(slot, Some(Slot::Removed)) }
             }
         })
@@ -320,8 +321,8 @@ impl<'a> Stage<'a> {
         for name in path.names() {
             at = at.join(name);
             let Some(directory) = self.directory_of(id) else { return Ok(None) };
-            id = match directory.entries.get(name) {
-                Some(Slot::Item(next)) => *next,
+            id = match directory.entries.find(name.as_bytes()) {
+                Some(Slot::Item(next)) => next,
                 Some(Slot::Removed) => return Ok(None),
                 None if directory.merged => match self.copy_up(id, &at)? {
                     Some(next) => next,
@@ -371,7 +372,7 @@ impl<'a> Stage<'a> {
         self.items.push(Item { attributes, ..item(Meta::of(&node), what) });
         let id = number(self.items.len());
         if let What::Directory(directory) = &mut self.items[parent as usize].what {
-            directory.entries.insert(path.name().into(), Slot::Item(id));
+            directory.entries.insert(path.name().as_bytes(), Slot::Item(id));
         }
         Ok(Some(id))
     }
