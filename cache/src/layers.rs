@@ -409,6 +409,21 @@ mod tests {
     }
 
     #[test]
+    fn a_foreign_tar_outlives_the_file_that_had_it() {
+        let (_root, store, layer) = with_file();
+        let sent = |store: &Store| store.layers().write_tar(&layer.id, TarOptions::default(), std::io::sink());
+        assert!(store.layers().read(&layer.id).unwrap().blobs.is_empty());
+        store.layers().unpack_file(&layer.id).unwrap();
+        assert_eq!(store.layers().read(&layer.id).unwrap().blobs.len(), 1);
+        assert_eq!(Some(sent(&store).unwrap().diff_id), layer.diff_id);
+        // What can be pulled again needs no copy here.
+        let (_root, store, layer) = with_file();
+        store.layers().add_source(&layer.id, "example.com/a").unwrap();
+        store.layers().unpack_file(&layer.id).unwrap();
+        assert!(store.layers().read(&layer.id).unwrap().blobs.is_empty());
+    }
+
+    #[test]
     fn what_is_replaced_is_there_until_then() {
         let (_root, store, layer) = with_file();
         let target = store.layers().path(&layer.id);

@@ -1,5 +1,6 @@
 //! Do images survive being files?
 
+use std::fs;
 use std::process::Command;
 
 use rbuild_testkit::Bench;
@@ -37,6 +38,32 @@ fn an_image_may_have_a_layer_twice() {
     other.file("app/Dockerfile", "FROM twice\nRUN test \"$(cat /x)\" = here\n").build(&["app"]).ok();
 }
 
+/// A layer that is a file has its tar, so it is compressed when it leaves; a directory does not.
+#[test]
+fn plain_layers_of_an_archive_leave_as_they_came() {
+    let bench = busybox_bench!();
+    bench.file("app/Dockerfile", "FROM busybox\nRUN seq 300000 > /numbers\n");
+    bench.build(&["-t", "plain", "-o", "type=docker,dest=plain.tar,compression=uncompressed", "app"]).ok();
+    for form in ["auto", "directory"] {
+        let other = Bench::new(crate::PROGRAM).with_variable("RBUILD_LAYERS", form);
+        other.run(&["load", "-i", &bench.argument("plain.tar")]).ok();
+        let count = |place: &str, wanted: fn(&fs::Metadata) -> bool| {
+            let entries = fs::read_dir(other.state().join(place)).unwrap();
+            entries.filter(|entry| wanted(&entry.as_ref().unwrap().metadata().unwrap())).count()
+        };
+        let directories = count("layers-v1", fs::Metadata::is_dir);
+        assert!(form == "auto" || directories > 0);
+        let blobs = || count("blobs/sha256", |blob| blob.len() > 100_000);
+        assert!(blobs() >= directories, "{form}");
+        other.run(&["save", "-o", &bench.argument("again.tar"), "plain"]).ok();
+        assert!(blobs() >= 1, "{form}");
+        let third = Bench::new(crate::PROGRAM);
+        third.run(&["load", "-i", &bench.argument("again.tar")]).ok();
+        assert_eq!(ids(&third, "plain"), ids(&bench, "plain"));
+        assert_eq!(third.run(&["run", "--rm", "plain", "tail", "-n1", "/numbers"]).ok().stdout, "300000\n");
+    }
+}
+
 #[test]
 fn import_makes_an_image_of_a_tar() {
     let bench = busybox_bench!();
@@ -59,7 +86,7 @@ fn import_makes_an_image_of_a_tar() {
 fn damaged_archives_are_refused() {
     let bench = busybox_bench!();
     bench.run(&["save", "-o", "good.tar", "busybox"]).ok();
-    let good = std::fs::read(bench.path("good.tar")).unwrap();
+    let good = fs::read(bench.path("good.tar")).unwrap();
     let before = bench.images();
     let mut flipped = good.clone();
     let middle = flipped.len() / 2;

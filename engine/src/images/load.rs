@@ -92,7 +92,7 @@ impl Engine {
         self.check_layers(&config, entry.layers.len(), &entry.config)?;
         let mut layers = Vec::new();
         for (diff_id, path) in config.rootfs.diff_ids.iter().zip(&entry.layers) {
-            layers.push(self.adopt_layer(diff_id, archive.open_entry(path)?)?.id);
+            layers.push(self.adopt_layer(diff_id, || archive.open_entry(path))?.id);
         }
         let names = entry.repo_tags.iter().flatten().map(|tag| Ok(reference(tag)?.to_string()));
         self.store_loaded(&config_bytes, &config, layers, None, &names.collect::<Result<Vec<_>, Error>>()?)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rbuild_core::Digest;
 use rbuild_image::erofs::{ErofsTree, TAR_OFFSET};
-use rbuild_image::{Change, Entry, EntryKind, LayerReader};
+use rbuild_image::{Change, Compression, Entry, EntryKind, LayerReader};
 
 use super::super::attributes::Attributes;
 use super::super::file::{self, FileStamp, Incomplete, LayerFile, Part};
@@ -125,7 +125,21 @@ impl Layers<'_> {
             let error = io::Error::new(io::ErrorKind::InvalidData, "the layer's file is damaged");
             return Err(self.damaged(&layer, error));
         }
+        self.keep_tar(&layer, &mut file.tar())?;
         self.replace_file(id, working.path(), disk_bytes)
+    }
+
+    /// Keeps the bytes of a tar that somebody else wrote, and that cannot be had from anywhere again.
+    fn keep_tar(&self, layer: &Layer, tar: &mut dyn Read) -> Result<()> {
+        let content = self.0.content();
+        let kept = layer.blobs.iter().any(|blob| content.contains(&blob.digest));
+        if kept || layer.kind != LayerKind::Image || !layer.sources.is_empty() {
+            return Ok(());
+        }
+        let mut blob = content.growing()?;
+        let written = rbuild_image::compress_layer(tar, &mut blob, Compression::GZIP).map_err(LayerError::Write)?;
+        blob.commit(&written.descriptor)?;
+        self.add_blob(&layer.id, &written.descriptor)
     }
 
     /// Puts `directory`, complete, in the place of a layer's file. The row goes first: a file says itself whose it is, so
