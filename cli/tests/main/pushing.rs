@@ -250,3 +250,18 @@ fn two_pushes_of_one_image_at_once_agree() {
     }
     names.iter().for_each(|name| assert_right(name));
 }
+
+#[test]
+fn a_layer_that_an_image_has_twice_is_sent_once() {
+    needs!(Need::Command("docker-registry"));
+    let bench = busybox_bench!();
+    let registry = Registry::start(Access::Anonymous).unwrap();
+    let name = registry.name("twice:1");
+    bench.file("app/Dockerfile", "FROM busybox\nRUN true\nRUN echo here >/x\nRUN true 2\nRUN true 3\n");
+    bench.build(&["-q", "-t", &name, "app"]).ok();
+    let said = bench.run(&["push", &name]).ok();
+    let count = |text: &str| said.stdout.matches(text).count();
+    assert_eq!((count(": Pushed"), count(": Layer already exists")), (3, 2), "{}", said.stdout);
+    let other = Bench::new(crate::PROGRAM);
+    assert_eq!(other.run(&["run", "--rm", &name, "cat", "/x"]).ok().stdout, "here\n");
+}

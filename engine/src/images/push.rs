@@ -3,7 +3,10 @@
 //! Layers first, several at once, each only if the registry does not have it ([`send`](super::send)); then the
 //! configuration, then the manifest under the tag: whoever sees the tag can pull everything.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use std::collections::{HashMap, HashSet};
+use std::mem::replace;
+
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use rbuild_core::{Digest, Reporter, StepId};
 use rbuild_image::{Compression, Descriptor, Document, Manifest, media};
 use tokio::sync::Semaphore;
@@ -71,13 +74,18 @@ impl Engine {
         let known = known.filter(|manifest| self.store().content().contains(&manifest.digest));
         let known = known.map(|descriptor| Ok::<_, Error>((self.manifest(descriptor)?, descriptor))).transpose()?;
         let sender = Sender { engine: self, target: &target, compressor: &Semaphore::new(1), reporter };
-        let jobs = image.layers.iter().enumerate().map(|(index, id)| {
+        let mut firsts = HashSet::new();
+        let layers = image.layers.iter().enumerate().filter(|(_, id)| firsts.insert(*id)).collect::<Vec<_>>();
+        let jobs = layers.into_iter().map(|(index, id)| {
             let step = StepId(u32::try_from(index).unwrap_or(u32::MAX));
             let blob = known.as_ref().and_then(|(manifest, _)| manifest.layers.get(index));
             let compression = travels.or_else(|| blob.map(compression_of)).unwrap_or(Compression::GZIP);
-            sender.send(id, blob, compression, step)
+            sender.send(id, blob, compression, step).map_ok(move |sent| (id, sent))
         });
-        let sent: Vec<_> = stream::iter(jobs).buffered(AT_ONCE).try_collect().await?;
+        let mut done: HashMap<_, _> = stream::iter(jobs).buffered(AT_ONCE).try_collect().await?;
+        // Of a layer that comes again nothing is sent again.
+        let again = |(blob, how): &mut (Descriptor, PushedLayer)| (blob.clone(), replace(how, PushedLayer::Exists));
+        let sent: Vec<_> = image.layers.iter().filter_map(|id| done.get_mut(id).map(again)).collect();
         let (manifest, descriptor) = match known {
             // What could not be had again may have become another blob.
             Some((manifest, descriptor)) if manifest.layers.iter().eq(sent.iter().map(|(blob, _)| blob)) => {

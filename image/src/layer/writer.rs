@@ -313,7 +313,7 @@ impl<W: Write> Encoder<W> {
             Compression::Zstd(level @ 1..=22) => {
                 let mut encoder = zstd::Encoder::new(out, level)?;
                 // With one worker or many zstd cuts its jobs the same; without any it would not.
-                encoder.multithread(u32::try_from(threads()).unwrap_or(1))?;
+                encoder.multithread(u32::try_from(threads().min(MOST_ZSTD)).unwrap_or(1))?;
                 Self::Zstd(encoder)
             }
             Compression::Gzip(_) | Compression::Zstd(_) => {
@@ -345,6 +345,9 @@ impl<W: Write> std::fmt::Debug for Encoder<W> {
         formatter.write_str("Encoder")
     }
 }
+
+/// zstd's own threads have 16 MiB and more each, and so many compress faster than one can hash.
+const MOST_ZSTD: usize = 6;
 
 /// How many threads compress. The bytes do not depend on it.
 fn threads() -> usize {
