@@ -265,8 +265,11 @@ impl Copy<'_> {
         // Contents give the destination their directory's time, so that the same copy gives the same layer.
         let mtime = self.action.mtime.filter(|_| !exists).map_or(node.mtime, Timestamp::seconds);
         transfer.stage.later(path.clone(), DirectoryMeta { mtime: Some(mtime), ..DirectoryMeta::default() });
-        transfer.begin(directory, path);
         let include = parents.and_then(|parents| parents.include.as_ref());
+        if include.is_none() && self.action.exclude.is_empty() && transfer.whole(directory, &path)? {
+            return transfer.end();
+        }
+        transfer.begin(directory, path);
         let tree = transfer.source;
         walk(tree, directory, Filter { exclude: &self.exclude.0, include }, transfer)?;
         transfer.end()

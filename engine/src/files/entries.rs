@@ -291,6 +291,12 @@ impl Entries {
         first..first + count
     }
 
+    /// Whether any file may have several names.
+    pub(super) fn has_links(&self) -> bool {
+        let mut kinds = self.parts.iter().flat_map(|part| &part.kinds);
+        kinds.any(|common| common.kind == Kind::File && common.links > 1)
+    }
+
     /// What is at a path, which is not the root's.
     pub(super) fn find(&self, path: &[u8]) -> Option<u32> {
         let mut found = None;
@@ -315,7 +321,7 @@ impl Entries {
     }
 
     /// What is in a directory, made as it is asked for.
-    pub(super) fn list(&self, directory: Option<u32>) -> impl Iterator<Item = (OsString, Node)> + '_ {
+    pub(super) fn list(&self, directory: Option<u32>) -> impl Iterator<Item = (OsString, Node)> + Send + '_ {
         self.children(directory).map(|number| (OsStr::from_bytes(self.name(number)).to_owned(), self.node(number)))
     }
 

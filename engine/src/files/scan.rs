@@ -49,6 +49,8 @@ pub struct ContextScan {
     entries: Entries,
     contents: Contents,
     unreadable: BTreeMap<InnerPath, io::Error>,
+    /// Whether any file may have several names.
+    has_links: bool,
     cache: StatCache,
     /// Nanoseconds since the epoch when the walk began.
     clock: i64,
@@ -73,7 +75,8 @@ impl ContextScan {
         }
         let contents = Contents::new(entries.numbers());
         let clock = i64::try_from(clock.as_nanos()).unwrap_or(i64::MAX);
-        Ok(Self { root, node, ignore, entries, contents, unreadable, cache, clock })
+        let has_links = entries.has_links();
+        Ok(Self { root, node, ignore, entries, contents, unreadable, has_links, cache, clock })
     }
 
     /// Whether everything could be looked at.
@@ -307,6 +310,13 @@ impl SourceTree for ContextScan {
             }
         }
         Some(batch.flush(show).map(|()| true))
+    }
+
+    fn held(&self, directory: &InnerPath) -> Option<Listed<'_>> {
+        if self.has_links || !self.is_complete() {
+            return None;
+        }
+        Some(Box::new(self.entries.list(self.directory(directory)?)))
     }
 
     fn known(&self, path: &InnerPath) -> Option<Seen> {

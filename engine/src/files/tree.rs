@@ -37,7 +37,7 @@ pub trait Tree: Sync {
 }
 
 /// What a directory contains, one after the other.
-pub(crate) type Listed<'a> = Box<dyn Iterator<Item = (OsString, Node)> + 'a>;
+pub(crate) type Listed<'a> = Box<dyn Iterator<Item = (OsString, Node)> + Send + 'a>;
 
 /// Who is shown paths, what is there, and the digest of its content.
 pub(crate) type ShowBelow<'a> = &'a mut dyn FnMut(&[u8], &Node, FileDigest);
@@ -79,6 +79,12 @@ pub trait SourceTree: Tree {
         _reading: Reading,
         _show: ShowBelow<'_>,
     ) -> Option<Result<bool, (InnerPath, io::Error)>> {
+        None
+    }
+
+    /// What a directory contains, if the tree holds everything in memory and no file of it has several names. A tree that
+    /// answers this for one directory does for all, always the same.
+    fn held(&self, _directory: &InnerPath) -> Option<Listed<'_>> {
         None
     }
 

@@ -43,6 +43,11 @@ pub(crate) trait Visitor {
     /// A directory; what follows up to the matching [`leave`](Self::leave) is in it.
     fn enter(&mut self, path: &InnerPath, node: &Node, reason: Reason) -> Result<(), Self::Error>;
 
+    /// A directory with all that is in it: whether that is done with, or is to be shown one by one.
+    fn take(&mut self, _path: &InnerPath, _node: &Node) -> Result<bool, Self::Error> {
+        Ok(false)
+    }
+
     /// The end of the directory entered last.
     fn leave(&mut self) -> Result<(), Self::Error>;
 
@@ -96,6 +101,10 @@ pub(crate) fn walk<'t, V: Visitor>(
                 show_way(&mut stack, visitor)?;
                 visitor.other(&path, &node)?;
             }
+            continue;
+        }
+        let whole = selected && filter.include.is_none() && filter.exclude.is_empty();
+        if whole && visitor.take(&path, &node)? {
             continue;
         }
         let reachable = selected || filter.include.is_none_or(|glob| glob.may_match_below(path.as_relative()));

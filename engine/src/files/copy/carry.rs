@@ -26,7 +26,7 @@ use rbuild_image::{Change, Found};
 
 use self::load::{Body, Loaded, Opener};
 use self::walk::{Planned, Walk};
-use super::stage::Stage;
+use super::stage::{Stage, What};
 use super::{Copied, CopyError};
 
 pub(super) use self::load::read_staged;
@@ -200,8 +200,8 @@ impl Done<'_, '_> {
                 sink.put(&change, Filling { bytes: Bytes::Former(found), digest: Some(digest), linked })?;
                 size
             }
-            Body::Large(content, name) => {
-                let Change::Upsert(entry) = change else { return Ok(()) };
+            Body::Large(item, name) => {
+                let (Change::Upsert(entry), What::File { content, .. }) = (change, &item.what) else { return Ok(()) };
                 let mut large = large::Large::open(self.stage, content, &name, entry, &mut self.opener)?;
                 let (change, bytes, digest) = large.parts();
                 sink.put(change, Filling { bytes, digest, linked })?;

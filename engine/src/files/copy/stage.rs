@@ -9,6 +9,7 @@
 //! directory ── slot: removed         what is below does not show: a whiteout
 //!              no slot, merged       what is below shows
 //!              no slot, not merged   nothing
+//!              mirror                what a directory of the source contains (`mirror`)
 //! ```
 //!
 //! - A directory of the layers below that something happens in is *copied up*: it gets an item with the metadata that it
@@ -17,6 +18,7 @@
 //! - An item is what an inode is: several names may have the same.
 
 mod edit;
+mod mirror;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -29,10 +31,12 @@ use rbuild_core::{Names, NamesIter};
 use rustix::fd::AsFd;
 
 pub(super) use self::edit::Archived;
+pub(super) use self::mirror::Mirror;
 use super::super::root::node_of;
 use super::super::tree::{SourceTree, Tree, resolve_source};
 use super::super::{Attributes, InnerPath, Kind, Node, Root, Timestamp};
 use super::CopyError;
+use super::transfer::Rules;
 use super::write::{DirectoryMeta, Meta};
 
 /// An image with changes that are only planned.
@@ -44,6 +48,10 @@ pub struct Stage<'a> {
     /// When what happens now happens.
     now: Timestamp,
     pub(super) trees: Vec<&'a dyn SourceTree>,
+    /// How whole directories are copied.
+    rules: Vec<Rules>,
+    /// How many actions are planned to their end.
+    finished: u32,
     /// Directories that files come from, each with its tree.
     pub(super) directories: Vec<(u32, InnerPath)>,
     /// Plain archives, and the one that holds what compressed ones contain.
@@ -116,6 +124,8 @@ pub(super) struct Directory {
     /// Whether the directory of the layers below shows where there is no slot.
     merged: bool,
     pub(super) opaque: bool,
+    /// There are no entries then, and nothing is merged.
+    pub(super) mirror: Option<Box<Mirror>>,
 }
 
 impl Directory {
@@ -141,6 +151,8 @@ pub(crate) enum Content {
     Bytes(Box<Inline>),
     /// In a directory of a tree, under the name that it will have unless there is another.
     Tree { directory: u32, name: Option<Box<OsString>> },
+    /// At a path of a tree.
+    Mirrored(Box<(u32, InnerPath)>),
     /// In an archive, from this byte on.
     Archive { archive: u32, offset: u64 },
     /// In the layers below.
@@ -154,6 +166,8 @@ enum Found {
     Item(u32),
     /// What the layers below have there, if anything.
     Below,
+    /// What is in the source of a mirror.
+    Mirrored(Box<(Mirror, Node)>),
     Absent,
 }
 
@@ -181,10 +195,16 @@ impl<'a> Stage<'a> {
         &self.items[id as usize]
     }
 
-    /// The tree that a file comes from, and its path there.
-    pub(super) fn source(&self, directory: u32, name: &OsStr) -> (u32, InnerPath) {
-        let (tree, path) = &self.directories[directory as usize];
-        (*tree, path.join(name))
+    /// The tree that a file of this name comes from and its path there, if it comes from one.
+    pub(super) fn source(&self, content: &Content, name: &OsStr) -> Option<(u32, InnerPath)> {
+        match content {
+            Content::Tree { directory, name: renamed } => {
+                let (tree, path) = &self.directories[*directory as usize];
+                Some((*tree, path.join(renamed.as_ref().map_or(name, |renamed| renamed))))
+            }
+            Content::Mirrored(place) => Some((**place).clone()),
+            _ => None,
+        }
     }
 
     /// The root directory's item.
@@ -201,8 +221,12 @@ impl<'a> Stage<'a> {
 
     fn find(&self, path: &InnerPath) -> Found {
         let mut id = ROOT;
-        for name in path.names() {
+        let mut names = path.names();
+        while let Some(name) = names.next() {
             let Some(directory) = self.directory_of(id) else { return Found::Absent };
+            if let Some(mirror) = &directory.mirror {
+                return self.find_mirrored(mirror, std::iter::once(name).chain(names));
+            }
             id = match directory.entries.find(name.as_bytes()) {
                 Some(Slot::Item(id)) => id,
                 Some(Slot::Removed) => return Found::Absent,
@@ -258,6 +282,11 @@ impl<'a> Stage<'a> {
                 _ if node.is_directory() => Err(io::ErrorKind::IsADirectory.into()),
                 _ => Ok(None),
             },
+            Found::Mirrored(mirrored) => match mirrored.1.kind {
+                Kind::File => self.read_mirrored(&mirrored.0, limit),
+                Kind::Directory => Err(io::ErrorKind::IsADirectory.into()),
+                _ => Ok(None),
+            },
             _ => self.below.map_or(Ok(None), |below| below.read_small(&found.path, limit)),
         }
     }
@@ -268,6 +297,7 @@ impl Tree for Stage<'_> {
         match self.find(path) {
             Found::Item(id) => Ok(Some(self.node_of(id))),
             Found::Below => self.node_below(path),
+            Found::Mirrored(mirrored) => Ok(Some(self.mirrored_node(&mirrored.0, &mirrored.1))),
             Found::Absent => Ok(None),
         }
     }
@@ -277,9 +307,14 @@ impl Tree for Stage<'_> {
         let id = match self.find(directory) {
             Found::Item(id) => id,
             Found::Below => return below(directory),
+            Found::Mirrored(mirrored) if mirrored.1.is_directory() => return Ok(self.list_mirrored(&mirrored.0)),
+            Found::Mirrored(_) => return Err(io::ErrorKind::NotADirectory.into()),
             Found::Absent => return Err(io::ErrorKind::NotFound.into()),
         };
         let Some(staged) = self.directory_of(id) else { return Err(io::ErrorKind::NotADirectory.into()) };
+        if let Some(mirror) = &staged.mirror {
+            return Ok(self.list_mirrored(mirror));
+        }
         let mut entries = if staged.merged { below(directory)? } else { Vec::new() };
         entries.retain(|(name, _)| staged.entries.find(name.as_bytes()).is_none());
         for (name, slot) in staged.entries.iter() {
@@ -295,6 +330,9 @@ impl Tree for Stage<'_> {
         match self.find(path) {
             Found::Item(id) => Some(self.node_of(id)).filter(|node| node.kind != Kind::Symlink),
             Found::Below => self.below?.node_without_links(path),
+            Found::Mirrored(mirrored) => {
+                Some(self.mirrored_node(&mirrored.0, &mirrored.1)).filter(|node| node.kind != Kind::Symlink)
+            }
             Found::Absent => None,
         }
     }

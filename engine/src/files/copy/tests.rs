@@ -18,6 +18,7 @@ mod buildkit;
 mod contents;
 mod keys;
 mod metadata;
+mod mirrors;
 mod paths;
 
 /// A context, an image and a stage, side by side.

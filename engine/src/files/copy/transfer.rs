@@ -49,8 +49,9 @@ pub(crate) struct Transfer<'s, 'a> {
     pub(crate) stage: &'s mut Stage<'a>,
     pub(crate) source: &'a dyn SourceTree,
     rules: &'s Rules,
-    /// The tree's number on the stage.
+    /// The tree's number on the stage, and that of the rules.
     tree: u32,
+    numbered: u32,
     /// From where the walk began; between walks, the directory of the last single file.
     way: Vec<Pair>,
     /// Files with several names: where the first was copied to.
@@ -63,15 +64,22 @@ pub(crate) struct Transfer<'s, 'a> {
 
 impl<'s, 'a> Transfer<'s, 'a> {
     pub(crate) fn new(stage: &'s mut Stage<'a>, source: &'a dyn SourceTree, rules: &'s Rules) -> Self {
-        let tree = stage.tree(source);
+        let (tree, numbered) = (stage.tree(source), stage.rules(rules));
         let (way, first_names, links) = Default::default();
-        Self { stage, source, rules, tree, way, first_names, links, shown: 0 }
+        Self { stage, source, rules, tree, numbered, way, first_names, links, shown: 0 }
     }
 
     /// Begins a walk: what it shows of `directory` goes to `place`.
     pub(crate) fn begin(&mut self, directory: &InnerPath, place: InnerPath) {
         self.first_names.clear();
         self.way = vec![self.pair(directory, place)];
+    }
+
+    /// Copies all of a directory at once, if nothing is at its place yet; tells whether it could.
+    pub(crate) fn whole(&mut self, directory: &InnerPath, place: &InnerPath) -> Result<bool, CopyError> {
+        let done = self.stage.mirror_of(place, (self.tree, directory), self.numbered)?;
+        self.shown += u64::from(done);
+        Ok(done)
     }
 
     /// Ends a walk.
@@ -144,6 +152,21 @@ impl Visitor for Transfer<'_, '_> {
         let pair = self.pair(&source, place);
         self.way.push(pair);
         Ok(())
+    }
+
+    fn take(&mut self, path: &InnerPath, node: &Node) -> Result<bool, CopyError> {
+        let Some(parent) = self.way.last() else { return Ok(false) };
+        let source = parent.source.join(path.name());
+        if self.source.held(&source).is_none() {
+            return Ok(false);
+        }
+        let (place, made) = self.stage.subdirectory(&parent.place, path.name())?;
+        if !made || !self.whole(&source, &place)? {
+            // It is entered, and then found to be there.
+            return Ok(false);
+        }
+        self.stage.later(place, self.rules.meta(node).into());
+        Ok(true)
     }
 
     fn leave(&mut self) -> Result<(), CopyError> {

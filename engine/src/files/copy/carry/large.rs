@@ -70,10 +70,9 @@ impl Large {
                 entry.xattrs = Attributes::read_all(&file).map_err(unread(path))?.to_map();
                 Source::File(file)
             }
-            Content::Tree { directory, name: renamed } => {
-                let name = renamed.as_ref().map_or(name, |renamed| renamed);
-                let (tree, path) = stage.source(*directory, name);
-                let file = opener.open(stage, *directory, name).map_err(unread(&path))?;
+            Content::Tree { .. } | Content::Mirrored(_) => {
+                let (tree, path) = stage.source(content, name).expect("it comes from a tree");
+                let file = opener.open(stage, tree, &path).map_err(unread(&path))?;
                 let attributes = Attributes::read(&file).map_err(unread(&path))?;
                 let (now, known) = look(stage, tree, &path, &file, &attributes).map_err(unread(&path))?;
                 entry.xattrs = attributes.to_map();

@@ -16,7 +16,7 @@ use super::super::super::{Attributes, FileDigest, InnerPath, Kind, Node};
 use super::super::CopyError;
 use super::super::stage::{Content, Item, Stage, What};
 use super::Former;
-use super::walk::{Part, Planned, SMALL};
+use super::walk::{Held, Part, Planned, SMALL};
 
 /// A change with its content, if that is small.
 pub(super) struct Loaded<'s> {
@@ -40,23 +40,24 @@ pub(super) enum Body<'s> {
         digest: [u8; 32],
         size: u64,
     },
-    /// To be read when its turn has come: where from, and the name that it will have.
-    Large(&'s Content, Box<OsStr>),
+    /// To be read when its turn has come; the name that it will have.
+    Large(Held<'s>, Box<OsStr>),
 }
 
 /// Opens the files of trees; remembers the last directory.
 #[derive(Default)]
 pub(super) struct Opener {
-    last: Option<(u32, OwnedFd)>,
+    last: Option<(u32, InnerPath, OwnedFd)>,
 }
 
 impl Opener {
-    pub(super) fn open(&mut self, stage: &Stage<'_>, directory: u32, name: &OsStr) -> io::Result<File> {
-        if self.last.as_ref().is_none_or(|(last, _)| *last != directory) {
-            let (tree, path) = &stage.directories[directory as usize];
-            self.last = Some((directory, stage.trees[*tree as usize].root().open_directory(path)?));
+    pub(super) fn open(&mut self, stage: &Stage<'_>, tree: u32, path: &InnerPath) -> io::Result<File> {
+        let (name, place) = (path.name(), path.parent().unwrap_or_default());
+        if self.last.as_ref().is_none_or(|(last, known, _)| (*last, known) != (tree, &place)) {
+            let directory = stage.trees[tree as usize].root().open_directory(&place)?;
+            self.last = Some((tree, place, directory));
         }
-        let (_, directory) = self.last.as_ref().expect("it was just put there");
+        let (_, _, directory) = self.last.as_ref().expect("it was just put there");
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         Ok(File::from(openat(directory, name, flags, Mode::empty())?))
     }
@@ -78,7 +79,7 @@ pub(super) fn load<'s>(
             let target = PathBuf::from(target.as_relative());
             return done(Change::Upsert(entry(path, item, EntryKind::Hardlink { target })));
         }
-        Part::New { item, linked } => (*item, *linked),
+        Part::New { item, linked } => (item, *linked),
     };
     let (size, content) = match &item.what {
         What::File { size, content } => (*size, content),
@@ -109,7 +110,7 @@ pub(super) fn load<'s>(
         entry = again;
     }
     if size > SMALL {
-        let body = Body::Large(content, name.into());
+        let body = Body::Large(item.clone(), name.into());
         return Ok(Loaded { change: Change::Upsert(entry), body, linked, changed: None });
     }
     let small = Small::read(stage, content, name, size, opener)?;
@@ -124,8 +125,7 @@ pub(super) fn load<'s>(
 /// The digest that the scan of a tree has of a file. If the file has attributes it is not that of its content, and so of
 /// nothing that any layer has.
 fn known_digest(stage: &Stage<'_>, content: &Content, name: &OsStr, size: u64) -> Option<[u8; 32]> {
-    let Content::Tree { directory, name: renamed } = content else { return None };
-    let (tree, path) = stage.source(*directory, renamed.as_ref().map_or(name, |renamed| renamed));
+    let (tree, path) = stage.source(content, name)?;
     let Seen { node, digest, .. } = stage.trees[tree as usize].known(&path)?;
     digest.filter(|_| node.kind == Kind::File && node.size == size).map(|FileDigest(digest)| digest)
 }
@@ -178,11 +178,10 @@ impl Small {
                 let attributes = Some(Attributes::read_all(&file).map_err(unread)?);
                 Ok(Self { attributes, ..plain(bytes) })
             }
-            Content::Tree { directory, name: renamed } => {
-                let name = renamed.as_ref().map_or(name, |renamed| renamed);
-                let (tree, path) = stage.source(*directory, name);
+            Content::Tree { .. } | Content::Mirrored(_) => {
+                let (tree, path) = stage.source(content, name).expect("it comes from a tree");
                 let unread = |source| CopyError::Read { path: path.clone(), source };
-                let file = opener.open(stage, *directory, name).map_err(unread)?;
+                let file = opener.open(stage, tree, &path).map_err(unread)?;
                 let bytes = read_up_to(&file, size).map_err(unread)?;
                 let attributes = Attributes::read(&file).map_err(unread)?;
                 let (now, known) = look(stage, tree, &path, &file, &attributes).map_err(unread)?;

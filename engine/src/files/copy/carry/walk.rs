@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use rbuild_core::NamesIter;
 
 use super::super::super::InnerPath;
-use super::super::stage::{Item, Slot, Stage, What};
+use super::super::super::tree::Listed;
+use super::super::stage::{Directory, Item, Mirror, Slot, Stage, What};
 
 /// Files up to this size are read ahead.
 pub(super) const SMALL: u64 = 128 << 10;
@@ -18,15 +21,33 @@ pub(super) struct Planned<'s> {
     pub(super) what: Part<'s>,
 }
 
+/// An item of the stage, or one that was made to be carried out.
+#[derive(Clone)]
+pub(super) enum Held<'s> {
+    Staged(&'s Item),
+    Made(Arc<Item>),
+}
+
+impl Deref for Held<'_> {
+    type Target = Item;
+
+    fn deref(&self) -> &Item {
+        match self {
+            Self::Staged(item) => item,
+            Self::Made(item) => item,
+        }
+    }
+}
+
 pub(super) enum Part<'s> {
     New {
-        item: &'s Item,
+        item: Held<'s>,
         /// Whether other names follow.
         linked: bool,
     },
     /// Another name of a file.
     Link {
-        item: &'s Item,
+        item: Held<'s>,
         target: InnerPath,
     },
     Removed,
@@ -37,17 +58,24 @@ pub(super) enum Part<'s> {
 impl Planned<'_> {
     /// How many bytes will be held in memory for it.
     pub(super) fn small_size(&self) -> u64 {
-        match self.what {
-            Part::New { item: Item { what: What::File { size, .. }, .. }, .. } if *size <= SMALL => *size,
+        let Part::New { item, .. } = &self.what else { return 0 };
+        match item.what {
+            What::File { size, .. } if size <= SMALL => size,
             _ => 0,
         }
     }
 }
 
+/// What is left of a directory.
+enum Entries<'s> {
+    Staged(NamesIter<'s, Slot>),
+    Mirrored(Box<Mirror>, Listed<'s>),
+}
+
 /// Goes through a stage, depth first, names by their bytes.
 pub(super) struct Walk<'s, 'a> {
     stage: &'s Stage<'a>,
-    open: Vec<(InnerPath, NamesIter<'s, Slot>)>,
+    open: Vec<(InnerPath, Entries<'s>)>,
     /// The root comes first, an opaque directory says so after it.
     waiting: Option<Planned<'s>>,
     first_names: HashMap<u32, InnerPath>,
@@ -56,13 +84,13 @@ pub(super) struct Walk<'s, 'a> {
 impl<'s, 'a> Walk<'s, 'a> {
     pub(super) fn new(stage: &'s Stage<'a>) -> Self {
         let item = stage.root();
-        let path = InnerPath::root();
-        let open = match &item.what {
-            What::Directory(directory) => vec![(path.clone(), directory.iter())],
-            _ => Vec::new(),
-        };
-        let waiting = Some(Planned { path, what: Part::New { item, linked: false } });
-        Self { stage, open, waiting, first_names: HashMap::new() }
+        let waiting =
+            Some(Planned { path: InnerPath::root(), what: Part::New { item: Held::Staged(item), linked: false } });
+        let mut walk = Self { stage, open: Vec::new(), waiting, first_names: HashMap::new() };
+        if let What::Directory(directory) = &item.what {
+            walk.open(InnerPath::root(), directory);
+        }
+        walk
     }
 
     /// Whether there is surely nothing more.
@@ -72,24 +100,43 @@ impl<'s, 'a> Walk<'s, 'a> {
 
     fn file(&mut self, path: InnerPath, id: u32) -> Planned<'s> {
         let item = self.stage.item(id);
+        let held = Held::Staged(item);
         let what = match &item.what {
             What::Directory(directory) => {
-                self.open.push((path.clone(), directory.iter()));
+                self.open(path.clone(), directory);
                 if directory.opaque {
                     self.waiting = Some(Planned { path: path.clone(), what: Part::Opaque });
                 }
-                Part::New { item, linked: false }
+                Part::New { item: held, linked: false }
             }
             What::File { .. } if item.names > 1 => match self.first_names.get(&id) {
-                Some(target) => Part::Link { item, target: target.clone() },
+                Some(target) => Part::Link { item: held, target: target.clone() },
                 None => {
                     self.first_names.insert(id, path.clone());
-                    Part::New { item, linked: true }
+                    Part::New { item: held, linked: true }
                 }
             },
-            _ => Part::New { item, linked: false },
+            _ => Part::New { item: held, linked: false },
         };
         Planned { path, what }
+    }
+
+    fn open(&mut self, path: InnerPath, directory: &'s Directory) {
+        let entries = match &directory.mirror {
+            Some(mirror) => Entries::Mirrored(mirror.clone(), self.stage.mirrored(mirror)),
+            None => Entries::Staged(directory.iter()),
+        };
+        self.open.push((path, entries));
+    }
+
+    /// Something that a mirror shows.
+    fn made(&mut self, path: InnerPath, item: Item) -> Planned<'s> {
+        if let What::Directory(directory) = &item.what
+            && let Some(mirror) = &directory.mirror
+        {
+            self.open.push((path.clone(), Entries::Mirrored(mirror.clone(), self.stage.mirrored(mirror))));
+        }
+        Planned { path, what: Part::New { item: Held::Made(Arc::new(item)), linked: false } }
     }
 }
 
@@ -101,12 +148,26 @@ impl<'s> Iterator for Walk<'s, '_> {
             return Some(waiting);
         }
         loop {
+            let stage = self.stage;
             let (path, entries) = self.open.last_mut()?;
-            let Some((name, slot)) = entries.next() else {
+            let next = match entries {
+                Entries::Staged(entries) => {
+                    entries.next().map(|(name, slot)| (path.join(OsStr::from_bytes(name)), slot))
+                }
+                Entries::Mirrored(mirror, listed) => {
+                    let shown = listed.find_map(|(name, node)| {
+                        stage.mirrored_item(mirror, &name, node).map(|item| (path.join(&name), item))
+                    });
+                    if let Some((path, item)) = shown {
+                        return Some(self.made(path, item));
+                    }
+                    None
+                }
+            };
+            let Some((path, slot)) = next else {
                 self.open.pop();
                 continue;
             };
-            let path = path.join(OsStr::from_bytes(name));
             return Some(match slot {
                 Slot::Item(id) => self.file(path, id),
                 Slot::Removed => Planned { path, what: Part::Removed },

@@ -93,9 +93,23 @@ impl<'a> Stage<'a> {
 
     /// Gives all directories what they wait for: the latest word counts.
     pub(crate) fn finish(&mut self) -> Result<(), CopyError> {
-        for (path, meta) in std::mem::take(&mut self.pending) {
+        let mut pending = std::mem::take(&mut self.pending);
+        loop {
+            self.finish_with(pending)?;
+            // On the way to them mirrors may have been unfolded.
+            pending = std::mem::take(&mut self.pending);
+            if pending.is_empty() {
+                break;
+            }
+        }
+        self.finished += 1;
+        Ok(())
+    }
+
+    fn finish_with(&mut self, pending: Vec<(InnerPath, DirectoryMeta)>) -> Result<(), CopyError> {
+        for (path, meta) in pending {
             // An archive put something else there after all.
-            let Some(id) = self.up(&path)? else { continue };
+            let Some(id) = self.way_to(&path)? else { continue };
             let target = &mut self.items[id as usize].meta;
             target.ids = meta.ids.unwrap_or(target.ids);
             target.mode = meta.mode.unwrap_or(target.mode);
@@ -282,6 +296,7 @@ impl<'a> Stage<'a> {
     /// What is at a path, in a directory that is there.
     fn entry(&mut self, place: &InnerPath, path: &InnerPath) -> Result<Entry, CopyError> {
         let failed = |source| CopyError::Write { path: path.clone(), source };
+        self.unfold_at(place);
         // Most things go where the last one went.
         let known = self.last.as_ref().filter(|(last, _)| last == place).and_then(|(_, id)| self.directory_of(*id));
         let found = match known {
@@ -298,6 +313,7 @@ impl<'a> Stage<'a> {
             Found::Below => {
                 Entry { there: self.node_below(path).map_err(failed)?.map(|node| node.kind), removed: false }
             }
+            Found::Mirrored(mirrored) => Entry { there: Some(mirrored.1.kind), removed: false },
             Found::Absent => {
                 let directory = match self.find(place) {
                     Found::Item(id) => self.directory_of(id),
@@ -310,7 +326,15 @@ impl<'a> Stage<'a> {
     }
 
     /// The item of a directory, copied up if need be; nothing if there is no directory.
-    fn up(&mut self, path: &InnerPath) -> Result<Option<u32>, CopyError> {
+    pub(super) fn up(&mut self, path: &InnerPath) -> Result<Option<u32>, CopyError> {
+        let Some(id) = self.way_to(path)? else { return Ok(None) };
+        self.unfold(id, path);
+        self.last = Some((path.clone(), id));
+        Ok(Some(id))
+    }
+
+    /// As [`up`](Self::up), but it may be a mirror.
+    fn way_to(&mut self, path: &InnerPath) -> Result<Option<u32>, CopyError> {
         if let Some((last, id)) = &self.last
             && last == path
         {
@@ -319,6 +343,7 @@ impl<'a> Stage<'a> {
         let mut id = ROOT;
         let mut at = InnerPath::root();
         for name in path.names() {
+            self.unfold(id, &at);
             at = at.join(name);
             let Some(directory) = self.directory_of(id) else { return Ok(None) };
             id = match directory.entries.find(name.as_bytes()) {
@@ -331,18 +356,36 @@ impl<'a> Stage<'a> {
                 None => return Ok(None),
             };
         }
-        if self.directory_of(id).is_none() {
-            return Ok(None);
+        Ok(self.directory_of(id).is_some().then_some(id))
+    }
+
+    /// Gives a directory its entries, if it is a mirror or below one.
+    fn unfold_at(&mut self, path: &InnerPath) {
+        if self.last.as_ref().is_some_and(|(last, _)| last == path) {
+            return;
         }
-        self.last = Some((path.clone(), id));
-        Ok(Some(id))
+        let mut id = ROOT;
+        let mut at = InnerPath::root();
+        let mut names = path.names();
+        loop {
+            self.unfold(id, &at);
+            let Some(name) = names.next() else { return };
+            let Some(Slot::Item(next)) =
+                self.directory_of(id).and_then(|directory| directory.entries.find(name.as_bytes()))
+            else {
+                return;
+            };
+            at = at.join(name);
+            id = next;
+        }
     }
 
     /// The item of anything but a directory, copied up if need be.
     fn file_up(&mut self, path: &InnerPath) -> Result<Option<u32>, CopyError> {
+        self.unfold_at(&path.parent().unwrap_or_default());
         let id = match self.find(path) {
             Found::Item(id) => Some(id),
-            Found::Absent => None,
+            Found::Absent | Found::Mirrored(_) => None,
             Found::Below => match self.up(&path.parent().unwrap_or_default())? {
                 Some(parent) => self.copy_up(parent, path)?,
                 None => None,
