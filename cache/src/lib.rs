@@ -27,6 +27,7 @@ mod cache_mounts;
 mod containers;
 mod content;
 mod error;
+mod holes;
 mod images;
 mod layers;
 mod lease;
@@ -43,6 +44,7 @@ pub use cache_mounts::{CacheMount, CacheMounts, Sharing};
 pub use containers::{Container, ContainerError, Containers};
 pub use content::{Blob, BlobWriter, Content, ContentError, GrowingBlob};
 pub use error::StoreError;
+pub use holes::Holes;
 pub use images::{Image, ImageError, Images, ListedImage, RemoteName};
 pub use layers::{
     ActiveSnapshot, Changes, FileContent, Form, FormerLayer, Layer, LayerBuilder, LayerError, LayerForm,

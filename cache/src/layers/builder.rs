@@ -18,11 +18,12 @@
 //! - Attributes that do not belong to a layer (`tree::is_kept`) are set where the file system takes them, and are in
 //!   neither digest nor tar.
 
-mod ahead;
+mod behind;
 mod directory;
 mod file;
 mod former;
 mod identity;
+mod large;
 mod output;
 
 use std::collections::BTreeMap;
@@ -32,7 +33,6 @@ use std::path::{Path, PathBuf};
 
 use rbuild_image::{Change, Entry, EntryKind, Found, Timestamp};
 
-use self::ahead::Ahead;
 use self::directory::Directory;
 use self::file::TarFile;
 pub use self::former::FormerLayer;

@@ -12,6 +12,7 @@ const DOCKERFILE: &str = "\
 FROM busybox
 RUN --mount=type=cache,target=/cache seq 20000 | tee /cache/seq > /seq
 COPY files /files
+COPY large /large
 RUN rm /files/7 && cat /files/* | wc -c > /size
 ";
 
@@ -19,6 +20,7 @@ fn project(bench: &Bench<'_>) {
     for number in 0..100 {
         bench.file(&format!("app/files/{number}"), vec![b'x'; 10_000]);
     }
+    bench.file("app/large", vec![b'x'; 20_000_000]);
     bench.file("app/Dockerfile", DOCKERFILE);
 }
 

@@ -271,6 +271,24 @@ impl<W: Write, R: ReadAt> LayerRewriter<W, R> {
         Ok(content_at)
     }
 
+    /// [`append`](Self::append) of a file whose content does not pass through here: `place` puts as many bytes as the entry
+    /// says into the output, behind those that were written, and shows them in their order.
+    ///
+    /// # Errors
+    /// As there, [`io::ErrorKind::UnexpectedEof`] if other than so many bytes were shown, and what `place` returns.
+    pub fn append_placed<E: From<io::Error>>(
+        &mut self,
+        change: &Change,
+        place: impl FnOnce(&mut W, &mut dyn FnMut(&[u8])) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        self.end_run()?;
+        let writer = self.writer()?;
+        let start = writer.offset();
+        let content_at = writer.append_placed(change, place)?;
+        self.last = start..writer.offset();
+        Ok(content_at)
+    }
+
     /// Says what the change is that was appended last.
     pub fn name(&mut self, part: PartDigest) {
         let bytes = std::mem::take(&mut self.last);

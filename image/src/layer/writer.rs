@@ -65,6 +65,24 @@ impl<W: Write> LayerWriter<W> {
         Ok(start)
     }
 
+    /// [`append`](Self::append) of a file whose content need not pass through here: `place` puts as many bytes as the entry
+    /// says into the output, behind those that were written, and shows them in their order. Only of a plain layer.
+    pub(super) fn append_placed<E: From<io::Error>>(
+        &mut self,
+        change: &Change,
+        place: impl FnOnce(&mut W, &mut dyn FnMut(&[u8])) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let size = header_of(change, &mut self.sink.buffer)?;
+        self.sink.flush()?;
+        let start = self.sink.offset();
+        self.sink.placed(place)?;
+        if self.sink.offset() - start != size {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        self.sink.pad(size)?;
+        Ok(start)
+    }
+
     /// A plain layer, of which the first `offset` bytes are in `out` already; `state` is the hash of those, as
     /// [`states`](Self::states) had it.
     pub(super) fn resume(out: W, offset: u64, state: &State) -> Option<Self> {
@@ -280,12 +298,27 @@ impl<W: Write> Sink<W> {
         let before = self.flushed;
         self.flushed += self.buffer.len() as u64;
         self.buffer.clear();
-        if let Encoder::Plain(out) = &self.encoder
-            && before / STATES != self.flushed / STATES
-        {
-            self.states.push((self.flushed, out.hash.serialize().into()));
+        if let Encoder::Plain(out) = &self.encoder {
+            keep_state(&mut self.states, &out.hash, before, self.flushed);
         }
         Ok(())
+    }
+
+    /// Takes account of what comes into the output by other means. The buffer is empty.
+    fn placed<E: From<io::Error>>(
+        &mut self,
+        place: impl FnOnce(&mut W, &mut dyn FnMut(&[u8])) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Encoder::Plain(Hashed { out, hash, size }) = &mut self.encoder else {
+            return Err(io::Error::from(io::ErrorKind::Unsupported).into());
+        };
+        place(out, &mut |bytes| {
+            hash.update(bytes);
+            let before = self.flushed;
+            self.flushed += bytes.len() as u64;
+            *size += bytes.len() as u64;
+            keep_state(&mut self.states, hash, before, self.flushed);
+        })
     }
 
     fn finish(mut self) -> io::Result<(Layer, W)> {
@@ -296,6 +329,13 @@ impl<W: Write> Sink<W> {
         let diff_id = self.plain.map_or(digest, |hash| Digest::sha256(hash.finalize().into()));
         let descriptor = Descriptor::new(self.compression.media_type(), digest, hashed.size);
         Ok((Layer { descriptor, diff_id, size: self.flushed }, hashed.out))
+    }
+}
+
+/// Keeps the state of a hash if one is due between two offsets.
+fn keep_state(states: &mut Vec<(u64, State)>, hash: &Sha256, before: u64, now: u64) {
+    if before / STATES != now / STATES {
+        states.push((now, hash.serialize().into()));
     }
 }
 

@@ -9,13 +9,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 use rbuild_core::Digest;
 use rbuild_image::erofs::{ErofsTree, TAR_OFFSET, Undescribable, holds_attribute, holds_attributes};
@@ -25,16 +22,14 @@ use rustix::io::Errno;
 use super::super::file::{self, Incomplete};
 use super::super::tree::is_kept;
 use super::super::{LayerError, Result};
+use super::Source;
+use super::behind::Behind;
 use super::directory::{Xattrs, failed};
 use super::former::{FormerLayer, LayerTar};
-use super::{Ahead, Source};
+use super::large::{Failed, Large};
 use crate::error::{Context, StoreError};
 
-/// So much is written at once, by this thread; the rest by another.
-const LITTLE: u64 = 1 << 20;
-/// Of 128 KiB each.
-const CHUNKS: usize = 16;
-/// Content of at least this size is read and hashed by a thread of its own.
+/// Files of at least this size are read and written by threads of their own.
 const LARGE: u64 = 4 << 20;
 
 /// A file that changes are written to.
@@ -67,7 +62,7 @@ impl TarFile {
     pub(super) fn new(path: PathBuf, former: Option<FormerLayer>) -> Result<Self> {
         let file = File::options().read(true).write(true).create_new(true).open(&path).context("create", &path)?;
         let file = Arc::new(file);
-        let behind = Behind { file: Arc::clone(&file), at: TAR_OFFSET, thread: None };
+        let behind = Behind::new(Arc::clone(&file), TAR_OFFSET);
         let writer = LayerRewriter::new(behind, former.as_ref().map(|former| Arc::clone(&former.0)));
         Ok(Self { path, file, writer, former, tree: Ok(ErofsTree::new()), linked: HashMap::new(), root: super::root() })
     }
@@ -122,7 +117,7 @@ impl TarFile {
             Source::Empty => self.bytes(&change, &[], size, digest)?,
             Source::Bytes(bytes) => self.bytes(&change, &bytes, size, digest)?,
             Source::Reader(reader) => self.stream(&change, reader, digest)?,
-            Source::File(from) if size >= LARGE && digest.is_none() => self.stream_hashed_ahead(&change, from, size)?,
+            Source::File(from) if size >= LARGE => self.large(&change, from, size, digest)?,
             Source::File(mut from) => self.stream(&change, &mut from, digest)?,
         };
         self.describe(&Change::Upsert(Entry { xattrs: held, ..entry.clone() }), content);
@@ -226,17 +221,32 @@ impl TarFile {
         Ok((digest, place))
     }
 
-    fn stream_hashed_ahead(&mut self, change: &Change, from: &File, size: u64) -> Result<([u8; 32], u64)> {
-        std::thread::scope(|scope| {
-            let (mut content, reading) = Ahead::start(scope, from, size);
-            let place = self.append(change, &mut content);
-            // Ends the other thread if it is not at the end.
-            drop(content);
-            let digest = reading.join().expect("reading and hashing do not panic");
-            let place = place?;
-            self.name(change, &digest)?;
-            Ok((digest, place))
-        })
+    fn large(
+        &mut self,
+        change: &Change,
+        mut from: &File,
+        size: u64,
+        digest: Option<[u8; 32]>,
+    ) -> Result<([u8; 32], u64)> {
+        let unread = |source| LayerError::Source { path: change.path().to_owned(), source };
+        let start = from.stream_position().map_err(unread)?;
+        let to = Arc::clone(&self.file);
+        let mut hasher = blake3::Hasher::new();
+        let content = self.writer.append_placed(change, |out, see| {
+            let large = Large { from, start, size, to: &to, at: out.at() };
+            large.copy(digest.is_none().then_some(&mut hasher), see)?;
+            Ok(out.pass(size)?)
+        });
+        let content = content.map_err(|error| match error {
+            Failed::Read(source) => unread(source),
+            Failed::Write(source) if source.kind() == io::ErrorKind::InvalidInput => {
+                failed("write to a tar", change.path(), source)
+            }
+            Failed::Write(source) => failed("write", change.path(), source),
+        })?;
+        let digest = digest.unwrap_or_else(|| *hasher.finalize().as_bytes());
+        self.name(change, &digest)?;
+        Ok((digest, content))
     }
 
     /// Returns where the content begins.
@@ -306,71 +316,5 @@ impl Read for Hashing<'_> {
             hasher.update(&buffer[..count]);
         }
         Ok(count)
-    }
-}
-
-/// The file, written by another thread once there is more than a little.
-#[derive(Debug)]
-struct Behind {
-    file: Arc<File>,
-    at: u64,
-    thread: Option<Writing>,
-}
-
-type Writing = (SyncSender<Vec<u8>>, JoinHandle<io::Result<()>>);
-
-impl Behind {
-    fn finish(mut self) -> io::Result<()> {
-        self.join()
-    }
-
-    fn join(&mut self) -> io::Result<()> {
-        let Some((sender, thread)) = self.thread.take() else { return Ok(()) };
-        drop(sender);
-        thread.join().expect("writing does not panic")
-    }
-
-    fn start(&self) -> io::Result<Writing> {
-        let (sender, chunks) = sync_channel::<Vec<u8>>(CHUNKS);
-        let (file, mut at) = (Arc::clone(&self.file), self.at);
-        let write = move || {
-            chunks.iter().try_for_each(|chunk| {
-                file.write_all_at(&chunk, at)?;
-                at += chunk.len() as u64;
-                Ok(())
-            })
-        };
-        Ok((sender, std::thread::Builder::new().name("layer".into()).spawn(write)?))
-    }
-}
-
-impl Write for Behind {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.at < TAR_OFFSET + LITTLE {
-            self.file.write_all_at(bytes, self.at)?;
-        } else {
-            if self.thread.is_none() {
-                self.thread = Some(self.start()?);
-            }
-            let sent = self.thread.as_ref().is_some_and(|(sender, _)| sender.send(bytes.to_vec()).is_ok());
-            if !sent {
-                // It ended, so it failed.
-                return Err(self.join().err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
-            }
-        }
-        self.at += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for Behind {
-    fn drop(&mut self) {
-        if let Err(error) = self.join() {
-            tracing::debug!(%error, "discarded");
-        }
     }
 }

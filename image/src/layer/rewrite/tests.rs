@@ -72,7 +72,10 @@ fn rewritten(tree: &Tree, former: Option<&Arc<FormerTar<Vec<u8>>>>) -> (Layer, T
             Some(found) => writer.repeat(found, content.len() as u64).unwrap(),
             None => {
                 read += content.len() as u64;
-                let at = writer.append(&change, &mut &*content).unwrap();
+                let at = match content.len() {
+                    200_000.. => writer.append_placed(&change, |out, see| placed(content, out, see)).unwrap(),
+                    _ => writer.append(&change, &mut &*content).unwrap(),
+                };
                 writer.name(part);
                 at
             }
@@ -81,6 +84,12 @@ fn rewritten(tree: &Tree, former: Option<&Arc<FormerTar<Vec<u8>>>>) -> (Layer, T
     }
     let (layer, index, tar) = writer.finish().unwrap();
     (layer, index, tar, read)
+}
+
+fn placed(content: &[u8], out: &mut Vec<u8>, see: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    out.extend_from_slice(content);
+    content.chunks(70_001).for_each(see);
+    Ok(())
 }
 
 proptest! {
@@ -123,4 +132,18 @@ fn a_damaged_index_is_none() {
         assert_eq!(TarIndex::from_bytes(bytes[..end].to_vec()), None);
     }
     assert_eq!(TarIndex::from_bytes([&bytes[..], &[0]].concat()), None);
+}
+
+#[test]
+fn content_that_was_not_all_shown_is_an_error() {
+    let kind = EntryKind::File { size: 3 };
+    let path = PathBuf::from("f");
+    let entry = Entry { path, kind, mode: 0o644, uid: 1, gid: 2, mtime: Timestamp::default(), xattrs: BTreeMap::new() };
+    let change = Change::Upsert(entry);
+    for (shown, is_right) in [(&b""[..], false), (b"ab", false), (b"abc", true), (b"abcd", false)] {
+        let mut writer: LayerRewriter<_, Vec<u8>> = LayerRewriter::new(Vec::new(), None);
+        let result = writer.append_placed(&change, |out, see| placed(shown, out, see));
+        let kind = result.err().map(|error: io::Error| error.kind());
+        assert_eq!(kind, (!is_right).then_some(io::ErrorKind::UnexpectedEof), "{shown:?}");
+    }
 }
