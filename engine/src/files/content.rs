@@ -3,9 +3,12 @@
 //! A file's digest is the blake3 of its content. If it has attributes that a copy keeps, it is the blake3 of both; the
 //! two cases cannot meet, since the second is a hash under a domain of its own.
 
+mod parallel;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
@@ -13,7 +16,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIter
 use rbuild_core::KeyHasher;
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{fgetxattr, flistxattr};
+use rustix::fs::{SeekFrom, fgetxattr, flistxattr, seek};
 use rustix::io::{Errno, read};
 
 use super::root::node_of;
@@ -137,9 +140,9 @@ impl<'a> Reader<'a> {
 }
 
 fn digest_one(root: &Root, path: &InnerPath) -> io::Result<(FileDigest, Node)> {
-    let file = root.open_to_read(path)?;
+    let file = File::from(root.open_to_read(path)?);
     let node = node_of(file.as_fd())?;
-    let content = if node.is_directory() { None } else { Some(blake3_of(file.as_fd(), node.size)?) };
+    let content = if node.is_directory() { None } else { Some(blake3_of(&file, node.size)?) };
     let attributes = Attributes::read(&file)?;
     Ok((combine(content, &attributes), node))
 }
@@ -160,12 +163,21 @@ pub(crate) fn combine(content: Option<[u8; 32]>, attributes: &Attributes) -> Fil
 
 const SMALL_BUFFER: usize = 64 * 1024;
 const LARGE_BUFFER: usize = 1024 * 1024;
+/// From this size on one file is hashed by all processors.
+const SHARED: u64 = 4 << 20;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-fn blake3_of(file: BorrowedFd<'_>, size: u64) -> io::Result<[u8; 32]> {
+fn blake3_of(file: &File, size: u64) -> io::Result<[u8; 32]> {
+    if size >= SHARED {
+        if let Some(digest) = parallel::blake3_of(file, size)? {
+            return Ok(digest);
+        }
+        // It is changing: whatever there is now, up to its end.
+        seek(file, SeekFrom::Start(0))?;
+    }
     BUFFER.with_borrow_mut(|buffer| {
         let large = size > LARGE_BUFFER as u64;
         let length = if large { LARGE_BUFFER } else { SMALL_BUFFER };
