@@ -291,10 +291,22 @@ impl Entries {
         first..first + count
     }
 
-    /// Whether any file may have several names.
+    /// Whether any file has several names here.
     pub(super) fn has_links(&self) -> bool {
-        let mut kinds = self.parts.iter().flat_map(|part| &part.kinds);
-        kinds.any(|common| common.kind == Kind::File && common.links > 1)
+        let linked = |common: &Common| common.kind == Kind::File && common.links > 1;
+        if !self.parts.iter().flat_map(|part| &part.kinds).any(linked) {
+            return false;
+        }
+        // Others of their names may be elsewhere: in the store of a package manager, in a copy made with `cp -l`.
+        let numbers = self.listings.iter().flat_map(|listing| listing.first..listing.first + listing.count);
+        let files = numbers.filter_map(|number| {
+            let (part, entry) = self.at(number);
+            let common = &part.kinds[entry.kind as usize];
+            linked(common).then_some((common.dev, entry.ino))
+        });
+        let mut files: Vec<(u64, u64)> = files.collect();
+        files.sort_unstable();
+        files.windows(2).any(|pair| pair[0] == pair[1])
     }
 
     /// What is at a path, which is not the root's.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rbuild_frontend::IgnoreFile;
@@ -49,8 +50,8 @@ pub struct ContextScan {
     entries: Entries,
     contents: Contents,
     unreadable: BTreeMap<InnerPath, io::Error>,
-    /// Whether any file may have several names.
-    has_links: bool,
+    /// Whether any file has several names here, once somebody asked.
+    has_links: OnceLock<bool>,
     cache: StatCache,
     /// Nanoseconds since the epoch when the walk began.
     clock: i64,
@@ -75,8 +76,7 @@ impl ContextScan {
         }
         let contents = Contents::new(entries.numbers());
         let clock = i64::try_from(clock.as_nanos()).unwrap_or(i64::MAX);
-        let has_links = entries.has_links();
-        Ok(Self { root, node, ignore, entries, contents, unreadable, has_links, cache, clock })
+        Ok(Self { root, node, ignore, entries, contents, unreadable, has_links: OnceLock::new(), cache, clock })
     }
 
     /// Whether everything could be looked at.
@@ -313,7 +313,7 @@ impl SourceTree for ContextScan {
     }
 
     fn held(&self, directory: &InnerPath) -> Option<Listed<'_>> {
-        if self.has_links || !self.is_complete() {
+        if !self.is_complete() || *self.has_links.get_or_init(|| self.entries.has_links()) {
             return None;
         }
         Some(Box::new(self.entries.list(self.directory(directory)?)))

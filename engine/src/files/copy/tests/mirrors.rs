@@ -164,7 +164,10 @@ fn a_copy_of_many_files_is_planned_in_no_memory() {
 fn files_with_several_names_are_planned_one_by_one() {
     let bench = Bench::new();
     bench.file("context/d/first", "same");
-    bench.shell("context/d", "mkdir e; ln first e/second");
+    bench.shell("context/d", "mkdir e; ln first ../../elsewhere");
+    let (_, items) = planned(&bench, &bench.context(), &[r#"COPY [".", "/"]"#]).unwrap();
+    assert_eq!(items, 2, "the other name is not in the context");
+    bench.shell("context/d", "ln first e/second");
     let (recorder, _) = planned(&bench, &bench.context(), &[r#"COPY [".", "/"]"#]).unwrap();
     let kinds = recorder.0.iter().filter_map(|(change, _)| match change {
         Change::Upsert(entry) => Some(&entry.kind),
