@@ -14,7 +14,7 @@ use rbuild_core::Digest;
 
 use crate::descriptor::Descriptor;
 
-mod blocks;
+mod gzip;
 mod header;
 mod name;
 mod noise;

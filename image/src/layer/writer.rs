@@ -17,7 +17,7 @@ use rbuild_core::Digest;
 use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest as _, Sha256};
 
-use super::blocks::{BlockWriter, Codec};
+use super::gzip::GzipWriter;
 use super::header::{Fields, pad};
 use super::{Change, Compression, Entry, EntryKind, Layer, name};
 use crate::descriptor::Descriptor;
@@ -341,7 +341,7 @@ fn keep_state(states: &mut Vec<(u64, State)>, hash: &Sha256, before: u64, now: u
 
 enum Encoder<W: Write> {
     Plain(Hashed<W>),
-    Blocks(BlockWriter<Hashed<W>>),
+    Gzip(GzipWriter<Hashed<W>>),
     Zstd(zstd::Encoder<'static, Hashed<W>>),
 }
 
@@ -349,10 +349,7 @@ impl<W: Write> Encoder<W> {
     fn new(out: Hashed<W>, compression: Compression) -> io::Result<Self> {
         Ok(match compression {
             Compression::None => Self::Plain(out),
-            Compression::Gzip(level @ 0..=9) => Self::Blocks(BlockWriter::new(out, Codec::gzip(level)?, threads())),
-            Compression::Zstd(level @ 1..=ZSTD_IN_BLOCKS) => {
-                Self::Blocks(BlockWriter::new(out, Codec::Zstd(level), threads().min(MOST_ZSTD)))
-            }
+            Compression::Gzip(level @ 0..=9) => Self::Gzip(GzipWriter::new(out, level, threads())?),
             Compression::Zstd(level @ 1..=22) => {
                 let mut encoder = zstd::Encoder::new(out, level)?;
                 // With one worker or many zstd cuts its jobs the same; without any it would not.
@@ -369,7 +366,7 @@ impl<W: Write> Encoder<W> {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Plain(out) => out.write_all(bytes),
-            Self::Blocks(encoder) => encoder.write_all(bytes),
+            Self::Gzip(encoder) => encoder.write_all(bytes),
             Self::Zstd(encoder) => encoder.write_all(bytes),
         }
     }
@@ -377,7 +374,7 @@ impl<W: Write> Encoder<W> {
     fn finish(self) -> io::Result<Hashed<W>> {
         match self {
             Self::Plain(out) => Ok(out),
-            Self::Blocks(encoder) => encoder.finish(),
+            Self::Gzip(encoder) => encoder.finish(),
             Self::Zstd(encoder) => encoder.finish(),
         }
     }
@@ -389,10 +386,7 @@ impl<W: Write> std::fmt::Debug for Encoder<W> {
     }
 }
 
-/// The highest level of zstd that looks back no further than a quarter of a block. Who wants more wants it smaller.
-const ZSTD_IN_BLOCKS: i32 = 8;
-
-/// Threads of zstd have 16 MiB and more each, and so many compress faster than one can hash.
+/// zstd's own threads have 16 MiB and more each, and so many compress faster than one can hash.
 const MOST_ZSTD: usize = 6;
 
 /// How many threads compress. The bytes do not depend on it.

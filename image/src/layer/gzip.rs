@@ -1,17 +1,15 @@
-//! How is a stream compressed with all processors, and always the same?
+//! How is gzip made with all processors, and always the same?
 //!
-//! The input is cut into blocks of a fixed size, each of which becomes a gzip member (RFC 1952 §2.2) or a zstd frame
-//! (RFC 8878 §3.1) of its own; one after the other they are one file, which every client reads: estargz, `pigz -i` and
-//! `pzstd` make the same. What comes out depends on the input and the level, never on how many threads there were: they
-//! take blocks from a queue and the results are written in order.
+//! The input is cut into blocks of a fixed size, each of which becomes a gzip member of its own; one after the other
+//! they are one gzip file (RFC 1952 §2.2), which every client reads: estargz and `pigz -i` make the same. What comes
+//! out depends on the input and the level, never on how many threads there were: they take blocks from a queue and
+//! the results are written in order.
 //!
-//! Blocks know nothing of each other. For gzip, which looks back 32 KiB, that costs a hundredth of the size and allows for
-//! libdeflate: at level 3 it makes what zlib makes at level 6, in half the time (`docs/performance.md`). For zstd it costs
-//! a thousandth, and takes two thirds of the time that zstd's own threads take.
+//! Members know nothing of each other, which costs a hundredth of the size and allows for libdeflate: at level 3 it
+//! makes what zlib makes at level 6, in half the time (`docs/performance.md`).
 //!
-//! What would not become smaller is not compressed: zstd finds that out by itself, for gzip [`noise`](super::noise) does. A
-//! block with noise in it becomes several members, those of noise with nothing but copies in them. libdeflate would take
-//! as long for it as for a text.
+//! What would not become smaller is not compressed ([`noise`](super::noise)): a block with noise in it becomes several
+//! members, those of noise with nothing but copies in them. libdeflate would take as long for it as for a text.
 //!
 //! No thread is started before the first block is full.
 
@@ -25,82 +23,27 @@ use libdeflater::{CompressionLvl, Compressor};
 
 use super::noise;
 
-/// Changing one changes every layer that is compressed like this.
-const GZIP_BLOCK: usize = 1 << 20;
-const ZSTD_BLOCK: usize = 8 << 20;
-/// Blocks in flight beyond one for each thread, so that none waits while one result is written.
-const AHEAD: usize = 2;
+/// Changing it changes every compressed layer.
+const BLOCK: usize = 1 << 20;
 /// Deflate, no flags, no time, compressed fast, unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 0xff];
 
-/// What becomes of a block.
-#[derive(Clone, Copy)]
-pub(super) enum Codec {
-    /// By libdeflate's levels.
-    Gzip(CompressionLvl),
-    /// By zstd's levels.
-    Zstd(i32),
-}
-
-impl Codec {
-    /// gzip at one of libdeflate's levels.
-    pub(super) fn gzip(level: u32) -> io::Result<Self> {
-        let level = i32::try_from(level).ok().and_then(|level| CompressionLvl::new(level).ok());
-        level.map(Self::Gzip).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a level of gzip"))
-    }
-
-    fn block(self) -> usize {
-        match self {
-            Self::Gzip(_) => GZIP_BLOCK,
-            Self::Zstd(_) => ZSTD_BLOCK,
-        }
-    }
-}
-
-/// Compresses one block after the other.
-enum Packer {
-    Gzip(Compressor, CompressionLvl),
-    Zstd(zstd::bulk::Compressor<'static>),
-}
-
-impl Packer {
-    fn new(codec: Codec) -> io::Result<Self> {
-        Ok(match codec {
-            Codec::Gzip(level) => Self::Gzip(Compressor::new(level), level),
-            Codec::Zstd(level) => Self::Zstd(zstd::bulk::Compressor::new(level)?),
-        })
-    }
-
-    fn pack(&mut self, block: &[u8]) -> io::Result<Vec<u8>> {
-        match self {
-            Self::Gzip(compressor, level) => Ok(members(compressor, *level, block)),
-            Self::Zstd(compressor) => {
-                let mut frame = compressor.compress(block)?;
-                frame.shrink_to_fit();
-                Ok(frame)
-            }
-        }
-    }
-}
-
 /// Compresses what is written to it. Call [`finish`](Self::finish).
-pub(super) struct BlockWriter<W> {
+pub(super) struct GzipWriter<W> {
     out: W,
-    codec: Codec,
+    level: CompressionLvl,
     threads: usize,
     block: Vec<u8>,
     /// Whether a member was made; an empty file needs one, too.
     begun: bool,
     /// Results to come, in order.
-    pending: VecDeque<Receiver<Packed>>,
+    pending: VecDeque<Receiver<Vec<u8>>>,
     pool: Option<Pool>,
 }
 
-type Packed = io::Result<Vec<u8>>;
-
 struct Job {
     block: Vec<u8>,
-    done: SyncSender<Packed>,
+    done: SyncSender<Vec<u8>>,
 }
 
 struct Pool {
@@ -108,19 +51,21 @@ struct Pool {
     workers: Vec<JoinHandle<()>>,
 }
 
-impl<W: Write> BlockWriter<W> {
-    /// `threads` only says how fast it goes.
-    pub(super) fn new(out: W, codec: Codec, threads: usize) -> Self {
+impl<W: Write> GzipWriter<W> {
+    /// `level` is libdeflate's; `threads` only says how fast it goes.
+    pub(super) fn new(out: W, level: u32, threads: usize) -> io::Result<Self> {
+        let level = i32::try_from(level).ok().and_then(|level| CompressionLvl::new(level).ok());
+        let level = level.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a level of gzip"))?;
         let (block, pending) = (Vec::new(), VecDeque::new());
-        Self { out, codec, threads: threads.max(1), block, begun: false, pending, pool: None }
+        Ok(Self { out, level, threads: threads.max(1), block, begun: false, pending, pool: None })
     }
 
     pub(super) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            if self.block.len() == self.codec.block() {
+            if self.block.len() == BLOCK {
                 self.submit()?;
             }
-            let taken = bytes.len().min(self.codec.block() - self.block.len());
+            let taken = bytes.len().min(BLOCK - self.block.len());
             self.block.extend_from_slice(&bytes[..taken]);
             bytes = &bytes[taken..];
         }
@@ -128,8 +73,8 @@ impl<W: Write> BlockWriter<W> {
     }
 
     pub(super) fn finish(mut self) -> io::Result<W> {
-        let last = !self.block.is_empty() || !self.begun;
-        let last = last.then(|| Packer::new(self.codec)?.pack(&self.block)).transpose()?;
+        let last = (!self.block.is_empty() || !self.begun)
+            .then(|| members(&mut Compressor::new(self.level), self.level, &self.block));
         while let Some(piece) = self.pending.pop_front() {
             self.write_piece(&piece)?;
         }
@@ -140,14 +85,15 @@ impl<W: Write> BlockWriter<W> {
     }
 
     fn submit(&mut self) -> io::Result<()> {
-        let pool = self.pool.get_or_insert_with(|| Pool::start(self.threads, self.codec));
+        let pool = self.pool.get_or_insert_with(|| Pool::start(self.threads, self.level));
         let (done, receiver) = sync_channel(1);
-        let block = std::mem::replace(&mut self.block, Vec::with_capacity(self.codec.block()));
+        let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
         let jobs = pool.jobs.as_ref().expect("taken only when the pool is dropped");
         jobs.send(Job { block, done }).map_err(|_| broken())?;
         self.begun = true;
         self.pending.push_back(receiver);
-        if self.pending.len() > self.threads + AHEAD
+        // Enough in flight to keep every thread busy while one result is written.
+        if self.pending.len() > 2 * self.threads
             && let Some(piece) = self.pending.pop_front()
         {
             self.write_piece(&piece)?;
@@ -155,8 +101,8 @@ impl<W: Write> BlockWriter<W> {
         Ok(())
     }
 
-    fn write_piece(&mut self, piece: &Receiver<Packed>) -> io::Result<()> {
-        self.out.write_all(&piece.recv().map_err(|_| broken())??)
+    fn write_piece(&mut self, piece: &Receiver<Vec<u8>>) -> io::Result<()> {
+        self.out.write_all(&piece.recv().map_err(|_| broken())?)
     }
 }
 
@@ -165,12 +111,12 @@ fn broken() -> io::Error {
 }
 
 impl Pool {
-    fn start(threads: usize, codec: Codec) -> Self {
+    fn start(threads: usize, level: CompressionLvl) -> Self {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         let worker = |_| {
             let queue = Arc::clone(&queue);
-            std::thread::spawn(move || work(&queue, codec))
+            std::thread::spawn(move || work(&queue, level))
         };
         Self { jobs: Some(jobs), workers: (0..threads).map(worker).collect() }
     }
@@ -186,16 +132,12 @@ impl Drop for Pool {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, codec: Codec) {
-    let mut packer = Packer::new(codec);
+fn work(queue: &Mutex<Receiver<Job>>, level: CompressionLvl) {
+    let mut compressor = Compressor::new(level);
     loop {
         let Ok(job) = queue.lock().expect("nothing panics while it holds this lock").recv() else { return };
-        let packed = match &mut packer {
-            Ok(packer) => packer.pack(&job.block),
-            Err(error) => Err(error.kind().into()),
-        };
         // The writer may have given up.
-        drop(job.done.send(packed));
+        drop(job.done.send(members(&mut compressor, level, &job.block)));
     }
 }
 
@@ -247,14 +189,8 @@ mod tests {
 
     use super::*;
 
-    const BLOCK: usize = GZIP_BLOCK;
-
     fn gzip(data: &[u8], level: u32, threads: usize, step: usize) -> Vec<u8> {
-        pack(data, Codec::gzip(level).unwrap(), threads, step)
-    }
-
-    fn pack(data: &[u8], codec: Codec, threads: usize, step: usize) -> Vec<u8> {
-        let mut writer = BlockWriter::new(Vec::new(), codec, threads);
+        let mut writer = GzipWriter::new(Vec::new(), level, threads).unwrap();
         data.chunks(step).for_each(|chunk| writer.write_all(chunk).unwrap());
         writer.finish().unwrap()
     }
@@ -312,18 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn zstd_frames_come_back_and_depend_on_no_threads() {
-        let data = data(2 * ZSTD_BLOCK + 77);
-        for length in [0, 1, ZSTD_BLOCK, ZSTD_BLOCK + 1, data.len()] {
-            let expected = pack(&data[..length], Codec::Zstd(3), 1, 128 << 10);
-            assert!(zstd::stream::decode_all(&expected[..]).unwrap() == data[..length], "{length}");
-            assert!(pack(&data[..length], Codec::Zstd(3), 5, 1_000_003) == expected, "{length}");
-        }
-    }
-
-    #[test]
     fn an_unfinished_writer_is_dropped_without_waiting_for_anybody() {
-        let mut writer = BlockWriter::new(Vec::new(), Codec::gzip(6).unwrap(), 2);
+        let mut writer = GzipWriter::new(Vec::new(), 6, 2).unwrap();
         writer.write_all(&data(4 * BLOCK)).unwrap();
         drop(writer);
     }
