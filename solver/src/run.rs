@@ -6,20 +6,21 @@
 //! A process also starts on an input that is there and has no name yet, see [`ahead`].
 
 mod ahead;
+mod ongoing;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt, try_join_all};
+use futures_util::future::try_join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rbuild_core::{Digest, Outcome};
 
-use self::ahead::Unnamed;
+use self::ongoing::{Arrival, ArrivalOf};
 use crate::explain::{Verdict, reason};
-use crate::flight::{Boarding, Content, Flight, Landed, Name, Order, fly};
+use crate::flight::{Boarding, Content, Flight, Name, Order, fly};
 use crate::graph::{Graph, Output, VertexId};
-use crate::journal::{Journal, Making};
+use crate::journal::Journal;
 use crate::key;
 use crate::plan::{Keys, Plan, State};
 use crate::progress::{Listener, Progress};
@@ -47,19 +48,6 @@ pub(crate) struct Run<'a, W: Worker, R> {
     priorities: Vec<Duration>,
     made: Vec<Option<Vec<W::Output>>>,
 }
-
-/// What happens to a vertex that is being made.
-enum Arrival<T, E> {
-    /// It has a flight.
-    Boarded(VertexId, Name, Boarding<T, E>),
-    /// Its outputs are there, without a name; nothing if there will be none before it lands.
-    Ahead(VertexId, Option<Vec<T>>),
-    /// Its flight has landed.
-    Landed(VertexId, Landed<T, E>),
-}
-
-type ArrivalOf<W> = Arrival<<W as Worker>::Output, <W as Worker>::Error>;
-type Arrivals<'b, W> = FuturesUnordered<BoxFuture<'b, Result<ArrivalOf<W>, SolveError<<W as Worker>::Error>>>>;
 
 impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
     pub(crate) async fn new(
@@ -99,60 +87,6 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
         self.prioritise();
         self.made = self.make_missed().await?;
         targets.iter().map(|target| self.output(&self.made, *target)).collect()
-    }
-
-    async fn make_missed(&self) -> Result<Vec<Option<Vec<W::Output>>>, SolveError<W::Error>> {
-        let mut made: Vec<Option<Vec<W::Output>>> = (0..self.made.len()).map(|_| None).collect();
-        let mut needs = Needs::new(self);
-        let mut running: Arrivals<'_, W> = FuturesUnordered::new();
-        let mut unnamed = Unnamed::new();
-        // Keeps what this solve has made shared with others until it ends, in case it could not be recorded.
-        let mut kept = Vec::new();
-        for id in self.missed.iter().filter(|id| needs.waiting[id.index()] == 0) {
-            running.push(self.make(*id, self.inputs(&made, *id)?).boxed());
-        }
-        while let Some(arrival) = running.next().await {
-            let followers = match arrival? {
-                Arrival::Boarded(id, name, boarding) => {
-                    running.push(self.landing(id, boarding.flight.clone()).boxed());
-                    let outputs = boarding.ahead.outputs.clone();
-                    running.push(async move { Ok(Arrival::Ahead(id, outputs.await.ok())) }.boxed());
-                    unnamed.boarded(id, name, boarding.ahead.clone());
-                    kept.push(boarding);
-                    continue;
-                }
-                Arrival::Ahead(_, None) => continue,
-                Arrival::Ahead(id, Some(outputs)) => {
-                    unnamed.there(id, outputs);
-                    unnamed.followers(&needs, id)
-                }
-                Arrival::Landed(id, landed) => {
-                    let landed = landed.map_err(|source| SolveError::execution(self.graph, id, source))?;
-                    let outcome = if landed.executed { Outcome::Done } else { Outcome::Cached };
-                    let making = Making { duration: landed.duration, resources: landed.resources };
-                    self.journal.made(id, landed.content, landed.executed.then_some(making));
-                    made[id.index()] = Some(landed.outputs);
-                    unnamed.landed(id);
-                    self.progress.finish(step(id), &self.graph.vertex(id).origin.title, outcome);
-                    let followers = unnamed.followers(&needs, id);
-                    for ready in needs.finished(id) {
-                        if !unnamed.has_begun(ready) {
-                            running.push(self.make(ready, self.inputs(&made, ready)?).boxed());
-                        }
-                    }
-                    followers
-                }
-            };
-            // Whoever waits only for names may not have to.
-            for dependent in followers.into_iter().filter(|id| needs.is_waiting(*id)) {
-                if let Some(inputs) = self.inputs_ahead(&made, &unnamed, dependent)? {
-                    unnamed.begin(dependent);
-                    running.push(self.make_ahead(dependent, inputs).boxed());
-                }
-            }
-        }
-        self.report_twins();
-        Ok(made)
     }
 
     /// Makes one vertex from its finished inputs.
@@ -287,45 +221,4 @@ async fn formers<T, R: Records<T>>(
         formers[id.index()] = former;
     }
     formers
-}
-
-/// Who waits for how many, and who waits for whom. Indexed by vertex.
-struct Needs {
-    waiting: Vec<usize>,
-    dependents: Vec<Vec<VertexId>>,
-}
-
-impl Needs {
-    fn new<W: Worker, R: Records<W::Output>>(run: &Run<'_, W, R>) -> Self {
-        let mut needs = Self { waiting: vec![0; run.made.len()], dependents: vec![Vec::new(); run.made.len()] };
-        for id in &run.missed {
-            for input in run.graph.vertex(*id).inputs() {
-                let input = run.keys.canonical(input.vertex);
-                if run.plan.is_missed(input) {
-                    needs.waiting[id.index()] += 1;
-                    needs.dependents[input.index()].push(*id);
-                }
-            }
-        }
-        needs
-    }
-
-    /// Who waits for `id`; nobody once it has finished.
-    fn on(&self, id: VertexId) -> &[VertexId] {
-        &self.dependents[id.index()]
-    }
-
-    fn is_waiting(&self, id: VertexId) -> bool {
-        self.waiting[id.index()] > 0
-    }
-
-    /// Who can start now that `id` is there.
-    fn finished(&mut self, id: VertexId) -> Vec<VertexId> {
-        let mut ready = std::mem::take(&mut self.dependents[id.index()]);
-        ready.retain(|dependent| {
-            self.waiting[dependent.index()] -= 1;
-            self.waiting[dependent.index()] == 0
-        });
-        ready
-    }
 }

@@ -16,7 +16,8 @@ use std::collections::{HashMap, HashSet};
 use futures_util::future::{FutureExt, pending, try_join_all};
 use rbuild_core::{Digest, KeyHasher};
 
-use super::{Arrival, ArrivalOf, Needs, Run};
+use super::Run;
+use super::ongoing::{Arrival, ArrivalOf, Needs};
 use crate::flight::{Ahead, Content, LaterKey, Name};
 use crate::graph::VertexId;
 use crate::key;
@@ -60,6 +61,12 @@ impl<T: Clone> Unnamed<T> {
         if self.flights.contains_key(&id) {
             self.outputs.insert(id, outputs);
         }
+    }
+
+    /// Whose outputs are there, also if nobody has heard of it.
+    pub(super) fn there_already(&self) -> impl Iterator<Item = VertexId> {
+        let is_there = |ahead: &Ahead<T>| matches!(ahead.outputs.clone().now_or_never(), Some(Ok(_)));
+        self.flights.iter().filter(move |(_, (_, ahead))| is_there(ahead)).map(|(id, _)| *id)
     }
 
     pub(super) fn landed(&mut self, id: VertexId) {

@@ -166,3 +166,53 @@ async fn concurrent_solves_and_processes_still_make_each_once() {
     assert_eq!(names, ["large", "next"], "the other process waits for the lock of the content key");
     assert_eq!(one.ledger.running.load(Ordering::SeqCst) + two.ledger.running(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_is_recorded_though_what_follows_fails() {
+    let large = ["large", "late 100", "=1"];
+    let cases: [(&str, &[&str]); 3] = [
+        ("a follower", &["follower", "sleep 30", "fail"]),
+        ("a sibling", &["sibling", "sleep 50", "fail"]),
+        ("at once", &["follower", "fail"]),
+    ];
+    for (case, failing) in cases {
+        let bench = Bench::new(4);
+        let mut graph = Graph::new();
+        let made = add(&mut graph, &large, &[]);
+        let inputs: &[Output] = if case == "a sibling" { &[] } else { &[made] };
+        let failed = add(&mut graph, failing, inputs);
+        let slow = add(&mut graph, &["slow", "forever"], &[]);
+        let recorder = Recorder::default();
+        let (targets, reporter) = ([made, failed, slow], recorder.reporter());
+        let error = bench.solver.solve(&graph, &targets, &reporter).await.unwrap_err();
+        assert_eq!(error.vertex(), failed.vertex, "{case}");
+        assert!(recorder.outcomes().contains(&"large:done".to_owned()), "{case}: {:?}", recorder.outcomes());
+        settle().await;
+        assert_eq!(bench.ledger.running(), 0, "{case}");
+
+        let again = Bench::on(bench.memory.clone(), 4);
+        let mut repaired = Graph::new();
+        let made = add(&mut repaired, &large, &[]);
+        let next = add(&mut repaired, &["next"], &[made]);
+        again.solve(&repaired, next).await;
+        assert_eq!(again.ledger.began(), ["next"], "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_does_not_wait_for_what_can_have_no_name() {
+    let bench = Bench::new(4);
+    let mut graph = Graph::new();
+    let broken = add(&mut graph, &["broken", "sleep 10", "late never"], &[]);
+    let next = add(&mut graph, &["next", "late 10"], &[broken]);
+    let last = add(&mut graph, &["last", "late 10"], &[next]);
+    let other = add(&mut graph, &["other", "late 200"], &[]);
+    let reporter = Reporter::silent();
+    let targets = [last, other];
+    let solve = bench.solver.solve(&graph, &targets, &reporter);
+    let error = tokio::time::timeout(std::time::Duration::from_secs(5), solve).await.unwrap().unwrap_err();
+    assert_eq!(error.vertex(), broken.vertex);
+    let again = Bench::on(bench.memory.clone(), 4);
+    again.solve(&graph, other).await;
+    assert!(again.ledger.began().is_empty(), "it had only to be named");
+}
