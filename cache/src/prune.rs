@@ -88,8 +88,7 @@ impl Store {
             report.removals = plan(&state, policy);
             self.carry_out(writer, &state, &mut report)
         })?;
-        let oldest = policy.unused_for.unwrap_or(STAT_CACHE_LIFE).as_secs();
-        self.stat_cache().remove_older(now.saturating_sub(oldest))?;
+        self.stat_cache().remove_older(now.saturating_sub(STAT_CACHE_LIFE.as_secs()))?;
         (report.swept, report.waiting) = self.sweep()?;
         if report.waiting != Swept::default() {
             report.holders = self.lease_holders()?;

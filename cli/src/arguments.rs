@@ -121,7 +121,7 @@ pub fn normalize(
     mut words: Vec<OsString>,
     exists: impl Fn(&OsStr) -> bool,
 ) -> Result<Vec<OsString>, Failure> {
-    let Some(at) = first_word(&words) else { return Ok(words) };
+    let Some(at) = first_word(top, &words) else { return Ok(words) };
     let first = words[at].to_string_lossy().into_owned();
     if ALIASES.iter().any(|(group, ..)| *group == first) {
         let name = words.get(at + 1).map(|name| name.to_string_lossy().into_owned());
@@ -147,13 +147,20 @@ pub fn normalize(
 }
 
 /// The place of the first word that is no global flag; nothing if there is none, or help or the version is asked for.
-fn first_word(words: &[OsString]) -> Option<usize> {
+fn first_word(top: &Command, words: &[OsString]) -> Option<usize> {
+    let is_global = |name: &str| {
+        top.get_arguments().any(|argument| argument.get_long() == Some(name) && argument.get_action().takes_values())
+    };
     let mut at = 1;
     while let Some(word) = words.get(at) {
-        match word.to_str() {
-            Some("--root" | "--insecure-registry") => at += 2,
-            Some(word) if word.starts_with("--root=") || word.starts_with("--insecure-registry=") => at += 1,
-            Some("-h" | "--help" | "-v" | "-V" | "--version") => return None,
+        let word = word.to_string_lossy();
+        if ["-h", "--help", "-v", "-V", "--version"].contains(&&*word) {
+            return None;
+        }
+        let Some(flag) = word.strip_prefix("--") else { return Some(at) };
+        match flag.split_once('=') {
+            Some((name, _)) if is_global(name) => at += 1,
+            None if is_global(flag) => at += 2,
             _ => return Some(at),
         }
     }

@@ -123,6 +123,7 @@ impl Engine {
         let mut solved = solve().await;
         if solved.as_ref().is_err_and(|error| error.worker_error().is_some_and(WorkerError::is_lost_layer)) {
             // A layer was damaged or deleted, and is given up with the records that stand on it: now it is made anew.
+            journal.begin_again();
             solved = solve().await;
         }
         let outputs = solved.map_err(|error| BuildError::step(source, error))?;

@@ -37,6 +37,19 @@ impl PruneOptions {
             space: self.space,
         }
     }
+
+    /// Whether a container may go. What it has written is nowhere else: limits of space are about the cache alone.
+    fn admits(&self, container: &Container, now: u64) -> bool {
+        let ended = match &container.status {
+            Status::Exited { finished, .. } => finished,
+            Status::Dead { .. } => &container.created,
+            Status::Created | Status::Running { .. } => return false,
+        };
+        let age = now.saturating_sub(crate::time::parse(Some(ended)));
+        self.space == Space::default()
+            && self.unused_for.is_none_or(|least| age >= least.as_secs())
+            && self.filters.iter().all(|filter| filter.admits(&container.id, "container", &container.name))
+    }
 }
 
 /// What `rbuild prune` removed.
@@ -131,14 +144,14 @@ fn rules(limits: &CollectLimits, disk: u64) -> Vec<PrunePolicy> {
 }
 
 impl Engine {
-    /// Removes containers that have ended, build results and images that nothing needs. Builds may go on meanwhile: what
+    /// Removes containers that have ended, build results and images that nothing needs, as far as the options go. Builds may go on meanwhile: what
     /// they may be using goes when they have ended.
     ///
     /// # Errors
     /// If the disk fails.
     pub fn prune(&self, options: &PruneOptions) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
-        for container in self.ended()? {
+        for container in self.ended(options)? {
             // Unless somebody is starting it again.
             if self.remove_ended(&container)? {
                 pruned.containers.push(container.name);
@@ -153,13 +166,15 @@ impl Engine {
     /// # Errors
     /// If the store cannot be read.
     pub fn prunable(&self, options: &PruneOptions) -> Result<(Vec<String>, Vec<Removal>), Error> {
-        let containers = self.ended()?.into_iter().map(|container| container.name).collect();
+        let containers = self.ended(options)?.into_iter().map(|container| container.name).collect();
         Ok((containers, self.store().prunable(&options.policy())?))
     }
 
-    fn ended(&self) -> Result<Vec<Container>, Error> {
+    /// The containers that have ended and may go.
+    fn ended(&self, options: &PruneOptions) -> Result<Vec<Container>, Error> {
         let mut containers = self.containers()?;
-        containers.retain(|one| matches!(one.status, Status::Exited { .. } | Status::Dead { .. }));
+        let now = crate::time::now();
+        containers.retain(|one| options.admits(one, now));
         Ok(containers)
     }
 

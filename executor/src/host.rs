@@ -4,7 +4,6 @@
 //! [`Host::report`], which `rbuild doctor` draws.
 
 use std::fs;
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{getgid, getuid};
@@ -127,7 +126,6 @@ impl Host {
         if self.uid != 0 || self.user_namespace {
             checks.extend(self.rootless());
         }
-        checks.push(self.nft());
         checks
     }
 
@@ -207,29 +205,7 @@ impl Host {
                 _ => None,
             },
         };
-        let tun = Path::new("/dev/net/tun");
-        let usable = fs::OpenOptions::new().read(true).write(true).open(tun).is_ok();
-        let tun = Check {
-            what: "tun device",
-            ok: usable,
-            detail: match (usable, fs::metadata(tun).is_ok_and(|meta| meta.file_type().is_char_device())) {
-                (true, _) => "usable".to_owned(),
-                (false, true) => "not permitted".to_owned(),
-                (false, false) => "missing".to_owned(),
-            },
-            hint: (!usable).then(|| "containers share the host's network instead of having their own".to_owned()),
-        };
-        vec![namespaces, ids, tun]
-    }
-
-    fn nft(&self) -> Check {
-        let path = which("nft").or_else(|| which("iptables"));
-        Check {
-            what: "packet filter",
-            ok: path.is_some(),
-            detail: path.as_ref().map_or("neither nft nor iptables".to_owned(), |path| path.display().to_string()),
-            hint: path.is_none().then(|| "install nftables to give containers a network of their own".to_owned()),
-        }
+        vec![namespaces, ids]
     }
 }
 

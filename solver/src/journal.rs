@@ -9,13 +9,20 @@ use std::time::Duration;
 
 use rbuild_core::Resources;
 
-use crate::explain::Verdict;
+use crate::explain::{Reason, Verdict};
 use crate::graph::VertexId;
 
 /// What became of the vertices of one solve. Vertices that were not looked at, since what needs them was found, are not
 /// in it.
 #[derive(Debug, Default)]
-pub struct Journal(Mutex<BTreeMap<VertexId, Entry>>);
+pub struct Journal(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    of: BTreeMap<VertexId, Entry>,
+    /// Whether they are those of an earlier try, until they are decided on again.
+    again: bool,
+}
 
 /// What became of one vertex.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,17 +45,36 @@ pub struct Making {
 impl Journal {
     /// All entries, inputs first.
     pub fn entries(&self) -> Vec<(VertexId, Entry)> {
-        self.lock().iter().map(|(id, entry)| (*id, entry.clone())).collect()
+        self.lock().of.iter().map(|(id, entry)| (*id, entry.clone())).collect()
     }
 
-    pub(crate) fn decide(&self, id: VertexId, verdict: Verdict) {
-        self.lock().insert(id, Entry { verdict, made: None });
+    /// The solve begins anew, since something it had found turned out to be damaged and was given up.
+    pub fn begin_again(&self) {
+        self.lock().again = true;
+    }
+
+    pub(crate) fn decide(&self, id: VertexId, mut verdict: Verdict) {
+        let mut entries = self.lock();
+        if entries.again {
+            match (entries.of.get(&id), &verdict) {
+                // What was made a moment ago is found now.
+                (Some(Entry { made: Some(_), .. }), Verdict::Hit(_)) => return,
+                // The first answer was given before anything was lost.
+                (Some(Entry { verdict: former @ Verdict::Missed(_), .. }), Verdict::Missed(_)) => {
+                    verdict = former.clone();
+                }
+                // It was found, or not even looked for.
+                (_, Verdict::Missed(Reason::NeverBuilt)) => verdict = Verdict::Missed(Reason::Forgotten),
+                _ => {}
+            }
+        }
+        entries.of.insert(id, Entry { verdict, made: None });
     }
 
     /// A vertex that was not found by its definition key is there.
     pub(crate) fn made(&self, id: VertexId, content: rbuild_core::Digest, making: Option<Making>) {
         let mut entries = self.lock();
-        let Some(entry) = entries.get_mut(&id) else { return };
+        let Some(entry) = entries.of.get_mut(&id) else { return };
         entry.made = making;
         if making.is_none()
             && let Verdict::Missed(reason) = &entry.verdict
@@ -57,7 +83,7 @@ impl Journal {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<VertexId, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

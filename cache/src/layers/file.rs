@@ -193,11 +193,19 @@ pub(super) fn complete(
         index: *blake3::hash(index).as_bytes(),
     };
     file.write_all_at(index, metadata.offset() + metadata.length())?;
-    // The same tar gives the same file, and others never lie beside it in one overlay.
-    let uuid = diff_id.as_bytes()[..16].try_into().expect("a digest has 32 bytes");
+    let uuid = uuid(diff_id, file.metadata()?.ino());
     file.write_all_at(&header.to_bytes(&metadata.superblock(uuid)), 0)?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(0o444)).map_err(io::Error::from)?;
     Ok(())
+}
+
+/// No two files of a store have the same, also if two layers have the same content: an overlay of file systems of which two
+/// are called the same gives up making the device numbers of its files one (`xino` of the kernel's `overlayfs.rst`).
+fn uuid(diff_id: Digest, inode: u64) -> [u8; 16] {
+    let mut uuid = [0; 16];
+    uuid[..8].copy_from_slice(&diff_id.as_bytes()[..8]);
+    uuid[8..].copy_from_slice(&inode.to_le_bytes());
+    uuid
 }
 
 /// Why a file could not be completed.

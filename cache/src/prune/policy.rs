@@ -87,9 +87,9 @@ pub struct Filter {
 pub enum FilterField {
     /// Its name in `rbuild du`.
     Id,
-    /// `image`, `step` or `cachemount`.
+    /// `image`, `step`, `cachemount` or `container`.
     Kind,
-    /// An image's names, a step's title, a cache mount's id.
+    /// An image's names, a step's title, a cache mount's id, a container's name.
     Description,
 }
 

@@ -30,6 +30,11 @@ fn command_lines_are_completed() {
         ("rbuild build -t koa-demo .", "rbuild build -t koa-demo ."),
         ("rbuild --root /r -t x .", "rbuild --root /r build -t x ."),
         ("rbuild --root=/r images", "rbuild --root=/r images"),
+        ("rbuild --gc off --layers=erofs images", "rbuild --gc off --layers=erofs images"),
+        (
+            "rbuild --layers directory --insecure-registry r .",
+            "rbuild --layers directory --insecure-registry r build .",
+        ),
         ("rbuild -f Dockerfile images", "rbuild build -f Dockerfile images"),
         ("rbuild ./images", "rbuild build ./images"),
         ("rbuild image ls -q", "rbuild images -q"),

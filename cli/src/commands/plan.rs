@@ -20,8 +20,20 @@ use crate::failure::Failure;
 use crate::session::{Session, print};
 
 /// Arguments of `build` that only matter once there is a result.
-const WITHOUT_EFFECT: [&str; 11] =
-    ["tags", "outputs", "progress", "quiet", "push", "load", "jobs", "iidfile", "metadata_file", "check", "explain"];
+const WITHOUT_EFFECT: [&str; 12] = [
+    "tags",
+    "outputs",
+    "progress",
+    "quiet",
+    "push",
+    "load",
+    "jobs",
+    "iidfile",
+    "metadata_file",
+    "check",
+    "call",
+    "explain",
+];
 
 #[derive(Args, Clone, Debug)]
 #[command(mut_args(without_effect_hidden))]

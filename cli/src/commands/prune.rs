@@ -21,11 +21,11 @@ pub struct PruneArgs {
     /// Also images that have names, unless a container was made from them, and what RUN --mount=type=cache keeps
     #[arg(short, long)]
     all: bool,
-    /// Only what was not used for so long, until=24h, or what matches: id, type (image, step, cachemount) or description,
-    /// with =, != or ~= for a regular expression (repeatable)
+    /// Only what was not used for so long, until=24h, or what matches: id, type (container, image, step, cachemount) or
+    /// description, with =, != or ~= for a regular expression (repeatable)
     #[arg(long, value_name = "FILTER", value_parser = filter::parse)]
     filter: Vec<Given>,
-    /// Leave the build cache so many bytes
+    /// Leave the build cache so many bytes (1gb is 2^30). With a limit of space no container goes
     #[arg(long, visible_alias = "keep-storage", value_name = "BYTES", value_parser = values::size)]
     reserved_space: Option<u64>,
     /// Only the longest unused, until the build cache takes at most so many bytes

@@ -76,8 +76,10 @@ fn find(build: &PastBuild, wanted: &str) -> Result<usize, Failure> {
         &|step| number.is_some() && step.number == number,
         &|step| step.title == wanted || parts(step).1 == wanted,
         &|step| named(step).starts_with(wanted),
-        &|step| named(step).contains(wanted) || step.title.contains(wanted),
+        &|step| named(step).contains(wanted) || step.title.starts_with(wanted),
     ];
+    // A number is that of the progress, or nothing: titles are full of numbers.
+    let ways = if number.is_some() { &ways[..1] } else { &ways[..] };
     for way in ways {
         let found: Vec<usize> = (0..build.steps.len()).filter(|at| way(&build.steps[*at])).collect();
         match found.as_slice() {
@@ -221,6 +223,12 @@ mod tests {
                 "RUN make",
                 Err(
                     "error: `RUN make` can be 2 steps\nhint: say which by its number: #5 [build 4/6] RUN make, `[test 3/3] RUN make` [test 3/3] RUN make\n",
+                ),
+            ),
+            (
+                "6/6",
+                Err(
+                    "error: the last build has no step `6/6`\nhint: `rbuild why --format json` lists all of its steps\n",
                 ),
             ),
             (

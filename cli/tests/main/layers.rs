@@ -123,6 +123,17 @@ fn a_damaged_file_is_not_served_and_built_again() {
 }
 
 #[test]
+fn equal_layers_in_one_root_file_system_leave_it_one() {
+    needs_files!();
+    let bench = busybox_bench!().with_variable("RBUILD_LAYERS", "erofs");
+    // Both add nothing, so both are the same empty tar.
+    let text = "FROM busybox\nWORKDIR /bin\nWORKDIR /etc\nCOPY here /etc/\n\
+                RUN touch /new && stat -c %d / /bin /etc /etc/here /new | sort -u | wc -l > /devices\n";
+    bench.file("app/Dockerfile", text).file("app/here", "").build(&["-t", "one", "app"]).ok();
+    assert_eq!(bench.run(&["run", "--rm", "one", "cat", "/devices"]).ok().stdout, "1\n");
+}
+
+#[test]
 fn the_form_that_was_asked_for_is_an_error_where_it_cannot_be_had() {
     needs!(Need::Root, Need::Overlay, Need::Command("busybox"), Need::Command("mount"));
     let bench = bare_bench!();

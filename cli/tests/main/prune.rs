@@ -65,6 +65,25 @@ fn a_dry_run_says_what_would_go_and_why() {
 }
 
 #[test]
+fn prune_takes_only_the_containers_that_are_meant() {
+    let bench = busybox_bench!();
+    bench.run(&["run", "--name", "precious", "busybox", "sh", "-c", "echo data > /data"]).ok();
+    for kept in [
+        &["--filter", "type=cachemount"][..],
+        &["--filter", "type=container", "--filter", "description=other"],
+        &["--filter", "until=24h"],
+        &["--max-used-space", "1gb"],
+        &["--all", "--filter", "type!=container"],
+    ] {
+        let planned = bench.run(&[&["prune", "--dry-run"], kept].concat()).ok().stdout;
+        let pruned = bench.run(&[&["prune", "-f"], kept].concat()).ok().stdout;
+        assert!(!planned.contains("precious") && !pruned.contains("precious"), "{kept:?}: {planned}\n{pruned}");
+    }
+    bench.run(&["prune", "-f", "--filter", "type=container", "--filter", "until=0s"]).ok().says(&[]);
+    assert_eq!(bench.run(&["ps", "-aq"]).ok().stdout, "");
+}
+
+#[test]
 fn the_store_keeps_its_limits_by_itself() {
     let bench = busybox_bench!().with_variable("RBUILD_GC", "max-used=0,reserved=0");
     let text = "FROM busybox AS made\nRUN date > /made\nFROM busybox\nCOPY --from=made /made /made\n";

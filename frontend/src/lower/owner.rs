@@ -21,11 +21,12 @@ pub(super) fn owner(text: &str) -> Option<Owner> {
 
 /// The owner of `--chown`.
 pub(super) fn chown(text: &str, span: Span) -> Result<Option<Owner>, Diagnostic> {
-    let too_large =
-        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) && part.parse::<u32>().is_err();
+    // The largest number is the kernel's word for "leave it".
+    let is_id = |part: &str| part.parse::<u32>().is_ok_and(|id| id != u32::MAX);
+    let too_large = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) && !is_id(part);
     if text.matches(':').count() > 1 || text.split(':').any(too_large) {
         return Err(Diagnostic::error(span, format!("invalid owner `{text}`"))
-            .hint("expected `user`, `user:group` or `:group`, each a name or a number below 4294967296"));
+            .hint("expected `user`, `user:group` or `:group`, each a name or a number below 4294967295"));
     }
     Ok(owner(text))
 }
@@ -65,7 +66,7 @@ mod tests {
             let expected = expected.map(|(user, group)| Owner { user, group });
             assert_eq!(chown(text, Span::default()), Ok(expected), "{text}");
         }
-        for text in ["a:b:c", "4294967296", "1:99999999999"] {
+        for text in ["a:b:c", "4294967295", "1:4294967296", "1:99999999999"] {
             assert!(chown(text, Span::default()).is_err(), "{text}");
         }
     }

@@ -3,7 +3,7 @@
 use rbuild_solver::graph::{Graph, Output};
 use rbuild_solver::{ComponentChange, Entry, InputChange, Journal, Reason, Verdict};
 
-use crate::fake::{Bench, add_titled};
+use crate::fake::{Bench, add, add_titled};
 
 /// `base`, `a` and `b` one upon the other, with `a`'s extra word, and a stage of its own that `b` also needs.
 fn graph(a: &[&str], forced: bool) -> (Graph, Output) {
@@ -186,4 +186,35 @@ async fn a_solve_notes_why_it_did_what_it_did() {
     let (entries, failed) = noted(&broken, top).await;
     assert!(failed && entries.len() == 4);
     assert!(entries.iter().all(|(_, entry)| entry.made.is_none()), "nothing was made: {entries:?}");
+}
+
+#[tokio::test]
+async fn a_solve_that_begins_again_keeps_what_it_noted() {
+    let bench = Bench::new(4);
+    let reporter = rbuild_core::Reporter::silent();
+    let mut graph = Graph::new();
+    let found = add(&mut graph, &["found"], &[]);
+    let lost = add(&mut graph, &["lost"], &[found]);
+    bench.solve(&graph, lost).await;
+    let new = add(&mut graph, &["new"], &[found]);
+    let broken = add(&mut graph, &["broken", "sleep 30", "fail"], &[lost]);
+    let journal = Journal::default();
+    bench.solver.solve_noting(&graph, &[broken, new], &reporter, &journal).await.unwrap_err();
+    // What `lost` had made is gone, and so is its former self.
+    for (id, entry) in journal.entries() {
+        if let (true, Verdict::Hit(key)) = (id == lost.vertex, entry.verdict) {
+            bench.memory.prune(&key);
+        }
+    }
+    bench.memory.0.steps.lock().unwrap().clear();
+    journal.begin_again();
+    bench.solver.solve_noting(&graph, &[broken, new], &reporter, &journal).await.unwrap_err();
+    let verdicts: Vec<_> =
+        journal.entries().into_iter().map(|(id, entry)| (id, entry.verdict, entry.made.is_some())).collect();
+    let is = |output: Output, wanted: &Verdict, made: bool| {
+        assert!(verdicts.contains(&(output.vertex, wanted.clone(), made)), "{verdicts:?}");
+    };
+    is(lost, &Verdict::Missed(Reason::Forgotten), true);
+    is(new, &Verdict::Missed(Reason::NeverBuilt), true);
+    is(broken, &Verdict::Missed(Reason::NeverBuilt), false);
 }
