@@ -50,8 +50,8 @@ impl Builds<'_> {
     /// The metadata cannot be read.
     pub fn latest(&self, scopes: &[Digest]) -> Result<Option<Build>> {
         let fits = |build: &Build| scopes.is_empty() || build.scopes.iter().any(|scope| scopes.contains(scope));
-        let builds = self.0.0.meta.read(|reader| reader.list(&BUILDS, b""))?;
-        Ok(builds.into_iter().map(|(_, build)| build).rfind(fits))
+        let builds = self.0.0.meta.read(|reader| reader.list_sound(&BUILDS))?;
+        Ok(builds.rows.into_iter().map(|(_, build)| build).rfind(fits))
     }
 }
 

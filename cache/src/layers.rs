@@ -71,8 +71,8 @@ pub(crate) const LAYERS: Table<Layer> = Table::new(b'l', "layer");
 pub(crate) const DIFF_IDS: Table<LayerId> = Table::new(b'f', "diff ID");
 /// Layers not flushed to disk yet → the boot id of the machine when they were written, and the time.
 pub(crate) const UNSETTLED: Table<(String, u64)> = Table::new(b't', "unsettled layer");
-/// The kernel's limit on the layers of one overlay.
-pub const MAX_LAYERS: usize = 500;
+/// The kernel's limit on the layers of one overlay (`OVL_MAX_STACK`, 500), less one for what a sandbox puts below them.
+pub const MAX_LAYERS: usize = 499;
 
 type Result<T, E = LayerError> = std::result::Result<T, E>;
 

@@ -35,6 +35,7 @@ mod listings;
 mod meta;
 mod prune;
 mod records;
+mod reserve;
 mod scratch;
 mod stat_cache;
 mod store;

@@ -25,6 +25,8 @@ use crate::error::{Result, StoreError};
 const MAP_SIZE: usize = 16 << 30;
 /// Concurrent read transactions, over all processes. 64 bytes each, in the lock file.
 const MAX_READERS: u32 = 1024;
+/// The least that a page of LMDB can have.
+const PAGE: u64 = 4096;
 /// LMDB's own limit on a key.
 const MAX_KEY: usize = 511;
 /// The first byte of every value.
@@ -57,7 +59,7 @@ impl<V> Table<V> {
 
 impl<V: DeserializeOwned> Table<V> {
     fn decode(&self, key: &[u8], value: &[u8]) -> Result<V> {
-        let text = || String::from_utf8_lossy(key).into_owned();
+        let text = || printable(key);
         match value.split_first() {
             Some((&FORMAT, json)) => {
                 serde_json::from_slice(json).map_err(|source| StoreError::Row { table: self.name, key: text(), source })
@@ -116,6 +118,12 @@ impl Meta {
         let rows = env.open_database(&transaction, None).map_err(failed)?.expect("the unnamed database always exists");
         // Without the commit the handle dies with the transaction.
         transaction.commit().map_err(failed)?;
+        // Reading a page that the file does not have would end the process.
+        let pages = env.info().last_page_number as u64 + 1;
+        let length = std::fs::metadata(path.join("data.mdb")).map_err(|error| failed(error.into()))?.len();
+        if length < pages * PAGE {
+            return Err(failed(heed::Error::Mdb(heed::MdbError::Corrupted)));
+        }
         Ok(Self { env, rows, path: path.to_owned() })
     }
 
@@ -250,6 +258,29 @@ impl Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// All rows that can be read, and the keys of those that cannot.
+    pub(crate) fn list_sound<V: DeserializeOwned>(&self, table: &Table<V>) -> Result<Sound<V>> {
+        let full = table.key(b"")?;
+        let rows = self.meta.rows.prefix_iter(self.transaction, &full).map_err(self.meta.failed("read"))?;
+        let mut sound = Sound { rows: Vec::new(), damaged: Vec::new() };
+        for row in rows {
+            let (key, value) = row.map_err(self.meta.failed("read"))?;
+            match table.decode(&key[1..], value) {
+                Ok(value) => sound.rows.push((key[1..].to_vec(), value)),
+                Err(_) => sound.damaged.push(key[1..].to_vec()),
+            }
+        }
+        Ok(sound)
+    }
+}
+
+/// The rows of a table that is a cache: what cannot be read is as good as not there.
+pub(crate) struct Sound<V> {
+    pub(crate) rows: Vec<(Vec<u8>, V)>,
+    pub(crate) damaged: Vec<Vec<u8>>,
+}
+
 /// The one write transaction of the moment.
 pub(crate) struct Writer<'a> {
     meta: &'a Meta,
@@ -314,6 +345,32 @@ mod tests {
             meta.read(|reader| Ok::<_, StoreError>((reader.list(&LEFT, b"")?, reader.find(&RIGHT, b"a")?))).unwrap();
         assert_eq!(left, [(b"a".to_vec(), 1), (b"ab".to_vec(), 2)]);
         assert_eq!(right.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_file_that_was_cut_short_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let meta = Meta::open(directory.path()).unwrap();
+        meta.write(|writer| (0..2000_u32).try_for_each(|row| writer.put(&LEFT, &row.to_be_bytes(), &row))).unwrap();
+        drop(meta);
+        let file = std::fs::File::options().write(true).open(directory.path().join("data.mdb")).unwrap();
+        file.set_len(40_000).unwrap();
+        let refused = Meta::open(directory.path()).unwrap_err();
+        assert!(matches!(refused, StoreError::Metadata { action: "open", .. }), "{refused:?}");
+    }
+
+    #[test]
+    fn rows_of_a_cache_are_read_as_far_as_they_can_be() {
+        const TEXTS: Table<String> = Table::new(b'l', "text");
+        let directory = tempfile::tempdir().unwrap();
+        let meta = Meta::open(directory.path()).unwrap();
+        meta.write(|writer| {
+            writer.put(&LEFT, b"a", &1)?;
+            writer.put(&TEXTS, b"b", &"no number".to_owned())
+        })
+        .unwrap();
+        let sound = meta.read(|reader| reader.list_sound(&LEFT)).unwrap();
+        assert_eq!((sound.rows, sound.damaged), (vec![(b"a".to_vec(), 1)], vec![b"b".to_vec()]));
     }
 
     #[test]

@@ -33,6 +33,7 @@ use crate::lease::{self, Holder};
 use crate::listings;
 use crate::meta::Writer;
 use crate::records::{KEYS, RECORDS, STEPS};
+use crate::reserve;
 use crate::store::{Store, USED, used_key};
 
 pub use condemned::Swept;
@@ -78,23 +79,36 @@ impl Store {
     /// # Errors
     /// The disk or the metadata fails.
     pub fn prune(&self, policy: &PrunePolicy) -> Result<PruneReport> {
-        self.flush_used()?;
-        let mounts = mount_sizes(self)?;
-        let mut report = PruneReport::default();
-        let mut now = 0;
-        self.0.meta.write(|writer| {
-            let state = State::read(self, &writer.reader(), &mounts)?;
-            now = state.now;
-            report.removals = plan(&state, policy);
-            self.carry_out(writer, &state, &mut report)
-        })?;
+        // On a full disk this is all the room there is for what follows. Transfers that nobody goes on with go, too.
+        self.0.aside.reap_ingest(|_, _| false)?;
+        self.0.aside.empty_trash()?;
+        let (now, mut report) = match self.remove(policy) {
+            Err(error) if error.is_full() && reserve::give_up(self.root()) => self.remove(policy)?,
+            other => other?,
+        };
         self.stat_cache().remove_older(now.saturating_sub(STAT_CACHE_LIFE.as_secs()))?;
         (report.swept, report.waiting) = self.sweep()?;
         if report.waiting != Swept::default() {
             report.holders = self.lease_holders()?;
         }
         self.reap()?;
+        reserve::take(self.root());
         Ok(report)
+    }
+
+    /// The part of [`Store::prune`] that is one transaction. Returns the time it thought it was.
+    fn remove(&self, policy: &PrunePolicy) -> Result<(u64, PruneReport)> {
+        self.flush_used()?;
+        let mounts = mount_sizes(self)?;
+        self.0.meta.write(|writer| {
+            let state = State::read(self, &writer.reader(), &mounts)?;
+            let mut report = PruneReport { removals: plan(&state, policy), ..PruneReport::default() };
+            for key in &state.damaged {
+                writer.delete(&RECORDS, key)?;
+            }
+            self.carry_out(writer, &state, &mut report)?;
+            Ok((state.now, report))
+        })
     }
 
     /// What [`Store::prune`] would remove, without removing anything.

@@ -4,12 +4,19 @@
 //! compared when it is opened, so a torn one is as good as none. It is never written to again: the last writer replaces it.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::error::{Context, Result};
 use crate::store::Store;
+
+/// For how long the mark that a file was used is good.
+const MARKED: Duration = Duration::from_secs(24 * 3600);
 
 /// How much is read at once.
 const CHUNK: usize = 256 << 10;
@@ -19,17 +26,28 @@ const CHUNK: usize = 256 << 10;
 pub struct StatCache<'a>(pub(crate) &'a Store);
 
 impl StatCache<'_> {
-    /// What was saved for `root`, if it is whole: a file, and how many of its bytes are meant.
+    /// What was saved for `root`, if it is whole: a file, and how many of its bytes are meant. The file's time says, give or
+    /// take a day, when this was last asked.
     ///
     /// # Errors
     /// Only if the disk fails.
     pub fn open(&self, root: &Path) -> Result<Option<(File, u64)>> {
         let path = self.path(root);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.context("open", &path)?,
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
+            file => File::from(file.context("open", &path)?),
         };
-        let end = file.metadata().context("read", &path)?.len();
+        let metadata = file.metadata().context("read", &path)?;
+        if !metadata.is_file() {
+            return Ok(None);
+        }
+        if metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age > MARKED))
+            && let Err(error) = file.set_modified(SystemTime::now())
+        {
+            tracing::debug!(path = %path.display(), %error, "use not marked");
+        }
+        let end = metadata.len();
         let Some(length) = end.checked_sub(blake3::OUT_LEN as u64) else { return Ok(None) };
         let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; CHUNK]);
         let mut rest = (&file).take(length);
@@ -53,7 +71,11 @@ impl StatCache<'_> {
         let mut file = working.handle();
         file.write_all(bytes).context("write", working.path())?;
         file.write_all(blake3::hash(bytes).as_bytes()).context("write", working.path())?;
-        working.publish(&self.path(root))
+        let path = self.path(root);
+        if fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir()) {
+            self.0.0.aside.discard(&path)?;
+        }
+        working.publish(&path)
     }
 
     /// Forgets everything that was not saved or loaded since `oldest`, seconds since 1970. Returns how many went.
@@ -78,6 +100,8 @@ impl StatCache<'_> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::FileType;
+
     use super::*;
 
     #[test]
@@ -104,5 +128,43 @@ mod tests {
             assert_eq!(load(context), None, "{length} bytes");
         }
         assert_eq!(cache.remove_older(u64::MAX).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_cache() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let cache = store.stat_cache();
+        let context = Path::new("/src");
+        let path = cache.path(context);
+        let makers: [fn(&Path); 3] = [
+            |path| fs::create_dir_all(path.join("below")).unwrap(),
+            |path| std::os::unix::fs::symlink(path, path).unwrap(),
+            |path| rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap(),
+        ];
+        for make in makers {
+            make(&path);
+            assert!(cache.open(context).unwrap().is_none());
+            cache.save(context, b"one").unwrap();
+            assert!(cache.open(context).unwrap().is_some());
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_used_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let cache = store.stat_cache();
+        let day = Duration::from_secs(24 * 3600);
+        for name in ["/used", "/unused"] {
+            cache.save(Path::new(name), b"one").unwrap();
+            let file = File::open(cache.path(Path::new(name))).unwrap();
+            file.set_modified(SystemTime::now() - 70 * day).unwrap();
+        }
+        assert!(cache.open(Path::new("/used")).unwrap().is_some());
+        store.prune(&crate::PrunePolicy { unused_for: Some(day), ..crate::PrunePolicy::default() }).unwrap();
+        assert!(cache.open(Path::new("/used")).unwrap().is_some());
+        assert!(cache.open(Path::new("/unused")).unwrap().is_none());
     }
 }

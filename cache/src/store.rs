@@ -298,6 +298,7 @@ fn create(root: &Path) -> Result<()> {
             fs::write(&path, r#"{"imageLayoutVersion":"1.0.0"}"#).context("write", &path)?;
         }
     }
+    crate::reserve::take(root);
     Ok(())
 }
 

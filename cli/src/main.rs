@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     panic::set_hook(Box::new(report_panic));
-    match run(words) {
+    let code = match run(words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(text) = failure.text(Colour::of(&io::stderr())) {
@@ -49,7 +49,9 @@ fn main() -> ExitCode {
             }
             failure.exit_code()
         }
-    }
+    };
+    rbuild_executor::dismiss();
+    code
 }
 
 fn run(words: Vec<OsString>) -> Result<(), Failure> {

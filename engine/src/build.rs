@@ -76,12 +76,8 @@ impl Engine {
         let prepared = match self.prepare(&request, Purpose::Build, reporter).await {
             Ok(prepared) => prepared,
             Err(error) => {
-                // A transfer that failed leaves something behind.
-                let store = self.store().clone();
-                if has_event_loop()
-                    && let Err(error) = blocking(move || store.reap()).await
-                {
-                    tracing::debug!(%error, "cleaning up failed");
+                if has_event_loop() {
+                    self.clean_up_after_failure().await;
                 }
                 return Err(error);
             }

@@ -59,6 +59,14 @@ pub enum Removal {
 }
 
 impl Engine {
+    /// Deletes what a transfer left that failed: on a full disk it may be all that stands between the user and the next try.
+    pub(crate) async fn clean_up_after_failure(&self) {
+        let store = self.store().clone();
+        if let Err(error) = crate::blocking::blocking(move || store.reap()).await {
+            tracing::debug!(%error, "cleaning up failed");
+        }
+    }
+
     /// All images, newest first.
     ///
     /// # Errors

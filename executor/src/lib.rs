@@ -32,3 +32,4 @@ pub use sandbox::{Input, Output, Sandbox, Stdio, Terminal};
 pub use spec::{
     Durability, Limits, Network, Privileges, Process, SandboxDevice, SandboxFile, SandboxMount, SandboxSpec,
 };
+pub use supervisors::dismiss;

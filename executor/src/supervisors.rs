@@ -10,9 +10,12 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::CWD;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
@@ -24,6 +27,8 @@ use crate::mount::set_attributes;
 const IDLE: usize = 8;
 /// How many sandboxes one makes: what pid 1 has on the heap when it becomes the process is never freed.
 const REQUESTS: u32 = 1000;
+/// How long [`dismiss`] waits at most.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A supervisor that was given something to do. Dropping it kills the sandbox it has.
 #[derive(Debug)]
@@ -128,6 +133,29 @@ impl Supervisor {
         // The end of `idle` takes the lock.
         drop(kept);
     }
+}
+
+/// Ends the supervisors that have nothing to do and waits until they are gone, and with them the mounts they have seen.
+/// For the end of a program, which does not wait for long; those that still serve a sandbox are left alone.
+pub fn dismiss() {
+    let Kept { idle, mut ending } = std::mem::replace(&mut *kept(), Kept { idle: Vec::new(), ending: Vec::new() });
+    for Idle { channel, mut process, .. } in idle {
+        drop(channel);
+        ending.extend(process.0.take());
+    }
+    let deadline = Instant::now() + PATIENCE;
+    for mut child in ending {
+        // Where it cannot be waited for, it ends a moment after this program.
+        _ = ended_until(&child, deadline);
+        has_ended(&mut child);
+    }
+}
+
+fn ended_until(child: &Child, deadline: Instant) -> rustix::io::Result<()> {
+    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    let rest = deadline.saturating_duration_since(Instant::now());
+    let rest = Timespec::try_from(rest).unwrap_or_default();
+    poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&rest)).map(drop)
 }
 
 fn idle() -> Option<Idle> {

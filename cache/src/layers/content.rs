@@ -59,11 +59,12 @@ impl Layers<'_> {
     /// # Errors
     /// As [`Layers::prepare`].
     pub fn lower(&self, layers: &[LayerId]) -> Result<Vec<Lower>> {
-        if layers.len() > MAX_LAYERS {
-            return Err(LayerError::TooMany(layers.len()));
-        }
         let mut seen = HashSet::new();
-        layers.iter().rev().filter(|id| seen.insert(*id)).map(|id| self.mountable(id)).collect()
+        let each: Vec<&LayerId> = layers.iter().rev().filter(|id| seen.insert(*id)).collect();
+        if each.len() > MAX_LAYERS {
+            return Err(LayerError::TooMany(each.len()));
+        }
+        each.into_iter().map(|id| self.mountable(id)).collect()
     }
 
     /// The directory of a layer that was made as one.

@@ -34,7 +34,7 @@ pub enum LayerError {
     #[error("`{0}` is not a diff ID: only sha256 is")]
     NotADiffId(Digest),
     /// The kernel's overlay cannot stack that many.
-    #[error("{0} layers are too many for one root file system (the kernel stacks at most {MAX_LAYERS})")]
+    #[error("{0} layers are too many for one root file system (at most {MAX_LAYERS} can be stacked)")]
     TooMany(usize),
     /// The tar to be unpacked is malformed, or reading it failed.
     #[error(transparent)]
@@ -112,6 +112,12 @@ pub enum LayerError {
         /// Relative to the root file system.
         path: PathBuf,
     },
+    /// In a layer's tar such a name says that something was removed.
+    #[error("`{path}` cannot be in a layer: names that begin with `.wh.` stand for what was removed")]
+    Whiteout {
+        /// Relative to the root file system.
+        path: PathBuf,
+    },
 }
 
 impl LayerError {
@@ -140,7 +146,8 @@ impl LayerError {
             | Self::Source { .. }
             | Self::Change { .. }
             | Self::Owner { .. }
-            | Self::Redirect { .. } => None,
+            | Self::Redirect { .. }
+            | Self::Whiteout { .. } => None,
         }
     }
 }

@@ -150,6 +150,10 @@ pub(crate) fn scan(root: &Path, overlay: OverlayXattrs) -> Result<Vec<Node>> {
     if let Some(node) = nodes.iter().find(|node| node.xattrs.contains_key(OsStr::new(REDIRECT))) {
         return Err(LayerError::Redirect { path: node.path.clone() });
     }
+    let is_reserved = |node: &&Node| node.path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".wh."));
+    if let Some(node) = nodes.iter().find(is_reserved) {
+        return Err(LayerError::Whiteout { path: node.path.clone() });
+    }
     Ok(nodes)
 }
 

@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) free: u64,
     pub(super) layers: Vec<Layer>,
     pub(super) records: Vec<RecordState>,
+    /// The keys of records that cannot be read.
+    pub(super) damaged: Vec<Vec<u8>>,
     /// Cache key → record.
     pub(super) keys: Vec<(Vec<u8>, Digest)>,
     /// Step key → its latest record.
@@ -91,7 +93,9 @@ impl State {
             Ok::<_, StoreError>(reader.find(&USED, &used_key(letter, key))?.unwrap_or(otherwise))
         };
         let mut state = Self { now: store::now(), layers: layers::list(reader)?, ..Self::default() };
-        for (key, record) in reader.list(&RECORDS, b"")? {
+        let records = reader.list_sound(&RECORDS)?;
+        state.damaged = records.damaged;
+        for (key, record) in records.rows {
             let Ok(id) = <[u8; 32]>::try_from(key.as_slice()).map(Digest::blake3) else { continue };
             let used = used(b'r', &key, record.created)?;
             let Record { title, layers, listings, .. } = record;
@@ -129,7 +133,7 @@ pub(super) fn needed(reader: &Reader<'_>) -> Result<Needed> {
     for (_, container) in reader.list(&CONTAINERS, b"")? {
         needed.layers.extend(container.layers);
     }
-    for (_, record) in reader.list(&RECORDS, b"")? {
+    for (_, record) in reader.list_sound(&RECORDS)?.rows {
         needed.layers.extend(record.layers);
     }
     for id in &needed.layers {

@@ -41,6 +41,7 @@ mod context;
 mod contexts;
 mod dockerfiles;
 mod errors;
+mod faults;
 mod found;
 mod images;
 mod interrupt;

@@ -24,6 +24,19 @@ impl Engine {
         changes: &[String],
     ) -> Result<Digest, BuildError> {
         let _lease = self.store().lease("import").map_err(Error::from)?;
+        let imported = self.import_all(archive, name, changes).await;
+        if imported.is_err() {
+            self.clean_up_after_failure().await;
+        }
+        imported
+    }
+
+    async fn import_all(
+        &self,
+        archive: &mut (dyn Read + Send),
+        name: Option<&str>,
+        changes: &[String],
+    ) -> Result<Digest, BuildError> {
         let name = name.map(|name| reference(name).map(|name| name.to_string())).transpose()?;
         let mut config = configured(changes).await?;
         let mut plain = rbuild_image::archive::decompress(archive)

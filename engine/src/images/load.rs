@@ -69,6 +69,14 @@ impl Engine {
     /// If it is no such archive, or something in it is not what its digest says.
     pub async fn load(&self, archive: &mut (dyn Read + Send)) -> Result<Vec<String>, Error> {
         let _lease = self.store().lease("load")?;
+        let loaded = self.load_all(archive);
+        if loaded.is_err() {
+            self.clean_up_after_failure().await;
+        }
+        loaded
+    }
+
+    fn load_all(&self, archive: &mut (dyn Read + Send)) -> Result<Vec<String>, Error> {
         let archive = Archive::open(archive)?;
         if archive.contains("manifest.json") {
             let entries: Vec<DockerEntry> = archive.json("manifest.json")?;

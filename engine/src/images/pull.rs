@@ -53,6 +53,14 @@ impl Engine {
     /// If the registry does not have it for the platform, cannot be reached, or sends something else.
     pub async fn pull(&self, name: &str, platform: Option<&Platform>, reporter: &Reporter) -> Result<Pulled, Error> {
         let _lease = self.store().lease("pull")?;
+        let pulled = self.pull_all(name, platform, reporter).await;
+        if pulled.is_err() {
+            self.clean_up_after_failure().await;
+        }
+        pulled
+    }
+
+    async fn pull_all(&self, name: &str, platform: Option<&Platform>, reporter: &Reporter) -> Result<Pulled, Error> {
         let reference = reference(name)?;
         let platform = platform.cloned().unwrap_or_else(Platform::host);
         let before = self.store().images().resolve(&reference.to_string())?.map(|image| image.id);

@@ -34,11 +34,15 @@ impl FormerLayer {
 }
 
 impl Layers<'_> {
-    /// A layer for [`Layers::build_like`]; `None` if it is not here, or not in a form that anything can be taken from.
+    /// A layer for [`Layers::build_like`]; `None` if it is not here, or not in a form that anything can be taken from, or
+    /// new layers are of another form.
     ///
     /// # Errors
     /// Only if the disk or the metadata fails.
     pub fn former(&self, id: &LayerId) -> Result<Option<FormerLayer>> {
+        if !self.makes_files()? {
+            return Ok(None);
+        }
         let Some(layer) = self.find_intact(id)?.filter(|layer| layer.form == Form::Erofs) else { return Ok(None) };
         let file = self.open_file(&layer)?;
         let index = file.read_index().context("read", self.path(id))?;

@@ -107,6 +107,14 @@ impl Attributes {
         if !is_image && (!names.is_empty() || options != ExportOptions::default()) {
             return Err(format!("type={kind} has no name, compression or timestamps"));
         }
+        let levels = match options.compression {
+            LayerCompression::Gzip => 0..=9,
+            LayerCompression::Zstd => 1..=22,
+            LayerCompression::None => 0..=22,
+        };
+        if let Some(level) = options.level.filter(|level| !levels.contains(level)) {
+            return Err(format!("compression-level={level} is not between {} and {}", levels.start(), levels.end()));
+        }
         if push && kind != "image" && kind != "registry" {
             return Err(format!("type={kind} cannot be pushed"));
         }
@@ -204,6 +212,8 @@ mod tests {
             ("type=local", "`dest` is missing"),
             ("type=local,dest=-", "a directory cannot be written to standard output"),
             ("type=cacheonly", "not supported: type=cacheonly (oci, docker, tar, local, image and registry are)"),
+            ("type=oci,dest=f,compression-level=10", "compression-level=10 is not between 0 and 9"),
+            ("type=oci,dest=f,compression=zstd,compression-level=0", "compression-level=0 is not between 1 and 22"),
             ("type=oci,tar=false", "not supported: tar=false"),
             ("type=oci,compression=estargz", "not supported: compression=estargz (gzip, zstd and uncompressed are)"),
             ("type=oci,annotation.a=b", "not supported: annotation.a=b"),

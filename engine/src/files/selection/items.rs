@@ -90,6 +90,11 @@ pub(super) fn each(
     items.flush()
 }
 
+/// Without the sockets, which no copy has.
+fn copied(found: Vec<Match>) -> impl Iterator<Item = Match> {
+    found.into_iter().filter(|found| found.node.as_ref().is_none_or(|node| node.kind != Kind::Socket))
+}
+
 struct Items<'a> {
     tree: &'a dyn SourceTree,
     reading: Reading,
@@ -115,7 +120,7 @@ enum Label {
 
 impl Items<'_> {
     fn sources(&mut self, pattern: &str, wildcards: bool, exclude: &Exclude) -> Result<(), Stop> {
-        for found in matches(self.tree, pattern, wildcards)? {
+        for found in copied(matches(self.tree, pattern, wildcards)?) {
             let is_directory = found.node.as_ref().is_some_and(Node::is_directory);
             self.hold_match(&found, is_directory)?;
             if !is_directory {
@@ -131,7 +136,7 @@ impl Items<'_> {
 
     fn parents(&mut self, pattern: &str, wildcards: bool, exclude: &Exclude) -> Result<(), Stop> {
         let parents = Parents::new(pattern, wildcards)?;
-        for found in matches(self.tree, parents.pivot, wildcards)? {
+        for found in copied(matches(self.tree, parents.pivot, wildcards)?) {
             let is_directory = found.node.as_ref().is_some_and(Node::is_directory);
             self.hold_match(&found, is_directory)?;
             if is_directory {

@@ -127,7 +127,9 @@ pub(super) fn load<'s>(
 fn known_digest(stage: &Stage<'_>, content: &Content, name: &OsStr, size: u64) -> Option<[u8; 32]> {
     let (tree, path) = stage.source(content, name)?;
     let Seen { node, digest, .. } = stage.trees[tree as usize].known(&path)?;
-    digest.filter(|_| node.kind == Kind::File && node.size == size).map(|FileDigest(digest)| digest)
+    let FileDigest(digest) = digest.filter(|_| node.kind == Kind::File && node.size == size)?;
+    // Nothing is found by an empty file's content, which tells it from others no more.
+    (size > 0 || digest == *blake3::hash(&[]).as_bytes()).then_some(digest)
 }
 
 fn entry(path: PathBuf, item: &Item, kind: EntryKind) -> Entry {
