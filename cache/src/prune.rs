@@ -79,11 +79,17 @@ impl Store {
     /// # Errors
     /// The disk or the metadata fails.
     pub fn prune(&self, policy: &PrunePolicy) -> Result<PruneReport> {
-        // On a full disk this is all the room there is for what follows. Transfers that nobody goes on with go, too.
-        self.0.aside.reap_ingest(|_, _| false)?;
+        // On a full disk this is all the room there is for what follows.
+        self.reap_ingest()?;
         self.0.aside.empty_trash()?;
         let (now, mut report) = match self.remove(policy) {
-            Err(error) if error.is_full() && reserve::give_up(self.root()) => self.remove(policy)?,
+            Err(error) if error.is_full() => {
+                // Transfers that somebody may want to go on with are what can be spared next.
+                self.0.aside.reap_ingest(|_, _| false)?;
+                self.0.aside.empty_trash()?;
+                reserve::give_up(self.root());
+                self.remove(policy)?
+            }
             other => other?,
         };
         self.stat_cache().remove_older(now.saturating_sub(STAT_CACHE_LIFE.as_secs()))?;

@@ -30,7 +30,7 @@ pub(crate) fn take(root: &Path) {
     }
 }
 
-/// Gives the room up; whether there was some.
-pub(crate) fn give_up(root: &Path) -> bool {
-    fs::remove_file(path(root)).is_ok()
+/// Gives the room up, if there is some.
+pub(crate) fn give_up(root: &Path) {
+    drop(fs::remove_file(path(root)));
 }

@@ -186,11 +186,7 @@ impl Store {
     /// The disk fails. What this process may not delete stays for one that may.
     pub fn reap(&self) -> Result<usize> {
         self.0.meta.clear_dead_readers()?;
-        let now = SystemTime::now();
-        self.0.aside.reap_ingest(|name, metadata| {
-            name.as_encoded_bytes().ends_with(crate::content::PARTIAL.as_bytes())
-                && metadata.modified().is_ok_and(|at| now.duration_since(at).unwrap_or_default() < PARTIAL_LIFE)
-        })?;
+        self.reap_ingest()?;
         if self.has_condemned()? {
             self.sweep()?;
         }
@@ -198,6 +194,15 @@ impl Store {
         // Last: writing may need the room that was just made.
         self.flush_used()?;
         Ok(deleted)
+    }
+
+    /// Moves to the trash what dead processes left, except transfers that somebody may go on with.
+    pub(crate) fn reap_ingest(&self) -> Result<usize> {
+        let now = SystemTime::now();
+        self.0.aside.reap_ingest(|name, metadata| {
+            name.as_encoded_bytes().ends_with(crate::content::PARTIAL.as_bytes())
+                && metadata.modified().is_ok_and(|at| now.duration_since(at).unwrap_or_default() < PARTIAL_LIFE)
+        })
     }
 
     /// All metadata, one row after the other: the letter of its kind, its key, its JSON. For people who debug a store;
