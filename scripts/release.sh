@@ -14,6 +14,7 @@ if [ -d "$(rustc --print sysroot)/lib/rustlib/$musl/lib" ] && command -v musl-gc
   triple=$musl
 else
   flags="$flags -C target-feature=+crt-static"
+  export "CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$triple")_LINKER=$top/scripts/order-cc.sh"
 fi
 
 # Naming the target keeps the flags away from build scripts and procedural macros, which cannot be static.
