@@ -25,8 +25,6 @@ use crate::error::{Result, StoreError};
 const MAP_SIZE: usize = 16 << 30;
 /// Concurrent read transactions, over all processes. 64 bytes each, in the lock file.
 const MAX_READERS: u32 = 1024;
-/// The least that a page of LMDB can have.
-const PAGE: u64 = 4096;
 /// LMDB's own limit on a key.
 const MAX_KEY: usize = 511;
 /// The first byte of every value.
@@ -118,12 +116,6 @@ impl Meta {
         let rows = env.open_database(&transaction, None).map_err(failed)?.expect("the unnamed database always exists");
         // Without the commit the handle dies with the transaction.
         transaction.commit().map_err(failed)?;
-        // Reading a page that the file does not have would end the process.
-        let pages = env.info().last_page_number as u64 + 1;
-        let length = std::fs::metadata(path.join("data.mdb")).map_err(|error| failed(error.into()))?.len();
-        if length < pages * PAGE {
-            return Err(failed(heed::Error::Mdb(heed::MdbError::Corrupted)));
-        }
         Ok(Self { env, rows, path: path.to_owned() })
     }
 
@@ -345,18 +337,6 @@ mod tests {
             meta.read(|reader| Ok::<_, StoreError>((reader.list(&LEFT, b"")?, reader.find(&RIGHT, b"a")?))).unwrap();
         assert_eq!(left, [(b"a".to_vec(), 1), (b"ab".to_vec(), 2)]);
         assert_eq!(right.as_deref(), Some("x"));
-    }
-
-    #[test]
-    fn a_file_that_was_cut_short_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let meta = Meta::open(directory.path()).unwrap();
-        meta.write(|writer| (0..2000_u32).try_for_each(|row| writer.put(&LEFT, &row.to_be_bytes(), &row))).unwrap();
-        drop(meta);
-        let file = std::fs::File::options().write(true).open(directory.path().join("data.mdb")).unwrap();
-        file.set_len(40_000).unwrap();
-        let refused = Meta::open(directory.path()).unwrap_err();
-        assert!(matches!(refused, StoreError::Metadata { action: "open", .. }), "{refused:?}");
     }
 
     #[test]
