@@ -161,10 +161,10 @@ fn concurrent_builds_and_prunes_give_the_right_images() {
                 thread::sleep(Duration::from_millis(300));
             }
         });
-        let builds: usize = builders.into_iter().map(|builder| builder.join().unwrap()).sum();
+        let builds: Vec<_> = builders.into_iter().map(thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::Relaxed);
         pruner.join().unwrap();
-        builds
+        builds.into_iter().map(Result::unwrap).sum::<usize>()
     });
     println!("{builds} builds in {seconds} seconds");
     assert!(builds > 0);
