@@ -8,7 +8,7 @@
 # Only lld takes such a list, and only valgrind tells which functions ran. Without either this is just cc.
 set -euo pipefail
 
-as_usual() { echo "order-cc.sh: functions are left where they are: $1" >&2; exec cc "${arguments[@]}"; }
+as_usual() { echo "order-cc.sh: functions are left where they are: $1" >&2; cc "${arguments[@]}"; exit; }
 
 arguments=("$@")
 output=
@@ -36,13 +36,10 @@ printf 'FROM scratch\nCOPY . /app\nENV A=1 B=$A\nWORKDIR /app\nCMD ["/app/1"]\n'
 watch() {
   valgrind --tool=callgrind --demangle=no --callgrind-out-file="$place/$1.calls" "$place/rbuild" "${@:2}" &>>"$place/said"
 }
-{
-  sleep 0.1 # files as young as the build itself are read again by the next one
-  for _ in 1 2; do "$place/rbuild" build -t watched "$place/app" &>>"$place/said"; done
-  watch build build -t watched "$place/app"
-  watch quiet build -q -t watched "$place/app"
-  watch version version
-} || { sed 's/^/order-cc.sh: /' "$place/said" >&2; as_usual "the program could not be watched"; }
+build() { "$place/rbuild" build -t watched "$place/app" &>>"$place/said"; }
+sleep 0.1 # files as young as the build itself are read again by the next one
+build && build && watch build build -t watched "$place/app" && watch quiet build -q -t watched "$place/app" &&
+  watch version version || { sed 's/^/order-cc.sh: /' "$place/said" >&2; as_usual "the program could not be watched"; }
 sed -nE "s/^c?fn=\([0-9]+\) ([^']*).*/\1/p" "$place"/{build,quiet,version}.calls | awk '!seen[$0]++' >"$place/order"
 [ -s "$place/order" ] || as_usual "no function ran"
 cc "$@" -Wl,--symbol-ordering-file="$place/order" -Wl,--no-warn-symbol-ordering

@@ -144,8 +144,8 @@ fn rules(limits: &CollectLimits, disk: u64) -> Vec<PrunePolicy> {
 }
 
 impl Engine {
-    /// Removes containers that have ended, build results and images that nothing needs, as far as the options go. Builds may go on meanwhile: what
-    /// they may be using goes when they have ended.
+    /// Removes containers that have ended, build results and images that nothing needs, as far as the options go. Builds
+    /// may go on meanwhile: what they may be using goes when they have ended.
     ///
     /// # Errors
     /// If the disk fails.

@@ -6,12 +6,16 @@
 //!
 //! Memory is what the names take and about 80 bytes for each, up to a limit.
 
+mod inodes;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use rbuild_core::Names;
 
+use self::inodes::Inodes;
+pub(super) use self::inodes::{Inode, Kind, Target};
 use super::attributes;
 use super::format::{BLOCK, LONGEST_PATH, TAR_OFFSET, encode_device};
 use crate::layer::{Change, Entry, EntryKind, Timestamp};
@@ -52,85 +56,13 @@ pub enum Undescribable {
 /// The files of a tar that is being read. Pure: it reads and writes nothing.
 #[derive(Debug)]
 pub struct ErofsTree {
-    inodes: Vec<Packed>,
-    commons: Vec<Common>,
-    /// The numbers of those, and the last one: most are like it.
-    numbers: HashMap<Common, u32>,
-    last_common: u32,
+    inodes: Inodes,
     /// The targets of symbolic links, one after the other.
     targets: Vec<u8>,
     pub(super) directories: Vec<Directory>,
     pub(super) attributes: Vec<Arc<[u8]>>,
     known: HashMap<Arc<[u8]>, u32>,
     memory: usize,
-}
-
-/// An inode as it is asked for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Inode {
-    pub(super) kind: Kind,
-    pub(super) mode: u16,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) mtime: Timestamp,
-    /// Into the tree's attributes.
-    pub(super) attributes: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
-    File {
-        size: u64,
-        /// Of the whole file.
-        block: u32,
-    },
-    /// Into the tree's directories.
-    Directory(u32),
-    Symlink(Target),
-    CharDevice(u32),
-    BlockDevice(u32),
-    Fifo,
-    Whiteout,
-}
-
-/// Where a link points: a part of the tree's targets.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Target {
-    at: u32,
-    pub(super) length: u32,
-}
-
-/// An inode as it is held.
-#[derive(Clone, Copy, Debug)]
-struct Packed {
-    /// Of a file, or the length of a link's target.
-    size: u64,
-    seconds: i64,
-    nanoseconds: u32,
-    /// A block, a number or a place.
-    data: u32,
-    common: u32,
-}
-
-/// What many inodes have in common.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-struct Common {
-    tag: Tag,
-    mode: u16,
-    uid: u32,
-    gid: u32,
-    attributes: u32,
-}
-
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Tag {
-    File,
-    Directory,
-    Symlink,
-    CharDevice,
-    BlockDevice,
-    Fifo,
-    Whiteout,
 }
 
 #[derive(Debug, Default)]
@@ -155,17 +87,14 @@ impl ErofsTree {
     pub fn new() -> Self {
         let none: Arc<[u8]> = Arc::from([]);
         let mut tree = Self {
-            inodes: Vec::new(),
-            commons: Vec::new(),
-            numbers: HashMap::new(),
-            last_common: 0,
+            inodes: Inodes::default(),
             targets: Vec::new(),
             directories: vec![Directory::default()],
             attributes: vec![none.clone()],
             known: HashMap::from([(none, 0)]),
             memory: ONE,
         };
-        tree.push(Inode::implied(ROOT.1));
+        tree.inodes.push(Inode::implied(ROOT.1));
         tree
     }
 
@@ -175,19 +104,7 @@ impl ErofsTree {
     }
 
     pub(super) fn at(&self, inode: u32) -> Inode {
-        let Packed { size, seconds, nanoseconds, data, common } = self.inodes[inode as usize];
-        let Common { tag, mode, uid, gid, attributes } = self.commons[common as usize];
-        let kind = match tag {
-            Tag::File => Kind::File { size, block: data },
-            Tag::Directory => Kind::Directory(data),
-            // At most 4095.
-            Tag::Symlink => Kind::Symlink(Target { at: data, length: size as u32 }),
-            Tag::CharDevice => Kind::CharDevice(data),
-            Tag::BlockDevice => Kind::BlockDevice(data),
-            Tag::Fifo => Kind::Fifo,
-            Tag::Whiteout => Kind::Whiteout,
-        };
-        Inode { kind, mode, uid, gid, mtime: Timestamp { seconds, nanoseconds }, attributes }
+        self.inodes.at(inode)
     }
 
     pub(super) fn kind(&self, inode: u32) -> Kind {
@@ -196,34 +113,6 @@ impl ErofsTree {
 
     pub(super) fn target(&self, target: Target) -> &[u8] {
         &self.targets[target.at as usize..][..target.length as usize]
-    }
-
-    fn pack(&mut self, inode: Inode) -> Packed {
-        let Inode { kind, mode, uid, gid, mtime, attributes } = inode;
-        let (tag, size, data) = match kind {
-            Kind::File { size, block } => (Tag::File, size, block),
-            Kind::Directory(directory) => (Tag::Directory, 0, directory),
-            Kind::Symlink(target) => (Tag::Symlink, target.length.into(), target.at),
-            Kind::CharDevice(device) => (Tag::CharDevice, 0, device),
-            Kind::BlockDevice(device) => (Tag::BlockDevice, 0, device),
-            Kind::Fifo => (Tag::Fifo, 0, 0),
-            Kind::Whiteout => (Tag::Whiteout, 0, 0),
-        };
-        let common = Common { tag, mode, uid, gid, attributes };
-        if self.commons.get(self.last_common as usize) != Some(&common) {
-            let (commons, memory) = (&mut self.commons, &mut self.memory);
-            self.last_common = *self.numbers.entry(common).or_insert_with(|| {
-                commons.push(common);
-                *memory += 3 * size_of::<Common>();
-                (commons.len() - 1) as u32
-            });
-        }
-        Packed { size, seconds: mtime.seconds, nanoseconds: mtime.nanoseconds, data, common: self.last_common }
-    }
-
-    fn push(&mut self, inode: Inode) {
-        let packed = self.pack(inode);
-        self.inodes.push(packed);
     }
 
     /// Adds a change; `content` is where a file's content begins in the tar.
@@ -287,8 +176,8 @@ impl ErofsTree {
         };
         let inode = self.inode(entry, path, made)?;
         let parent = self.directory(parent)?;
-        self.push(inode);
-        self.place(parent, name, self.last())
+        let inode = self.inodes.push(inode);
+        self.place(parent, name, inode)
     }
 
     fn upsert_directory(&mut self, entry: &Entry, path: &[u8]) -> Result<()> {
@@ -316,7 +205,7 @@ impl ErofsTree {
             merged.extend(new);
             changed.attributes = self.intern(attributes::encode(&merged)?)?;
         }
-        self.inodes[inode as usize] = self.pack(changed);
+        self.inodes.replace(inode, changed);
         Ok(())
     }
 
@@ -328,8 +217,8 @@ impl ErofsTree {
             None => {
                 let (mode, attributes) = (0, 0);
                 let (uid, gid, mtime) = (0, 0, Timestamp::default());
-                self.push(Inode { kind: Kind::Whiteout, mode, uid, gid, mtime, attributes });
-                self.place(parent, name, self.last())
+                let inode = self.inodes.push(Inode { kind: Kind::Whiteout, mode, uid, gid, mtime, attributes });
+                self.place(parent, name, inode)
             }
             Some(known) => {
                 if let Kind::Directory(directory) = self.kind(known) {
@@ -364,9 +253,8 @@ impl ErofsTree {
     /// A new directory in place of whatever is there.
     fn make_directory(&mut self, parent: u32, name: &[u8], opaque: bool) -> Result<u32> {
         self.account(size_of::<Directory>())?;
-        self.push(Inode::implied(self.directories.len() as u32));
+        let inode = self.inodes.push(Inode::implied(self.directories.len() as u32));
         self.directories.push(Directory { opaque, ..Directory::default() });
-        let inode = self.last();
         self.place(parent, name, inode)?;
         Ok(inode)
     }
@@ -435,18 +323,7 @@ impl ErofsTree {
     /// Every number of an inode or a directory fits 32 bits because of this.
     fn account(&mut self, bytes: usize) -> Result<()> {
         self.memory += bytes;
-        if self.memory > MOST_MEMORY { Err(Undescribable::Large) } else { Ok(()) }
-    }
-
-    fn last(&self) -> u32 {
-        (self.inodes.len() - 1) as u32
-    }
-}
-
-impl Inode {
-    fn implied(directory: u32) -> Self {
-        let (kind, mode) = (Kind::Directory(directory), 0o755);
-        Self { kind, mode, uid: 0, gid: 0, mtime: Timestamp::default(), attributes: 0 }
+        if self.memory + self.inodes.common_bytes() > MOST_MEMORY { Err(Undescribable::Large) } else { Ok(()) }
     }
 }
 
