@@ -113,12 +113,17 @@ impl Listing {
         let mut reader = zstd::Decoder::new(bytes).ok()?.take(LONGEST as u64);
         reader.read_to_end(&mut plain).ok()?;
         let mut walk = Walk::new(&plain);
-        let (mut last, mut sorted, mut count) = (Vec::new(), true, 0_usize);
+        let (mut last, mut sorted, mut count, mut bytes) = (Vec::new(), true, 0_usize, 0);
         while let Some(fact) = walk.next() {
             fact?;
             sorted &= count == 0 || walk_order(&last, &walk.path).is_lt();
             last.clone_from(&walk.path);
             count += 1;
+            bytes += walk.path.len();
+            // Below they are held whole, which can be far longer than what says how they differ.
+            if !sorted && bytes > LONGEST {
+                return None;
+            }
         }
         if sorted {
             return Some(Self(plain));
@@ -339,6 +344,23 @@ mod tests {
         let shown = shown.map(|(path, change)| (path.to_owned(), change)).to_vec();
         assert_eq!(after.changes_since(&before), Changes { shown, others: 0 });
         assert_eq!(listing(context.path(), &[]).changes_since(&before).others, 0);
+    }
+
+    #[test]
+    fn a_listing_that_says_one_long_path_again_and_again_is_none() {
+        let path = vec![b'a'; 60_000];
+        let again = |times: usize| {
+            let mut run = Run::default();
+            run.add(&path, Fact { letter: b'f', mode: 0o644, tag: [0; 8] });
+            for _ in 0..times {
+                number(&mut run.plain, path.len());
+                number(&mut run.plain, 0);
+                run.plain.extend_from_slice(&[b'f', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            }
+            Listing(run.plain).to_bytes()
+        };
+        assert!(Listing::from_bytes(&again(10)).is_some());
+        assert!(Listing::from_bytes(&again(LONGEST / path.len() + 1)).is_none());
     }
 
     #[test]

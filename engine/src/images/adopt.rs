@@ -55,7 +55,8 @@ impl Engine {
         }
         let mut plain = archive::decompress(open()?).map_err(reading)?;
         let mut out = BufWriter::with_capacity(1 << 18, content.growing()?);
-        let written = rbuild_image::compress_layer(&mut plain, &mut out, Compression::GZIP).map_err(reading)?;
+        let written = rbuild_image::compress_layer(&mut plain, &mut out, Compression::GZIP)
+            .map_err(|source| Error::Stream { action: "compress a layer", source })?;
         if written.diff_id != *diff_id {
             return Err(unlike(&written.diff_id));
         }

@@ -26,7 +26,7 @@ const CHUNK: u64 = 1 << 18;
 
 /// A blob that is being made.
 pub(super) struct Growing<F> {
-    /// Makes it, as far as this is polled; dropping it lets the maker end at its next write.
+    /// Makes it, as far as this is polled; the maker ends at its next write once `follow` and all that came from it are dropped.
     pub(super) made: F,
     /// What is there so far.
     pub(super) follow: Follow,

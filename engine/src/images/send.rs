@@ -149,12 +149,14 @@ impl Sender<'_> {
         let (blob, streamed) = try_join(making, Box::pin(self.stream(id, follow, &found, step, item.clone()))).await?;
         drop(growth);
         let blob = blob.descriptor;
+        if streamed.is_some() {
+            // Under this name. What follows is told of by the blob's digest.
+            let (current, total) = (blob.size, Some(blob.size));
+            let action = if matches!(streamed, Some(Streamed::Unneeded)) { "exists" } else { "done" };
+            self.reporter.emit(Event::Transfer { step, item, current, total, action });
+        }
         let how = match streamed {
-            Some(Streamed::Sent) => {
-                let (current, total) = (blob.size, Some(blob.size));
-                self.reporter.emit(Event::Transfer { step, item, current, total, action: "done" });
-                Some(PushedLayer::Pushed)
-            }
+            Some(Streamed::Sent) => Some(PushedLayer::Pushed),
             Some(Streamed::Unneeded) => found.into_inner(),
             Some(Streamed::Broken(error)) => {
                 tracing::debug!(%error, layer = %id, "sent again");
