@@ -176,10 +176,18 @@ impl Auth {
                 }
             }
         };
-        let response =
-            request.timeout(host.idle_timeout).send().await.map_err(|error| transport_error(subject, error))?;
+        let after = host.idle_timeout;
+        let broken = |error: reqwest::Error| match error.is_timeout() && !error.is_connect() {
+            true => Error::Timeout { subject: subject.clone(), after },
+            false => transport_error(subject, error),
+        };
+        let response = request.timeout(after).send().await.map_err(broken)?;
         let status = response.status();
-        let body = read_limited(response, LONGEST_ANSWER).await.unwrap_or_default();
+        // One that is too long is one that cannot be understood.
+        let body = match read_limited(response, LONGEST_ANSWER).await {
+            Err(Some(error)) => return Err(broken(error)),
+            other => other.unwrap_or_default(),
+        };
         match status {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {

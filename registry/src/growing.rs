@@ -24,6 +24,7 @@ use crate::auth::Scopes;
 use crate::client::{Client, Origin};
 use crate::error::{Error, Result, Subject};
 use crate::host::{Ask, Host, Place, check};
+use crate::patience::allowance;
 use crate::push::{Outgoing, expect, with_digest};
 
 /// How long the registry may think about forgetting an upload.
@@ -106,7 +107,8 @@ where
     };
     let place = Place::Url(with_digest(upload, &descriptor));
     // Without a body it can be repeated, and is, if the token has expired in the meantime.
-    let ask = Ask { place, body: Some(Bytes::new()), ..Ask::new(Method::PUT, String::new()) };
+    let allowance = allowance(descriptor.size);
+    let ask = Ask { place, allowance, body: Some(Bytes::new()), ..Ask::new(Method::PUT, String::new()) };
     let response = origin.host.ask(subject, scopes, &ask).await?;
     check(subject, response).await.map(drop)
 }

@@ -6,10 +6,12 @@
 //! The `Authorization` header goes to the host itself only: a redirect to another host, or another port of it, is
 //! followed without. No redirect leads from HTTPS to HTTP unless the registry was declared insecure.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, select};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 use tokio::sync::{Mutex, OnceCell, OwnedSemaphorePermit, Semaphore};
@@ -18,6 +20,7 @@ use crate::auth::{Auth, Scopes};
 use crate::config::{Config, Security};
 use crate::credentials::CredentialStore;
 use crate::error::{Error, Result, Subject, causes};
+use crate::patience::Patience;
 use crate::tls::{self, Trust};
 
 const DOCKER_HUB: &str = "docker.io";
@@ -55,6 +58,8 @@ pub(crate) struct Ask {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Option<Bytes>,
     pub(crate) redirects: Redirects,
+    /// How much longer than the idle timeout an answer may take.
+    pub(crate) allowance: Duration,
 }
 
 /// Where a request goes.
@@ -64,6 +69,14 @@ pub(crate) enum Place {
     Path(String),
     /// An address that the registry gave us.
     Url(Url),
+}
+
+/// A body that can be sent only once.
+pub(crate) struct Load {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+    /// Watches it.
+    pub(crate) patience: Patience,
 }
 
 /// What happens to an answer that points elsewhere.
@@ -77,7 +90,8 @@ impl Ask {
     pub(crate) fn new(method: Method, path: String) -> Self {
         let redirects =
             if matches!(method, Method::GET | Method::HEAD) { Redirects::Follow } else { Redirects::Return };
-        Self { method, place: Place::Path(path), headers: HeaderMap::new(), body: None, redirects }
+        let headers = HeaderMap::new();
+        Self { method, place: Place::Path(path), headers, body: None, redirects, allowance: Duration::ZERO }
     }
 }
 
@@ -153,16 +167,16 @@ impl Host {
         Err(Error::Unauthorized { subject: subject.clone(), known, said: String::new() })
     }
 
-    /// Sends a body that can be sent only once, to an address that the registry gave us.
+    /// Sends to an address that the registry gave us.
     pub(crate) async fn send_body(
         &self,
         subject: &Subject,
         scopes: &Scopes,
         method: Method,
         url: Url,
-        headers: HeaderMap,
-        body: Body,
+        load: Load,
     ) -> Result<Response> {
+        let Load { headers, body, patience } = load;
         let base = self.base(subject).await?;
         self.check_target(subject, base, &url)?;
         let mut request = self.client_for(base, &url).await?.request(method, url.clone()).headers(headers);
@@ -171,7 +185,11 @@ impl Host {
         {
             request = request.header(AUTHORIZATION, header);
         }
-        request.body(body).send().await.map_err(|error| transport_error(subject, error))
+        let answer = pin!(request.body(body).send());
+        match select(answer, pin!(patience.exhausted(self.idle_timeout))).await {
+            Either::Left((answer, _)) => answer.map_err(|error| transport_error(subject, error)),
+            Either::Right((after, _)) => Err(Error::Timeout { subject: subject.clone(), after }),
+        }
     }
 
     /// The address that a `Location` header names.
@@ -221,8 +239,9 @@ impl Host {
             if let Some(body) = &ask.body {
                 request = request.body(body.clone());
             }
-            let answer = tokio::time::timeout(self.idle_timeout, request.send()).await;
-            let answer = answer.map_err(|_| Error::Timeout { subject: subject.clone(), after: self.idle_timeout })?;
+            let after = self.idle_timeout + ask.allowance;
+            let answer = tokio::time::timeout(after, request.send()).await;
+            let answer = answer.map_err(|_| Error::Timeout { subject: subject.clone(), after })?;
             let response = answer.map_err(|error| transport_error(subject, error))?;
             let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !moved || ask.redirects == Redirects::Return {

@@ -24,6 +24,7 @@ mod credentials;
 mod error;
 mod growing;
 mod host;
+mod patience;
 mod pull;
 mod push;
 mod retry;

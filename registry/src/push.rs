@@ -18,7 +18,8 @@ use crate::auth::Scopes;
 use crate::client::{Client, Origin};
 use crate::error::{Error, Result, Subject};
 use crate::growing;
-use crate::host::{Ask, Host, Redirects, check};
+use crate::host::{Ask, Host, Load, Redirects, check};
+use crate::patience::Patience;
 use crate::retry::retry;
 
 /// What became of something that should be in a registry.
@@ -175,8 +176,7 @@ pub(crate) fn with_digest(mut url: Url, descriptor: &Descriptor) -> Url {
 
 /// The bytes of a blob on their way out, once.
 pub(crate) struct Outgoing {
-    body: Body,
-    headers: HeaderMap,
+    load: Load,
     failure: Arc<Mutex<Option<io::Error>>>,
 }
 
@@ -189,14 +189,15 @@ impl Outgoing {
         // An error of the body reaches us only as a broken connection, so it is put aside on its way.
         let failure = Arc::new(Mutex::new(None));
         let aside = Arc::clone(&failure);
-        let body = bytes.map_err(move |error| {
+        let patience = Patience::new();
+        let body = patience.watch(bytes).map_err(move |error| {
             let kind = error.kind();
             *aside.lock().expect("nothing panics while it holds this lock") = Some(error);
             io::Error::from(kind)
         });
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        Self { body: Body::wrap_stream(body), headers, failure }
+        Self { load: Load { headers, body: Body::wrap_stream(body), patience }, failure }
     }
 
     /// So many.
@@ -205,9 +206,9 @@ impl Outgoing {
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
         let mut this = Self::new(bytes);
-        this.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        this.load.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         if length == 0 {
-            this.body = Body::from(Bytes::new());
+            this.load.body = Body::from(Bytes::new());
         }
         this
     }
@@ -220,7 +221,7 @@ impl Outgoing {
         method: Method,
         url: Url,
     ) -> Result<Response> {
-        let answer = origin.host.send_body(subject, scopes, method, url, self.headers, self.body).await;
+        let answer = origin.host.send_body(subject, scopes, method, url, self.load).await;
         if let Some(source) = self.failure.lock().expect("nothing panics while it holds this lock").take() {
             return Err(Error::Body { subject: subject.clone(), source });
         }

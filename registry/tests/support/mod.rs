@@ -162,6 +162,7 @@ pub(crate) struct Reply {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     cut: Option<usize>,
+    silent: bool,
 }
 
 impl Reply {
@@ -171,6 +172,12 @@ impl Reply {
 
     pub(crate) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Nothing, for ever, on a connection that stays open. With [`Self::cut`], the answer's beginning comes first.
+    pub(crate) fn silent(mut self) -> Self {
+        self.silent = true;
         self
     }
 
@@ -266,6 +273,9 @@ async fn serve(
 }
 
 async fn write_reply(socket: &mut BufReader<tokio::net::TcpStream>, reply: &Reply, head: bool) -> std::io::Result<()> {
+    if reply.silent && reply.cut.is_none() {
+        return std::future::pending().await;
+    }
     let mut text = format!("HTTP/1.1 {} X\r\n", reply.status);
     if !reply.headers.iter().any(|(name, _)| name == "content-length") {
         text.push_str(&format!("content-length: {}\r\n", reply.body.len()));
@@ -274,7 +284,10 @@ async fn write_reply(socket: &mut BufReader<tokio::net::TcpStream>, reply: &Repl
     text.push_str("\r\n");
     socket.get_mut().write_all(text.as_bytes()).await?;
     let end = reply.cut.unwrap_or(reply.body.len());
-    if head { Ok(()) } else { socket.get_mut().write_all(&reply.body[..end]).await }
+    if !head {
+        socket.get_mut().write_all(&reply.body[..end]).await?;
+    }
+    if reply.silent { std::future::pending().await } else { Ok(()) }
 }
 
 async fn read_head(socket: &mut BufReader<tokio::net::TcpStream>) -> Option<Request> {

@@ -56,6 +56,10 @@ const SETTINGS: &[(&str, &str)] = &[
     ("maintenance.auto", "false"),
     ("init.defaultBranch", "main"),
     ("fetch.recurseSubmodules", "false"),
+    // A server that says nothing for a minute says nothing more: one that is at work sends a sign of life every 5 s
+    // (`uploadpack.keepAlive`).
+    ("http.lowSpeedLimit", "1"),
+    ("http.lowSpeedTime", "60"),
 ];
 
 /// So much of what git prints is kept.
@@ -198,14 +202,17 @@ impl RemoteError {
     }
 }
 
-/// Never asks. What is in the home directory is named, since in a user namespace ssh takes itself for root.
+/// Never asks, and gives up a host that cannot be reached for a minute.
+const SSH: &str = "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4";
+
+/// What is in the home directory is named, since in a user namespace ssh takes itself for root.
 fn ssh() -> String {
     let home = std::env::var("HOME").unwrap_or_default();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     if home.is_empty() || !home.chars().all(is_plain) {
-        return "ssh -o BatchMode=yes".to_owned();
+        return SSH.to_owned();
     }
-    format!("ssh -o BatchMode=yes -o UserKnownHostsFile={home}/.ssh/known_hosts")
+    format!("{SSH} -o UserKnownHostsFile={home}/.ssh/known_hosts")
 }
 
 /// The settings that make git send the user's credentials to the remote's host, and to no other.
