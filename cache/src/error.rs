@@ -28,6 +28,14 @@ pub enum StoreError {
         #[source]
         source: heed::Error,
     },
+    /// The metadata database is shorter than what it says of itself.
+    #[error("the metadata database `{path}` was cut off: of {needed} bytes, some that are in use are missing")]
+    CutOff {
+        /// The file.
+        path: PathBuf,
+        /// As many bytes as it should have.
+        needed: u64,
+    },
     /// A metadata entry was written by something else, or damaged.
     #[error("the {table} entry `{key}` cannot be read")]
     Row {
@@ -95,12 +103,28 @@ impl StoreError {
             {
                 Some("the state directory must be writable: choose another with `RBUILD_ROOT`".into())
             }
+            Self::Metadata { path: directory, source: heed::Error::Mdb(error), .. } if is_damage(error) => {
+                Some(begin_again(directory))
+            }
+            Self::CutOff { path, .. } => Some(begin_again(path.parent().unwrap_or(path))),
             Self::Row { .. } | Self::Format { .. } => {
                 Some("another version of rbuild wrote this store: use that version, or another `RBUILD_ROOT`".into())
             }
             _ => None,
         }
     }
+}
+
+/// Whether the file is no database of LMDB's, or no longer.
+fn is_damage(error: &heed::MdbError) -> bool {
+    use heed::MdbError::{Corrupted, Invalid, PageNotFound, VersionMismatch};
+    matches!(error, Corrupted | Invalid | PageNotFound | VersionMismatch)
+}
+
+/// What the rows said is nowhere else: which layers are an image's, which result is a step's.
+fn begin_again(database: &Path) -> String {
+    let root = database.parent().unwrap_or(database).display();
+    format!("put back a copy of `{root}`, or remove it: rbuild begins a new store, and pulls and builds again")
 }
 
 /// Short for results whose error is [`StoreError`].

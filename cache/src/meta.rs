@@ -7,6 +7,8 @@
 //! A transaction is one closure: whatever it returns an error from has not happened. A commit is flushed to disk
 //! before it returns, but for LMDB's last page: a power cut can lose the newest transaction, never mix two.
 
+mod whole;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -112,6 +114,9 @@ impl Meta {
                 other => break other.map_err(failed)?,
             }
         };
+        if let Some(needed) = whole::lost(&env).map_err(failed)? {
+            return Err(StoreError::CutOff { path: path.join("data.mdb"), needed });
+        }
         let transaction = env.read_txn().map_err(failed)?;
         let rows = env.open_database(&transaction, None).map_err(failed)?.expect("the unnamed database always exists");
         // Without the commit the handle dies with the transaction.
@@ -351,6 +356,80 @@ mod tests {
         .unwrap();
         let sound = meta.read(|reader| reader.list_sound(&LEFT)).unwrap();
         assert_eq!((sound.rows, sound.damaged), (vec![(b"a".to_vec(), 1)], vec![b"b".to_vec()]));
+    }
+
+    /// A copy of a database, with so many bytes of its file.
+    fn cut(from: &Path, length: u64) -> (tempfile::TempDir, Result<Arc<Meta>>) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("data.mdb");
+        std::fs::copy(from.join("data.mdb"), &file).unwrap();
+        std::fs::File::options().write(true).open(&file).unwrap().set_len(length).unwrap();
+        let meta = Meta::open(directory.path());
+        (directory, meta)
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_is_an_error_and_no_signal() {
+        let directory = tempfile::tempdir().unwrap();
+        let meta = Meta::open(directory.path()).unwrap();
+        // Rows of all sizes, with holes between them, so that there is a free list of some length.
+        for round in 0..6_usize {
+            meta.write(|writer| {
+                for number in 0..90_usize {
+                    let key = format!("{number}");
+                    if number % 7 == round {
+                        writer.delete(&RIGHT, key.as_bytes())?;
+                    } else {
+                        writer.put(&RIGHT, key.as_bytes(), &"x".repeat(number * 97 % 9000))?;
+                    }
+                }
+                Ok::<_, StoreError>(())
+            })
+            .unwrap();
+        }
+        // More free pages than fit into a row, and the last pages of the file among them.
+        meta.write(|writer| writer.put(&RIGHT, b"large", &"x".repeat(1 << 20))).unwrap();
+        meta.write(|writer| writer.delete(&RIGHT, b"large")).unwrap();
+        let rows = meta.dump().unwrap();
+        let length = std::fs::metadata(directory.path().join("data.mdb")).unwrap().len();
+        let mut sound = 0;
+        for pages in 2..length / 4096 {
+            let (_copy, meta) = cut(directory.path(), pages * 4096 + 100);
+            match meta {
+                Ok(meta) => {
+                    assert_eq!(meta.dump().unwrap(), rows, "{pages}");
+                    sound += 1;
+                }
+                Err(error) => assert!(matches!(error, StoreError::CutOff { .. }), "{pages}: {error:?}"),
+            }
+        }
+        assert!((100..300).contains(&sound), "{sound} of {}", length / 4096);
+        for length in [1, 100, 4096, 5000] {
+            assert!(cut(directory.path(), length).1.unwrap_err().hint().is_some(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_file_may_be_shorter_than_it_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let meta = Meta::open(directory.path()).unwrap();
+        // With a few free pages, so that nothing is written behind those that matter here.
+        for _ in 0..6 {
+            meta.write(|writer| writer.put(&LEFT, b"a", &1)).unwrap();
+        }
+        // Pages that are taken and given back at once are counted, and never written.
+        meta.write(|writer| {
+            writer.put(&RIGHT, b"large", &"x".repeat(1 << 20))?;
+            writer.delete(&RIGHT, b"large")
+        })
+        .unwrap();
+        let length = std::fs::metadata(directory.path().join("data.mdb")).unwrap().len();
+        assert!(length < meta.env.info().last_page_number as u64 * 4096, "{length}");
+        let (_copy, again) = cut(directory.path(), length);
+        let again = again.unwrap();
+        assert_eq!(again.read(|reader| reader.find(&LEFT, b"a")).unwrap(), Some(1));
+        again.write(|writer| writer.put(&RIGHT, b"b", &"y".repeat(2 << 20))).unwrap();
+        assert_eq!(again.read(|reader| reader.find(&RIGHT, b"b")).unwrap().unwrap().len(), 2 << 20);
     }
 
     #[test]
