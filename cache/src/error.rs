@@ -103,6 +103,11 @@ impl StoreError {
             {
                 Some("the state directory must be writable: choose another with `RBUILD_ROOT`".into())
             }
+            Self::Io { source, .. } | Self::Metadata { source: heed::Error::Io(source), .. }
+                if source.kind() == io::ErrorKind::FileTooLarge =>
+            {
+                Some("a limit on the size of files is in force (`ulimit -f`): raise it".into())
+            }
             Self::Metadata { path: directory, source: heed::Error::Mdb(error), .. } if is_damage(error) => {
                 Some(begin_again(directory))
             }

@@ -199,11 +199,20 @@ fn printable(key: &[u8]) -> String {
     }
 }
 
-/// LMDB calls a write that ran out of room halfway an input/output error.
+/// LMDB calls a write that ran out of room halfway an input/output error, whether the disk had none left or the file may
+/// not become larger.
 fn explain(error: heed::Error, path: &Path) -> heed::Error {
-    let is_short = matches!(&error, heed::Error::Io(error) if Errno::from_io_error(error) == Some(Errno::IO));
-    let is_full = || rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail * disk.f_frsize < 1 << 20);
-    if is_short && is_full() { heed::Error::Io(Errno::NOSPC.into()) } else { error }
+    if !matches!(&error, heed::Error::Io(error) if Errno::from_io_error(error) == Some(Errno::IO)) {
+        return error;
+    }
+    if rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail * disk.f_frsize < 1 << 20) {
+        return heed::Error::Io(Errno::NOSPC.into());
+    }
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    let length = std::fs::metadata(path.join("data.mdb")).map_or(0, |file| file.len());
+    // It was written up to the limit.
+    let is_limit = limit.is_some_and(|limit| length >= limit);
+    if is_limit { heed::Error::Io(Errno::FBIG.into()) } else { error }
 }
 
 impl std::fmt::Debug for Meta {

@@ -36,8 +36,12 @@ fn main() -> ExitCode {
     let words: Vec<OsString> = env::args_os().collect();
     match words.get(1).and_then(|word| word.to_str()) {
         Some("__init") => rbuild_executor::init(),
-        Some("__monitor") => return monitor(&words[2..]),
-        _ => {}
+        word => {
+            rbuild_executor::let_large_writes_fail();
+            if word == Some("__monitor") {
+                return monitor(&words[2..]);
+            }
+        }
     }
     panic::set_hook(Box::new(report_panic));
     let code = match run(words) {

@@ -112,16 +112,21 @@ pub enum WorkerError {
     Engine(#[from] Error),
 }
 
-/// Whether a full disk is behind an error.
-fn is_full(error: &WorkerError) -> bool {
+/// What to do about an error that comes of a lack of room.
+fn room(error: &WorkerError) -> Option<&'static str> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull) {
-            return true;
+        match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+            Some(std::io::ErrorKind::StorageFull) => {
+                return Some("the disk is full: `rbuild prune` removes what no image needs");
+            }
+            Some(std::io::ErrorKind::FileTooLarge) => {
+                return Some("a limit on the size of files is in force (`ulimit -f`): raise it");
+            }
+            _ => cause = error.source(),
         }
-        cause = error.source();
     }
-    false
+    None
 }
 
 fn more(others: usize) -> String {
@@ -140,8 +145,8 @@ impl WorkerError {
 
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
-        if is_full(self) {
-            return Some("the disk is full: `rbuild prune` removes what no image needs".to_owned());
+        if let Some(hint) = room(self) {
+            return Some(hint.to_owned());
         }
         match self {
             Self::MissingSecret(id) => Some(format!("give it with `--secret id={id},src=FILE` or `,env=NAME`")),

@@ -33,3 +33,4 @@ pub use spec::{
     Durability, Limits, Network, Privileges, Process, SandboxDevice, SandboxFile, SandboxMount, SandboxSpec,
 };
 pub use supervisors::dismiss;
+pub use sys::let_large_writes_fail;

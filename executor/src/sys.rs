@@ -222,6 +222,16 @@ pub(crate) fn reset_signals() {
     }
 }
 
+/// Makes a write beyond the limit of a file's size (`ulimit -f`) an error, `EFBIG`, as on a full disk. Otherwise it is a
+/// signal that ends the process in the middle of what it does. Other programs that this one starts see nothing of it:
+/// a handler, unlike an ignored signal, does not outlast `execve`.
+pub fn let_large_writes_fail() {
+    extern "C" fn nothing(_signal: libc::c_int) {}
+    // SAFETY: the handler does nothing, so it may interrupt anything; the pointer is to a function of the type that
+    // handlers have, which lives as long as the program.
+    unsafe { libc::signal(libc::SIGXFSZ, nothing as *const () as libc::sighandler_t) };
+}
+
 /// Marks every descriptor from `first` on as closed by `execve`.
 pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: with CLOSE_RANGE_CLOEXEC nothing is closed now; descriptors only get a flag, so no owner is affected.

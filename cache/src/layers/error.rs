@@ -134,6 +134,9 @@ impl LayerError {
             Self::Write(error) | Self::Change { source: error, .. } if error.kind() == io::ErrorKind::StorageFull => {
                 Some("the disk is full".into())
             }
+            Self::Write(error) | Self::Change { source: error, .. } if error.kind() == io::ErrorKind::FileTooLarge => {
+                Some("a limit on the size of files is in force (`ulimit -f`): raise it".into())
+            }
             Self::Unmountable(_) => Some("leave `RBUILD_LAYERS` away, or set it to `directory`".into()),
             Self::TooMany(_) => Some("join some of the `RUN` and `COPY` instructions".into()),
             Self::Tar(_)

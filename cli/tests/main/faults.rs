@@ -115,3 +115,35 @@ fn a_name_that_no_layer_can_have_is_an_error_of_its_step() {
         bench.build(&["app"]).fails(1).says(&["Dockerfile:2:1", "`.wh.x`"]);
     }
 }
+
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_and_no_signal() {
+    needs!(Need::Root, Need::Overlay, Need::Command("busybox"));
+    let bench = bare_bench!();
+    bench.file("app/Dockerfile", "FROM scratch\nCOPY . /\n").file("app/small", "x");
+    bench.build(&["-t", "small", "app"]).ok();
+    for (blocks, large) in [(1, 1), (64, 1), (300, 1 << 20), (2000, 4 << 20)] {
+        bench.file("app/large", vec![7; large]);
+        let script = format!("ulimit -f {blocks}; exec \"$0\" build -t large app");
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &script]).arg(bench.path("rbuild")).current_dir(bench.path(""));
+        let limited = limited.env("RBUILD_ROOT", bench.state()).output().unwrap();
+        let said = text(&limited);
+        assert_eq!(limited.status.code(), Some(1), "{blocks}: {said}");
+        assert!(said.contains("File too large") && said.contains("ulimit -f"), "{blocks}: {said}");
+        bench.run(&["images"]).ok().says(&["small"]).never_says(&["large"]);
+        bench.run(&["inspect", "small"]).ok();
+    }
+    bench.build(&["-t", "large", "app"]).ok();
+}
+
+#[test]
+fn what_a_process_does_with_its_own_limit_is_not_ours() {
+    needs!(Need::Root, Need::Overlay, Need::Command("busybox"));
+    let bench = busybox_bench!();
+    // 128 and the number of SIGXFSZ.
+    let script = "(ulimit -f 1; busybox dd if=/dev/zero of=/big bs=64k count=1); test $? = 153";
+    bench.file("app/Dockerfile", format!("FROM busybox\nRUN {script}\n"));
+    bench.build(&["app"]).ok();
+    bench.run(&["run", "--rm", "busybox", "sh", "-c", script]).ok();
+}
