@@ -2,6 +2,7 @@
 //!
 //! Pure data and pure functions: no I/O, no async, no knowledge of images, stores or sandboxes.
 
+mod causes;
 mod digest;
 mod event;
 mod key;
@@ -11,6 +12,7 @@ mod platform;
 mod resources;
 mod span;
 
+pub use causes::with_causes;
 pub use digest::{Algorithm, Digest, DigestError};
 pub use event::{Event, Outcome, Reporter, StepId, Stream};
 pub use key::{KeyHasher, StableHash};

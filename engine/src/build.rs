@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rbuild_cache::LayerId;
-use rbuild_core::{Digest, Platform, Reporter};
+use rbuild_core::{Digest, Platform, Reporter, with_causes};
 use rbuild_frontend::{
     CacheUse, DateSource, Diagnostic, Entitlements, LowerError, LowerOptions, Lowered, ResolveImage, Severity, Source,
     StageUse,
@@ -44,7 +44,7 @@ use crate::blocking::{at_once, blocking, event_loop, has_event_loop};
 use crate::cdi::Devices;
 use crate::context::{Fetcher, Layout};
 use crate::engine::{Engine, reference};
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::export::compression;
 use crate::host_ca::HostCa;
 use crate::images::pull::Freshness;
@@ -291,13 +291,13 @@ impl Engine {
         let lowered = rbuild_frontend::lower(file, &options, &resolver).await.map_err(|error| match error {
             LowerError::Mistakes(diagnostics) => BuildError::Dockerfile { text: source.clone(), diagnostics },
             LowerError::Image { name, platform, span, hint, source: cause } => {
-                let message = format!("cannot find base image `{name}` for {platform}: {}", chain(&cause));
+                let message = format!("cannot find base image `{name}` for {platform}: {}", with_causes(&cause));
                 let hint = hint.or_else(|| cause.hint()).or_else(|| self.similar_image(&name));
                 let diagnostic = Diagnostic::error(span, message).hint_if(hint);
                 BuildError::Dockerfile { text: source.clone(), diagnostics: vec![diagnostic] }
             }
             LowerError::Date { name, span, source: cause } => {
-                let message = format!("cannot find the time of `{name}`: {}", chain(&cause));
+                let message = format!("cannot find the time of `{name}`: {}", with_causes(&cause));
                 let diagnostic = Diagnostic::error(span, message).hint_if(cause.hint());
                 BuildError::Dockerfile { text: source.clone(), diagnostics: vec![diagnostic] }
             }

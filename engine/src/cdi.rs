@@ -170,7 +170,7 @@ impl Devices {
             for device in &exec.devices {
                 if let Err(error) = self.edits(device) {
                     let span = vertex.origin.spans.first().copied().unwrap_or_default();
-                    let diagnostic = Diagnostic::error(span, crate::error::chain(&error));
+                    let diagnostic = Diagnostic::error(span, rbuild_core::with_causes(&error));
                     mistakes.push(diagnostic.hint_if(error.hint()));
                 }
             }

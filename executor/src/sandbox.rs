@@ -188,14 +188,18 @@ impl Sandbox {
     /// Cancelling this future leaves the sandbox running. What [`Sandbox::stdout`] holds is still there afterwards.
     ///
     /// # Errors
-    /// [`Error::Lost`] if the supervisor was killed; the sandbox died with it.
+    /// [`Error::Lost`] if the supervisor was killed; the sandbox died with it. [`Error::Step`] if it could not wait.
     pub async fn wait(&mut self) -> Result<Exit, Error> {
         if let Some(supervisor) = &self.supervisor {
             let report = supervisor.receive().await?;
             let supervisor = self.supervisor.take().expect("it was there a moment ago");
-            if let Some((Report::Exited(exit), _)) = report {
-                self.exit = Some(exit);
-                supervisor.keep();
+            match report {
+                Some((Report::Exited(exit), _)) => {
+                    self.exit = Some(exit);
+                    supervisor.keep();
+                }
+                Some((Report::Failed(failure), _)) => return Err(failure.into()),
+                Some((Report::Started { .. }, _)) | None => {}
             }
         }
         self.exit.ok_or(Error::Lost)
@@ -227,4 +231,32 @@ fn memory_file(request: &Request) -> io::Result<OwnedFd> {
     file.write_all(&serde_json::to_vec(request)?)?;
     debug_assert!(file.as_raw_fd() > 2, "standard descriptors are open");
     Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel;
+    use crate::error::Failure;
+
+    #[tokio::test]
+    async fn the_reason_of_a_supervisor_that_fails_at_the_end_is_told() {
+        let (theirs, supervisor) = Supervisor::pretended().unwrap();
+        let mut sandbox = Sandbox {
+            stdout: None,
+            stderr: None,
+            terminal: None,
+            pid: 1,
+            process: theirs.try_clone().unwrap(),
+            privileges: Privileges::default(),
+            supervisor: Some(supervisor),
+            exit: None,
+        };
+        let failure = Failure::step("wait for the process", rustix::io::Errno::CHILD);
+        channel::send(&theirs, &Report::Failed(failure), &[]).unwrap();
+        let error = sandbox.wait().await.unwrap_err();
+        assert_eq!(error.to_string(), "cannot wait for the process");
+        assert!(std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("No child")));
+        assert!(matches!(sandbox.wait().await, Err(Error::Lost)));
+    }
 }

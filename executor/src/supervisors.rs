@@ -118,6 +118,15 @@ impl Supervisor {
         channel::send(&self.channel, command, &[]).map_err(Error::Channel)
     }
 
+    /// One without a process: whoever has the other end says what it reports.
+    #[cfg(test)]
+    pub(crate) fn pretended() -> io::Result<(OwnedFd, Self)> {
+        let (ours, theirs) = channel::pair()?;
+        rustix::io::ioctl_fionbio(&ours, true)?;
+        let channel = UnixStream::from_std(ours.into())?;
+        Ok((theirs, Self { channel, process: Process(None), requests: 1, afterwards: Afterwards::Ends }))
+    }
+
     /// Keeps it for the next sandbox, after the report of the end of the one it had.
     pub(crate) fn keep(self) {
         if self.requests >= REQUESTS || self.afterwards == Afterwards::Ends {

@@ -18,7 +18,7 @@ use std::num::NonZero;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
-use rbuild_core::{Outcome, Reporter, Span, StepId};
+use rbuild_core::{Outcome, Reporter, Span, StepId, with_causes};
 
 use crate::explain::Verdict;
 use crate::flight::Flights;
@@ -135,7 +135,7 @@ impl<E: std::error::Error + 'static> SolveError<E> {
 
     fn reason(&self) -> String {
         match self {
-            Self::Vertex { source, .. } | Self::Key { source, .. } => source.to_string(),
+            Self::Vertex { source, .. } | Self::Key { source, .. } => with_causes(source.as_ref()),
             Self::Outputs { .. } => self.to_string(),
         }
     }

@@ -147,3 +147,15 @@ fn what_a_process_does_with_its_own_limit_is_not_ours() {
     bench.build(&["app"]).ok();
     bench.run(&["run", "--rm", "busybox", "sh", "-c", script]).ok();
 }
+
+#[test]
+fn the_line_of_a_step_that_failed_says_why() {
+    needs!(Need::Root, Need::Overlay, Need::Command("busybox"));
+    let bench = bare_bench!();
+    bench.file("app/Dockerfile", "FROM scratch\nCOPY . /\n").file("app/large", vec![7; 4 << 20]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -f 2000; exec \"$0\" build --progress plain app"]).arg(bench.path("rbuild"));
+    let limited = limited.current_dir(bench.path("")).env("RBUILD_ROOT", bench.state()).output().unwrap();
+    let said = text(&limited);
+    assert!(said.contains("ERROR: cannot write `/large`: File too large"), "{said}");
+}

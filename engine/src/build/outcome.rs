@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rbuild_core::Digest;
+use rbuild_core::{Digest, with_causes};
 use rbuild_frontend::{Diagnostic, Source};
 use rbuild_image::Descriptor;
 use rbuild_solver::SolveError;
@@ -12,7 +12,7 @@ use rbuild_solver::graph::VertexId;
 
 use super::history::PastBuild;
 use crate::cdi::DeviceError;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::ssh::SshError;
 use crate::worker::WorkerError;
 
@@ -103,7 +103,7 @@ impl BuildError {
         let message = match &*cause {
             // Names the command itself.
             error @ WorkerError::Exit { .. } => error.to_string(),
-            error => format!("{title}: {}", chain(error)),
+            error => format!("{title}: {}", with_causes(error)),
         };
         let Some(first) = spans.first() else {
             let message = format!("step `{title}` failed");

@@ -83,7 +83,7 @@ pub fn monitor(root: &Path, rootless: bool, id: &str) -> u8 {
     match result {
         Ok(_) => 0,
         Err(error) => {
-            let message = crate::error::chain(&error);
+            let message = rbuild_core::with_causes(&error);
             answer(&Answer::Failed { message, code: error.exit_code() })
         }
     }

@@ -33,7 +33,7 @@ impl Engine {
         let result = self.run(&mut container, attach, &started).await;
         container.status = match &result {
             Ok(exit) => Status::Exited { code: exit.code, started, finished: crate::time::now_text() },
-            Err(error) => Status::Dead { reason: crate::error::chain(error) },
+            Err(error) => Status::Dead { reason: rbuild_core::with_causes(error) },
         };
         if container.remove {
             self.store().containers().remove(&container.id)?;

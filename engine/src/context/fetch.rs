@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
-use rbuild_core::{Event, Outcome, Reporter, StepId};
+use rbuild_core::{Event, Outcome, Reporter, StepId, with_causes};
 use rbuild_frontend::remote::{self, Remote, redacted};
 use rbuild_solver::graph::{GitOp, HttpOp};
 
@@ -12,7 +12,7 @@ use super::fetched::SINGLE;
 use super::look::read_limited;
 use crate::context::{ContextError, Fetched, STANDARD_INPUT};
 use crate::engine::Engine;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::request::ContextSource;
 use crate::secret::Secrets;
 
@@ -39,7 +39,7 @@ impl Fetcher<'_> {
         let result = self.fetch(source, keep_git_dir, (reporter, STEP)).await;
         let outcome = match &result {
             Ok(_) => Outcome::Done,
-            Err(error) => Outcome::Failed(chain(error)),
+            Err(error) => Outcome::Failed(with_causes(error)),
         };
         reporter.emit(Event::StepFinished { step: STEP, outcome, elapsed: started.elapsed() });
         result

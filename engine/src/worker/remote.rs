@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use rbuild_core::{Event, Outcome, Reporter, StepId};
+use rbuild_core::{Event, Outcome, Reporter, StepId, with_causes};
 use rbuild_frontend::remote::redacted;
 use rbuild_solver::Task;
 use rbuild_solver::graph::{Component, GitOp, HttpOp, Op};
@@ -97,7 +97,7 @@ impl BuildWorker {
         let (reporter, step, started) = self.remotes.early_step(title);
         let found = self.downloaded(op, (&reporter, step)).await;
         if let Some(started) = started.get() {
-            let outcome = found.as_ref().map_or_else(|error| Outcome::Failed(error.to_string()), |_| Outcome::Done);
+            let outcome = found.as_ref().map_or_else(|error| Outcome::Failed(with_causes(error)), |_| Outcome::Done);
             self.remotes.reporter.emit(Event::StepFinished { step, outcome, elapsed: started.elapsed() });
         }
         found
