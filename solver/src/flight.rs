@@ -54,6 +54,8 @@ type Signal<T> = Shared<oneshot::Receiver<T>>;
 /// What can be known of a flight before it lands, if its outputs are there before they have a name.
 #[derive(Clone, Debug)]
 pub(crate) struct Ahead<T> {
+    /// Of this flight among all of its solver: one that failed may have a successor of the same name.
+    pub(crate) number: u64,
     /// The outputs.
     pub(crate) outputs: Signal<Vec<T>>,
     /// That they can be named.
@@ -67,10 +69,10 @@ pub(crate) struct Herald<T> {
     named: oneshot::Sender<()>,
 }
 
-fn herald<T: Clone>() -> (Herald<T>, Ahead<T>) {
+fn herald<T: Clone>(number: u64) -> (Herald<T>, Ahead<T>) {
     let (outputs, outputs_known) = oneshot::channel();
     let (named, named_known) = oneshot::channel();
-    let ahead = Ahead { outputs: outputs_known.shared(), named: named_known.shared() };
+    let ahead = Ahead { number, outputs: outputs_known.shared(), named: named_known.shared() };
     (Herald { outputs, named }, ahead)
 }
 
@@ -92,11 +94,13 @@ struct Entry<T, E> {
 struct Table<T, E> {
     entries: HashMap<Name, Entry<T, E>>,
     sweep_at: usize,
+    /// How many flights there have been.
+    begun: u64,
 }
 
 impl<T: Clone, E> Flights<T, E> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Table { entries: HashMap::new(), sweep_at: 64 }))
+        Self(Mutex::new(Table { entries: HashMap::new(), sweep_at: 64, begun: 0 }))
     }
 
     /// Joins the flight of that name, or starts it.
@@ -120,7 +124,8 @@ impl<T: Clone, E> Flights<T, E> {
         }
         let audience = Arc::new(Audience::default());
         audience.join(listener);
-        let (herald, ahead) = herald();
+        table.begun += 1;
+        let (herald, ahead) = herald(table.begun);
         let flight = start(Arc::clone(&audience), herald).shared();
         if table.entries.len() >= table.sweep_at {
             table.entries.retain(|_, entry| {

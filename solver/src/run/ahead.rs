@@ -142,10 +142,11 @@ impl<W: Worker, R: Records<W::Output>> Run<'_, W, R> {
         let facts = self.keys.of(id);
         let worker = &self.solver.worker;
         let name = |place: usize, input: &EarlyInput<W::Output>| {
-            let (making, output) = (input.making.as_ref().map(|(name, _)| *name), input.output.clone());
+            let making = input.making.as_ref().map(|(name, ahead)| name_of(*name, ahead.number));
+            let output = input.output.clone();
             async move {
                 match making {
-                    Some(name) => Ok(name_of(name)),
+                    Some(name) => Ok(name),
                     None => worker.identity(&vertex.op, place, &output).await,
                 }
             }
@@ -169,7 +170,8 @@ impl<W: Worker, R: Records<W::Output>> Run<'_, W, R> {
         let key = async move {
             for named in named {
                 if named.await.is_err() {
-                    // The solves that wait for this also wait for what failed.
+                    // Whoever waits for this also waits for what failed: for that very flight, whose number is in this
+                    // one's name.
                     return pending().await;
                 }
             }
@@ -182,9 +184,10 @@ impl<W: Worker, R: Records<W::Output>> Run<'_, W, R> {
     }
 }
 
-/// The name of what is being made, as one digest.
-fn name_of((name, build): Name) -> Digest {
-    let mut hasher = KeyHasher::new("flight/1");
-    hasher.digest(&name).number(build.map_or(0, |build| build + 1));
+/// The name of what is being made, as one digest. What stands on a flight that failed is not for whoever makes the same
+/// again: it will never have a name, and its input may be gone.
+fn name_of((name, build): Name, flight: u64) -> Digest {
+    let mut hasher = KeyHasher::new("flight/2");
+    hasher.digest(&name).number(build.map_or(0, |build| build + 1)).number(flight);
     hasher.finish()
 }

@@ -216,3 +216,31 @@ async fn a_failure_does_not_wait_for_what_can_have_no_name() {
     again.solve(&graph, other).await;
     assert!(again.ledger.began().is_empty(), "it had only to be named");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_later_solve_does_not_wait_for_a_name_that_failed_in_an_earlier_one() {
+    let bench = Bench::new(4);
+    let begin = |graph: &mut Graph| {
+        let large = add(graph, &["large", "late once"], &[]);
+        add(graph, &["next"], &[large])
+    };
+    let mut graph = Graph::new();
+    let next = begin(&mut graph);
+    let other = add(&mut graph, &["other", "late 200"], &[]);
+    let (targets, reporter) = ([next, other], Reporter::silent());
+    let mut first = Box::pin(bench.solver.solve(&graph, &targets, &reporter));
+    // It has failed, holds on to `next` still, and waits for the name of `other`.
+    while bench.ledger.failed_once.lock().unwrap().is_empty() {
+        assert!(poll_immediate(&mut first).await.is_none());
+        tokio::time::advance(std::time::Duration::from_millis(1)).await;
+    }
+    assert!(poll_immediate(&mut first).await.is_none());
+    assert_eq!(bench.ledger.sorted(), ["large", "next", "other"]);
+    let mut graph = Graph::new();
+    let next = begin(&mut graph);
+    let second = tokio::time::timeout(std::time::Duration::from_secs(5), bench.solve(&graph, next));
+    let (first, second) = join(first, second).await;
+    assert!(first.is_err());
+    assert_eq!(second.expect("the second ends"), "next(large())");
+    assert_eq!(bench.ledger.sorted(), ["large", "large", "next", "next", "other"]);
+}

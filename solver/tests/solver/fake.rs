@@ -2,7 +2,8 @@
 //!
 //! A fake op is an `Exec` whose first argument is its name and whose others are a script: `=TEXT` makes the content
 //! `TEXT`, `fail`, `sleep N` (milliseconds), `forever`, `two` (outputs), `log`,
-//! `late N` (its outputs have a name that much later; never, if that is no number). Without `=` the content is
+//! `late N` (its outputs have a name that much later; never, if that is no number, but for `late once`, which fails the
+//! first time only). Without `=` the content is
 //! `name(input contents)`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -44,6 +45,8 @@ pub(crate) struct Ledger {
     pub(crate) settled: Mutex<Vec<String>>,
     /// What outputs without a name are waiting for: who made them, and how many milliseconds.
     late: Mutex<HashMap<String, (String, String)>>,
+    /// Who has failed, of those that fail the first time.
+    pub(crate) failed_once: Mutex<HashSet<String>>,
     /// Makes each execution of an op produce another content, as a real clock would.
     pub(crate) volatile: AtomicBool,
     /// Added to each fingerprint of the op of that name.
@@ -170,6 +173,14 @@ impl Worker for Fake {
 
     async fn settle(&self, outputs: &[Thing]) -> Result<(), Broken> {
         let (name, time) = self.0.late.lock().unwrap()[&*outputs[0].0].clone();
+        if time == "once" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if self.0.failed_once.lock().unwrap().insert(name.clone()) {
+                return Err(Broken(name));
+            }
+            self.0.late.lock().unwrap().remove(&*outputs[0].0);
+            return Ok(());
+        }
         tokio::time::sleep(Duration::from_millis(time.parse().map_err(|_| Broken(name.clone()))?)).await;
         self.0.late.lock().unwrap().remove(&*outputs[0].0);
         self.0.settled.lock().unwrap().push(name);
