@@ -228,6 +228,11 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The transaction whose state this is: that of the last commit, or a write transaction itself.
+    pub(crate) fn transaction(&self) -> usize {
+        self.transaction.id()
+    }
+
     pub(crate) fn find<V: DeserializeOwned>(&self, table: &Table<V>, key: &[u8]) -> Result<Option<V>> {
         let full = table.key(key)?;
         let value = self.meta.rows.get(self.transaction, &full).map_err(self.meta.failed("read"))?;
@@ -297,6 +302,11 @@ impl Writer<'_> {
     /// Reads, seeing this transaction's own writes.
     pub(crate) fn reader(&self) -> Reader<'_> {
         Reader { meta: self.meta, transaction: &self.transaction }
+    }
+
+    /// Whether nothing was committed since somebody read the state of `transaction`, which may be this one.
+    pub(crate) fn is_next_after(&self, transaction: usize) -> bool {
+        self.transaction.id() <= transaction + 1
     }
 
     pub(crate) fn find<V: DeserializeOwned>(&self, table: &Table<V>, key: &[u8]) -> Result<Option<V>> {

@@ -11,16 +11,21 @@ use std::os::unix::fs::MetadataExt;
 
 use rbuild_core::Digest;
 
-use super::plan::Needed;
+use super::plan::{Item, Needed};
 use super::state;
 use crate::error::{Result, StoreError};
 use crate::layers::{self, LAYERS, LayerId};
+use crate::lease;
 use crate::meta::{Reader, Table, Writer};
 use crate::store::Store;
 
-/// What is to go → the generation in which nothing needed it. A key is a letter, `l` or `b`, and a layer's id or a blob's
-/// digest.
+/// What is to go → the generation in which nothing needed it, or [`SUSPECTED`] and a number that is used once. A key is
+/// a letter, `l` or `b`, and a layer's id or a blob's digest.
 const CONDEMNED: Table<u64> = Table::new(b'x', "condemned");
+
+/// What may be needed by something that was stored while it was decided that nothing needs it. The next sweep condemns it
+/// if nothing does: whoever stores something that needs it from now on deletes the row.
+pub(super) const SUSPECTED: u64 = 1 << 63;
 
 /// A condemned thing.
 pub(super) enum Condemned {
@@ -51,6 +56,36 @@ fn layer_key(id: &LayerId) -> Vec<u8> {
 
 fn blob_key(digest: &Digest) -> Vec<u8> {
     [b"b", digest.as_bytes().as_slice()].concat()
+}
+
+/// A row, and what is known about it.
+struct Row {
+    what: Condemned,
+    mark: u64,
+    needed: bool,
+    bytes: u64,
+}
+
+/// What a sweep did.
+#[derive(Debug, Default)]
+pub(crate) struct Sweep {
+    /// What left the disk.
+    pub(crate) swept: Swept,
+    /// What has to wait for a lease.
+    pub(crate) waiting: Swept,
+    /// The keys of what turned out to be needed.
+    needed: HashSet<Vec<u8>>,
+}
+
+impl Sweep {
+    /// Whether something that was condemned turned out to be needed.
+    pub(super) fn is_needed(&self, item: &Item) -> bool {
+        match item {
+            Item::Layer(id) => self.needed.contains(&layer_key(id)),
+            Item::Blob(digest) => self.needed.contains(&blob_key(digest)),
+            Item::Image(_) | Item::Record(_) | Item::CacheMount(_) => false,
+        }
+    }
 }
 
 /// What a sweep removed, or what waits for one.
@@ -99,17 +134,14 @@ pub(crate) fn spare_layer(writer: &mut Writer<'_>, id: &LayerId) -> Result<()> {
     Ok(())
 }
 
-/// Condemns what is not yet. Whether there was anything new.
-pub(super) fn condemn(writer: &mut Writer<'_>, layers: &[LayerId], blobs: &[Digest], generation: u64) -> Result<bool> {
-    let keys = layers.iter().map(layer_key).chain(blobs.iter().map(blob_key));
-    let mut any = false;
-    for key in keys {
+/// Condemns what is not yet.
+pub(super) fn condemn(writer: &mut Writer<'_>, layers: &[LayerId], blobs: &[Digest], mark: u64) -> Result<()> {
+    for key in layers.iter().map(layer_key).chain(blobs.iter().map(blob_key)) {
         if !writer.reader().contains(&CONDEMNED, &key)? {
-            writer.put(&CONDEMNED, &key, &generation)?;
-            any = true;
+            writer.put(&CONDEMNED, &key, &mark)?;
         }
     }
-    Ok(any)
+    Ok(())
 }
 
 impl Store {
@@ -121,38 +153,77 @@ impl Store {
         self.0.meta.read(|reader| reader.has_any(&CONDEMNED))
     }
 
-    /// Moves condemned layers and blobs to the trash, as far as no lease can have seen them. Also returns what has to
-    /// wait for a lease.
-    pub(crate) fn sweep(&self) -> Result<(Swept, Swept)> {
-        let (mut swept, mut waiting) = (Swept::default(), Swept::default());
-        let mut layers = Vec::new();
-        self.0.meta.write(|writer| {
-            // Inside: every condemnation that is read here was committed before, so a lease that begins from here on cannot
-            // find what it names. A look from outside could be older than a condemnation.
-            let oldest = self.oldest_lease()?;
-            let rows = writer.reader().list(&CONDEMNED, b"")?;
-            if rows.is_empty() {
-                return Ok::<_, StoreError>(());
+    /// Moves condemned layers and blobs to the trash, as far as no lease can have seen them.
+    pub(crate) fn sweep(&self) -> Result<Sweep> {
+        let mut sweep = Sweep::default();
+        // What was suspected is condemned by the first pass.
+        while self.sweep_once(&mut sweep)? {}
+        Ok(sweep)
+    }
+
+    /// Whether something was condemned, and another pass may sweep it.
+    fn sweep_once(&self, sweep: &mut Sweep) -> Result<bool> {
+        let rows = self.0.meta.read(|reader| self.condemned(reader))?;
+        // After the rows were read, which are committed: a lease that begins from here on cannot find what they name.
+        let oldest = if rows.is_empty() { None } else { self.oldest_lease()? };
+        sweep.waiting = Swept::default();
+        let mut now = Vec::new();
+        for row in rows {
+            if !row.needed && row.mark & SUSPECTED == 0 && oldest.is_some_and(|oldest| oldest <= row.mark) {
+                sweep.waiting.add(&row.what, row.bytes);
+            } else {
+                now.push(row);
             }
-            let needed = state::needed(&writer.reader())?;
-            for (key, generation) in rows {
-                let Some(what) = Condemned::of(&key) else { continue };
-                if is_needed(&what, &needed) {
+        }
+        if now.is_empty() {
+            return Ok(false);
+        }
+        let mut layers = Vec::new();
+        let any_condemned = self.0.meta.write(|writer| {
+            let mut suspects = Vec::new();
+            for Row { what, mark, needed, bytes } in now {
+                let key = what.key();
+                // Whoever stored something that needs it since it was read has deleted the row; and a mark is never used
+                // again.
+                if writer.find(&CONDEMNED, &key)? != Some(mark) {
+                    continue;
+                }
+                if needed {
                     writer.delete(&CONDEMNED, &key)?;
-                } else if oldest.is_some_and(|oldest| oldest <= generation) {
-                    waiting.add(&what, self.bytes_of(&what, &writer.reader())?);
+                    sweep.needed.insert(key);
+                } else if mark & SUSPECTED != 0 {
+                    suspects.push(key);
                 } else {
-                    swept.add(&what, self.bytes_of(&what, &writer.reader())?);
+                    sweep.swept.add(&what, bytes);
                     self.remove_condemned(writer, &what)?;
                     if let Condemned::Layer(id) = what {
                         layers.push(id);
                     }
                 }
             }
-            Ok(())
+            if !suspects.is_empty() {
+                let generation = lease::end_generation(writer)?;
+                suspects.iter().try_for_each(|key| writer.put(&CONDEMNED, key, &generation))?;
+            }
+            Ok::<_, StoreError>(!suspects.is_empty())
         })?;
         self.discard_directories(&layers)?;
-        Ok((swept, waiting))
+        Ok(any_condemned)
+    }
+
+    /// All that is condemned or suspected.
+    fn condemned(&self, reader: &Reader<'_>) -> Result<Vec<Row>> {
+        let rows = reader.list(&CONDEMNED, b"")?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let needed = state::needed(reader)?;
+        let rows = rows.into_iter().filter_map(|(key, mark)| Some((Condemned::of(&key)?, mark)));
+        rows.map(|(what, mark)| {
+            let needed = is_needed(&what, &needed);
+            Ok(Row { mark, needed, bytes: self.bytes_of(&what, reader)?, what })
+        })
+        .collect()
     }
 
     fn remove_condemned(&self, writer: &mut Writer<'_>, what: &Condemned) -> Result<()> {
@@ -204,17 +275,4 @@ fn is_needed(what: &Condemned, needed: &Needed) -> bool {
         Condemned::Layer(id) => needed.layers.contains(id),
         Condemned::Blob(digest) => needed.blobs.contains(digest),
     }
-}
-
-/// All condemned layers and blobs.
-pub(super) fn list(reader: &Reader<'_>) -> Result<(HashSet<LayerId>, HashSet<Digest>)> {
-    let (mut layers, mut blobs) = (HashSet::new(), HashSet::new());
-    for (key, _) in reader.list(&CONDEMNED, b"")? {
-        match Condemned::of(&key) {
-            Some(Condemned::Layer(id)) => drop(layers.insert(id)),
-            Some(Condemned::Blob(digest)) => drop(blobs.insert(digest)),
-            None => {}
-        }
-    }
-    Ok((layers, blobs))
 }

@@ -10,7 +10,6 @@ use std::sync::{Mutex, PoisonError};
 use ignore::{WalkBuilder, WalkState};
 use rbuild_core::Digest;
 
-use super::condemned;
 use super::plan::Needed;
 use crate::cache_mounts::CACHE_MOUNTS;
 use crate::containers::{CONTAINERS, Container};
@@ -35,6 +34,8 @@ pub(super) struct State {
     pub(super) keys: Vec<(Vec<u8>, Digest)>,
     /// Step key → its latest record.
     pub(super) steps: Vec<(Vec<u8>, Digest)>,
+    /// Name → image.
+    pub(super) names: Vec<(Vec<u8>, Digest)>,
     pub(super) images: Vec<ListedState>,
     /// Remote name → image.
     pub(super) remotes: Vec<(Vec<u8>, Digest)>,
@@ -42,8 +43,8 @@ pub(super) struct State {
     pub(super) mounts: Vec<MountState>,
     /// With their bytes on disk.
     pub(super) blobs: Vec<(Digest, u64)>,
-    /// Layers and blobs that are gone but for those who still use them.
-    pub(super) condemned: (HashSet<LayerId>, HashSet<Digest>),
+    /// The transaction whose state this is.
+    pub(super) transaction: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -71,12 +72,10 @@ pub(super) struct MountState {
 }
 
 impl State {
-    /// All there is. `mounts` are what cache mounts take, which is found by walking them: not something to do inside a
-    /// transaction.
+    /// All there is. `mounts` are what cache mounts take.
     pub(super) fn read(store: &Store, reader: &Reader<'_>, mounts: &[(String, u64)]) -> Result<Self> {
         let mut state = Self::read_rows(reader, mounts)?;
         (_, state.free) = store.disk()?;
-        state.condemned = condemned::list(reader)?;
         let directory = store.root().join("blobs/sha256");
         for entry in fs::read_dir(&directory).context("read", &directory)? {
             let entry = entry.context("read", &directory)?;
@@ -92,7 +91,8 @@ impl State {
         let used = |letter: u8, key: &[u8], otherwise: u64| {
             Ok::<_, StoreError>(reader.find(&USED, &used_key(letter, key))?.unwrap_or(otherwise))
         };
-        let mut state = Self { now: store::now(), layers: layers::list(reader)?, ..Self::default() };
+        let transaction = reader.transaction();
+        let mut state = Self { now: store::now(), layers: layers::list(reader)?, transaction, ..Self::default() };
         let records = reader.list_sound(&RECORDS)?;
         state.damaged = records.damaged;
         for (key, record) in records.rows {
@@ -103,11 +103,11 @@ impl State {
         }
         state.keys = reader.list(&KEYS, b"")?;
         state.steps = reader.list(&STEPS, b"")?;
-        let named = reader.list(&NAMES, b"")?;
+        state.names = reader.list(&NAMES, b"")?;
         for (key, image) in reader.list(&IMAGES, b"")? {
             // An image's creation time is its author's; never used means just made.
             let used = used(b'i', &key, state.now)?;
-            let names = named.iter().filter(|(_, id)| *id == image.id);
+            let names = state.names.iter().filter(|(_, id)| *id == image.id);
             let names = names.map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
             state.images.push(ListedState { names, used, image });
         }
