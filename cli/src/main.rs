@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         }
     }
     panic::set_hook(Box::new(report_panic));
+    rbuild_executor::give_memory_back();
     let code = match run(words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

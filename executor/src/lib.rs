@@ -10,6 +10,7 @@ mod error;
 mod exit;
 pub mod host;
 mod init;
+mod memory;
 pub mod mount;
 pub mod net;
 mod plan;
@@ -27,6 +28,7 @@ pub use error::Error;
 pub use exit::Exit;
 pub use host::Host;
 pub use init::init;
+pub use memory::give_memory_back;
 pub use plan::{Mountpoint, MountpointKind, Plan, PlanError, RootPlan, Step};
 pub use sandbox::{Input, Output, Sandbox, Stdio, Terminal};
 pub use spec::{

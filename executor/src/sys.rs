@@ -291,3 +291,16 @@ pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, ptr::from_ref(&program)) })?;
     Ok(())
 }
+
+/// Has pieces of memory of at least so many bytes come from the kernel one by one, and go back as soon as they are free;
+/// and what is free at the end of the others go back beyond so many bytes. Does nothing where the C library is another.
+pub(crate) fn limit_free_memory(large: i32, left: i32) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: both only set a number that later allocations are decided by; what is allocated stays as it is.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, large);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, left);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = (large, left);
+}
