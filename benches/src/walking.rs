@@ -35,5 +35,9 @@ pub fn look(root: &Path, known: Vec<u8>) -> io::Result<(Digest, Option<Vec<u8>>)
     let scan = ContextScan::new(root, ignore, StatCache::from_bytes(known)).map_err(io::Error::other)?;
     let all = Selector { owners: false, ..Selector::path("") };
     let digest = Selection::digest(&scan, &all).map_err(io::Error::other)?;
-    Ok((digest, scan.stat_cache()))
+    let mut learnt = Vec::new();
+    if scan.has_news() {
+        scan.save_to(&mut learnt)?;
+    }
+    Ok((digest, scan.has_news().then_some(learnt)))
 }

@@ -4,7 +4,7 @@
 //! compared when it is opened, so a torn one is as good as none. It is never written to again: the last writer replaces it.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -62,15 +62,19 @@ impl StatCache<'_> {
         Ok(whole.then_some((file, length)))
     }
 
-    /// Replaces what is known about `root`, an absolute path.
+    /// Replaces what is known about `root`, an absolute path, with what `write` writes, which may be in small pieces.
     ///
     /// # Errors
     /// Only if the disk fails.
-    pub fn save(&self, root: &Path, bytes: &[u8]) -> Result<()> {
+    pub fn save(&self, root: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         let working = self.0.0.aside.make_file("stat")?;
-        let mut file = working.handle();
-        file.write_all(bytes).context("write", working.path())?;
-        file.write_all(blake3::hash(bytes).as_bytes()).context("write", working.path())?;
+        let mut out =
+            BufWriter::with_capacity(CHUNK, Hashing { file: working.handle(), hasher: blake3::Hasher::new() });
+        let written = write(&mut out).and_then(|()| {
+            let Hashing { mut file, hasher } = out.into_inner()?;
+            file.write_all(hasher.finalize().as_bytes())
+        });
+        written.context("write", working.path())?;
         let path = self.path(root);
         if fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir()) {
             self.0.0.aside.discard(&path)?;
@@ -98,6 +102,24 @@ impl StatCache<'_> {
     }
 }
 
+/// Hashes what passes by.
+struct Hashing<'a> {
+    file: &'a File,
+    hasher: blake3::Hasher,
+}
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rustix::fs::FileType;
@@ -117,8 +139,8 @@ mod tests {
             Some(bytes)
         };
         assert_eq!(load(context), None);
-        cache.save(context, b"one").unwrap();
-        cache.save(context, b"two").unwrap();
+        cache.save(context, |out| out.write_all(b"one")).unwrap();
+        cache.save(context, |out| out.write_all(b"two")).unwrap();
         assert_eq!(load(context).as_deref(), Some(&b"two"[..]));
         assert_eq!(load(Path::new("/other")), None);
         let path = cache.path(context);
@@ -145,7 +167,7 @@ mod tests {
         for make in makers {
             make(&path);
             assert!(cache.open(context).unwrap().is_none());
-            cache.save(context, b"one").unwrap();
+            cache.save(context, |out| out.write_all(b"one")).unwrap();
             assert!(cache.open(context).unwrap().is_some());
             fs::remove_file(&path).unwrap();
         }
@@ -158,7 +180,7 @@ mod tests {
         let cache = store.stat_cache();
         let day = Duration::from_secs(24 * 3600);
         for name in ["/used", "/unused"] {
-            cache.save(Path::new(name), b"one").unwrap();
+            cache.save(Path::new(name), |out| out.write_all(b"one")).unwrap();
             let file = File::open(cache.path(Path::new(name))).unwrap();
             file.set_modified(SystemTime::now() - 70 * day).unwrap();
         }

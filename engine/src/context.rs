@@ -133,8 +133,8 @@ impl Context {
     /// Remembers what the walk learnt about files, for the next build.
     pub(crate) fn remember(&self, store: &Store) -> Result<(), Error> {
         let place = self.opened.get().map(|opened| &opened.place).filter(|place| place.is_kept());
-        match (place, self.scan.get().and_then(|scan| scan.stat_cache())) {
-            (Some(place), Some(bytes)) => Ok(store.stat_cache().save(place.root(), &bytes)?),
+        match (place, self.scan.get().filter(|scan| scan.has_news())) {
+            (Some(place), Some(scan)) => Ok(store.stat_cache().save(place.root(), |out| scan.save_to(out))?),
             _ => Ok(()),
         }
     }

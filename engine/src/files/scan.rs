@@ -8,8 +8,9 @@
 mod contents;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::io;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -94,11 +95,16 @@ impl ContextScan {
         self.entries.len() == 0
     }
 
-    /// What the next scan wants to know of this one; nothing if it would learn nothing new.
-    pub fn stat_cache(&self) -> Option<Vec<u8>> {
-        if !self.contents.any_read() {
-            return None;
-        }
+    /// Whether the next scan would learn anything new from [`save_to`](Self::save_to).
+    pub fn has_news(&self) -> bool {
+        self.contents.any_read()
+    }
+
+    /// Writes what the next scan wants to know of this one, 80 bytes at a time.
+    ///
+    /// # Errors
+    /// What writing returns.
+    pub fn save_to(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut walk = self.entries.walk(None, b"");
         let files = std::iter::from_fn(|| {
             loop {
@@ -110,7 +116,7 @@ impl ContextScan {
                 }
             }
         });
-        Some(self.cache.renew(self.clock, files))
+        self.cache.renew(self.clock, files, out)
     }
 
     fn place(&self, path: &InnerPath) -> Option<u32> {
@@ -313,10 +319,26 @@ impl SourceTree for ContextScan {
     }
 
     fn held(&self, directory: &InnerPath) -> Option<Listed<'_>> {
-        if !self.is_complete() || *self.has_links.get_or_init(|| self.entries.has_links()) {
+        if !self.is_complete() || self.has_links() {
             return None;
         }
         Some(Box::new(self.entries.list(self.directory(directory)?)))
+    }
+
+    fn number(&self, path: &InnerPath) -> Option<u32> {
+        self.place(path)
+    }
+
+    fn name(&self, number: u32) -> OsString {
+        OsStr::from_bytes(self.entries.name(number)).to_owned()
+    }
+
+    fn is_held(&self) -> bool {
+        true
+    }
+
+    fn has_links(&self) -> bool {
+        *self.has_links.get_or_init(|| self.entries.has_links())
     }
 
     fn known(&self, path: &InnerPath) -> Option<Seen> {

@@ -5,7 +5,7 @@
 //! a second change could have got the same time ("racily clean"): such files are read again.
 //!
 //! ```text
-//! magic(16) clock(8) count(8) { dev(8) ino(8) size(8) mtime(8) ctime(8) mode(4) age(4) digest(32) }*
+//! magic(16) clock(8) { dev(8) ino(8) size(8) mtime(8) ctime(8) mode(4) age(4) digest(32) }*
 //! ```
 //!
 //! Numbers are little-endian, times in nanoseconds. Records are in the order in which the scan met the files, and the next
@@ -16,14 +16,14 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
 use super::{FileDigest, Node};
 
-const MAGIC: &[u8; 16] = b"rbuild-stat/2\0\0\0";
-const HEADER: usize = 32;
+const MAGIC: &[u8; 16] = b"rbuild-stat/3\0\0\0";
+const HEADER: usize = 24;
 const RECORD: usize = 80;
 
 /// How many times a cache is rewritten before it forgets a file that no scan has met since: other Dockerfiles with
@@ -132,13 +132,16 @@ impl Record {
         self.mtime.max(self.ctime) < clock.saturating_sub(tick)
     }
 
-    fn write(&self, bytes: &mut Vec<u8>) {
-        for number in [self.dev, self.ino, self.size, self.mtime.cast_unsigned(), self.ctime.cast_unsigned()] {
-            bytes.extend_from_slice(&number.to_le_bytes());
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut bytes = [0; RECORD];
+        let numbers = [self.dev, self.ino, self.size, self.mtime.cast_unsigned(), self.ctime.cast_unsigned()];
+        for (place, number) in bytes.as_chunks_mut().0.iter_mut().zip(numbers) {
+            *place = number.to_le_bytes();
         }
-        bytes.extend_from_slice(&self.mode.to_le_bytes());
-        bytes.extend_from_slice(&self.age.to_le_bytes());
-        bytes.extend_from_slice(&self.digest.0);
+        bytes[40..44].copy_from_slice(&self.mode.to_le_bytes());
+        bytes[44..48].copy_from_slice(&self.age.to_le_bytes());
+        bytes[48..].copy_from_slice(&self.digest.0);
+        out.write_all(&bytes)
     }
 
     fn read(bytes: &[u8; RECORD]) -> Self {
@@ -166,13 +169,13 @@ pub(crate) fn is_settled(node: &Node, clock: i64) -> bool {
 }
 
 impl StatCache {
-    /// Takes what an earlier [`ContextScan::stat_cache`](super::ContextScan::stat_cache) returned.
+    /// Takes what an earlier [`ContextScan::save_to`](super::ContextScan::save_to) wrote.
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         let length = bytes.len() as u64;
         Self::of(Saved::Bytes(bytes), length)
     }
 
-    /// Takes what was returned then, the first `length` bytes of a file. Nobody writes to it any more.
+    /// Takes what was written then, the first `length` bytes of a file. Nobody writes to it any more.
     pub fn from_file(file: File, length: u64) -> Self {
         Self::of(Saved::File(file), length)
     }
@@ -182,9 +185,7 @@ impl StatCache {
         let mut header = [0; HEADER];
         let well_formed = saved.read(&mut header, 0).is_ok()
             && header.starts_with(MAGIC)
-            && records.is_some_and(|records| {
-                records.is_multiple_of(RECORD) && number(&header, 24) == (records / RECORD) as u64
-            });
+            && records.is_some_and(|records| records.is_multiple_of(RECORD));
         match records {
             Some(records) if well_formed => {
                 let (clock, count) = (number(&header, 16).cast_signed(), records / RECORD);
@@ -266,12 +267,15 @@ impl StatCache {
         (record.is_of(node) && record.is_settled(self.clock)).then_some(record.digest)
     }
 
-    /// The cache after a scan that began at `clock` and met `met`: for each file its digest if it is known by now.
-    pub(crate) fn renew(&self, clock: i64, met: impl Iterator<Item = (Node, Option<FileDigest>)>) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&clock.to_le_bytes());
-        bytes.extend_from_slice(&[0; 8]);
+    /// Writes the cache after a scan that began at `clock` and met `met`: for each file its digest if it is known by now.
+    pub(crate) fn renew(
+        &self,
+        clock: i64,
+        met: impl Iterator<Item = (Node, Option<FileDigest>)>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        out.write_all(MAGIC)?;
+        out.write_all(&clock.to_le_bytes())?;
         let mut cursor = Cursor::default();
         // Records of files that were met: they are not to be kept as what they are.
         let mut replaced = vec![false; self.count];
@@ -289,7 +293,7 @@ impl StatCache {
             let digest = digest.or_else(|| self.at(place?, &node, &mut cursor));
             let record = digest.map(|digest| Record::new(&node, digest)).filter(|record| record.is_settled(clock));
             if let Some(record) = record {
-                record.write(&mut bytes);
+                record.write(out)?;
                 if node.links > 1 {
                     seen.insert(key);
                 }
@@ -298,12 +302,10 @@ impl StatCache {
         for place in (0..self.count).filter(|place| !replaced[*place]) {
             let Some(record) = self.record(place, &mut cursor).map(Record::read) else { continue };
             if record.age < MAX_AGE && record.is_settled(self.clock) {
-                Record { age: record.age + 1, ..record }.write(&mut bytes);
+                Record { age: record.age + 1, ..record }.write(out)?;
             }
         }
-        let count = (bytes.len() - HEADER) / RECORD;
-        bytes[24..HEADER].copy_from_slice(&(count as u64).to_le_bytes());
-        bytes
+        Ok(())
     }
 }
 
@@ -340,12 +342,20 @@ mod tests {
 
     const CLOCK: i64 = 1_000_000_000_000;
 
+    impl StatCache {
+        fn renewed(&self, clock: i64, met: impl Iterator<Item = (Node, Option<FileDigest>)>) -> Vec<u8> {
+            let mut bytes = Vec::new();
+            self.renew(clock, met, &mut bytes).unwrap();
+            bytes
+        }
+    }
+
     #[test]
     fn unchanged_files_are_found_and_changed_ones_are_not() {
         let nodes: Vec<Node> = (0..100).map(|ino| node(ino, 10)).collect();
         let cache = StatCache::default();
         let bytes =
-            cache.renew(CLOCK, nodes.iter().map(|node| (node.clone(), digest(u8::try_from(node.ino).unwrap()))));
+            cache.renewed(CLOCK, nodes.iter().map(|node| (node.clone(), digest(u8::try_from(node.ino).unwrap()))));
         let cache = StatCache::from_bytes(bytes);
         assert!(nodes.iter().all(|node| cache.find(node) == digest(u8::try_from(node.ino).unwrap())));
         let same = node(7, 10);
@@ -366,7 +376,7 @@ mod tests {
     fn records_are_found_wherever_they_are() {
         let nodes: Vec<Node> = (0..1000).map(|ino| node(ino, 10)).collect();
         let met = nodes.iter().map(|node| (node.clone(), digest(node.ino.to_le_bytes()[0])));
-        let cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, met));
+        let cache = StatCache::from_bytes(StatCache::default().renewed(CLOCK, met));
         let gone = |ino: u64| ino.is_multiple_of(3) || (200..400).contains(&ino);
         let orders: [Box<dyn Iterator<Item = &Node>>; 3] = [
             Box::new(nodes.iter().filter(|node| !gone(node.ino))),
@@ -387,7 +397,7 @@ mod tests {
         let (first, second) = (Node { links: 2, ..node(1, 10) }, Node { links: 2, ..node(2, 10) });
         let met = [(&first, None), (&second, digest(2)), (&first, digest(1)), (&first, digest(1)), (&second, None)];
         let met = met.map(|(node, digest)| (node.clone(), digest));
-        let bytes = StatCache::default().renew(CLOCK, met.into_iter());
+        let bytes = StatCache::default().renewed(CLOCK, met.into_iter());
         let cache = StatCache::from_bytes(bytes);
         assert_eq!((cache.count, cache.find(&first), cache.find(&second)), (2, digest(1), digest(2)));
     }
@@ -408,11 +418,12 @@ mod tests {
         ] {
             let node = at(time);
             let cache =
-                StatCache::from_bytes(StatCache::default().renew(CLOCK, [(node.clone(), digest(1))].into_iter()));
+                StatCache::from_bytes(StatCache::default().renewed(CLOCK, [(node.clone(), digest(1))].into_iter()));
             assert_eq!(cache.find(&node).is_some(), trusted, "{time}");
         }
         let whole = Node { mtime: Timestamp::seconds(999), ctime: Timestamp::seconds(999), ..node(1, 10) };
-        let cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, [(whole.clone(), digest(1))].into_iter()));
+        let cache =
+            StatCache::from_bytes(StatCache::default().renewed(CLOCK, [(whole.clone(), digest(1))].into_iter()));
         assert_eq!(cache.find(&whole), None);
     }
 
@@ -420,26 +431,26 @@ mod tests {
     fn files_not_met_are_forgotten_after_a_while() {
         let kept = node(1, 10);
         let mut cache =
-            StatCache::from_bytes(StatCache::default().renew(CLOCK, [(kept.clone(), digest(1))].into_iter()));
+            StatCache::from_bytes(StatCache::default().renewed(CLOCK, [(kept.clone(), digest(1))].into_iter()));
         for round in 0..=MAX_AGE {
             assert_eq!(cache.find(&kept).is_some(), round <= MAX_AGE, "{round}");
-            cache = StatCache::from_bytes(cache.renew(CLOCK, std::iter::empty()));
+            cache = StatCache::from_bytes(cache.renewed(CLOCK, std::iter::empty()));
         }
         assert_eq!(cache.find(&kept), None);
         // Met but not asked for: kept as young as it was.
-        let cache = StatCache::from_bytes(StatCache::default().renew(CLOCK, [(kept.clone(), digest(1))].into_iter()));
-        let cache = StatCache::from_bytes(cache.renew(CLOCK, [(kept.clone(), None)].into_iter()));
+        let cache = StatCache::from_bytes(StatCache::default().renewed(CLOCK, [(kept.clone(), digest(1))].into_iter()));
+        let cache = StatCache::from_bytes(cache.renewed(CLOCK, [(kept.clone(), None)].into_iter()));
         assert_eq!(cache.find(&kept), digest(1));
     }
 
     #[test]
     fn damaged_bytes_are_an_empty_cache() {
-        let good = StatCache::default().renew(CLOCK, [(node(1, 10), digest(1))].into_iter());
+        let good = StatCache::default().renewed(CLOCK, [(node(1, 10), digest(1))].into_iter());
         assert!(StatCache::from_bytes(good.clone()).find(&node(1, 10)).is_some());
         for end in 0..good.len() {
             assert!(StatCache::from_bytes(good[..end].to_vec()).find(&node(1, 10)).is_none());
         }
-        for at in (0..MAGIC.len()).chain(24..HEADER) {
+        for at in 0..MAGIC.len() {
             let mut bytes = good.clone();
             bytes[at] ^= 1;
             assert!(StatCache::from_bytes(bytes).find(&node(1, 10)).is_none(), "{at}");
