@@ -24,6 +24,7 @@ mod file;
 mod former;
 mod identity;
 mod large;
+mod linked;
 mod output;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ use self::directory::Directory;
 use self::file::TarFile;
 pub use self::former::FormerLayer;
 use self::identity::Identity;
+use self::linked::Linked;
 use self::output::Output;
 use super::tree::{self, NodeKind};
 use super::{Form, Layer, LayerError, LayerId, LayerKind, Layers, Result};
@@ -120,6 +122,8 @@ pub struct LayerBuilder {
     // Before `working`: its threads end before what they write is discarded.
     output: Output,
     identity: Identity,
+    /// Files that other names may follow for.
+    linked: Linked,
     /// The directories that the next change may be in, the root first.
     way: Vec<PathBuf>,
     last: Option<PathBuf>,
@@ -160,6 +164,7 @@ impl Layers<'_> {
         Ok(LayerBuilder {
             output,
             identity: Identity::new(),
+            linked: Linked::default(),
             way: vec![PathBuf::new()],
             last: None,
             entries: 0,
@@ -230,8 +235,7 @@ impl LayerBuilder {
                 let (xattrs, digest) = self.output.file(entry, source, digest)?;
                 let seen = Entry { xattrs, ..entry.clone() };
                 if linked {
-                    self.output.remember(&seen);
-                    self.identity.remember(&seen, digest);
+                    self.linked.remember(&seen, digest);
                 }
                 (NodeKind::File { size: *size }, seen, Some(digest))
             }
@@ -242,8 +246,11 @@ impl LayerBuilder {
                 (NodeKind::Directory { opaque: false }, Entry { xattrs, ..entry.clone() }, None)
             }
             EntryKind::Hardlink { target } => {
-                self.output.link(path, target)?;
-                return self.identity.add_link(path, target);
+                let bad = || LayerError::Link { path: path.clone(), target: target.clone() };
+                let (first, digest) = self.linked.find(target).ok_or_else(bad)?;
+                self.output.link(path, &first)?;
+                let EntryKind::File { size } = first.kind else { return Err(bad()) };
+                (NodeKind::File { size }, first, Some(digest))
             }
             EntryKind::Symlink { target } => {
                 self.output.symlink(entry, target)?;

@@ -7,7 +7,7 @@
 //!
 //! If the metadata cannot say something, the tar is written nonetheless, and unpacked at the end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::unix::ffi::OsStrExt;
@@ -40,8 +40,6 @@ pub(super) struct TarFile {
     writer: LayerRewriter<Behind, LayerTar>,
     former: Option<FormerLayer>,
     tree: Result<ErofsTree, Undescribable>,
-    /// Files that have several names.
-    linked: HashMap<PathBuf, Entry>,
     root: Entry,
 }
 
@@ -64,7 +62,7 @@ impl TarFile {
         let file = Arc::new(file);
         let behind = Behind::new(Arc::clone(&file), TAR_OFFSET);
         let writer = LayerRewriter::new(behind, former.as_ref().map(|former| Arc::clone(&former.0)));
-        Ok(Self { path, file, writer, former, tree: Ok(ErofsTree::new()), linked: HashMap::new(), root: super::root() })
+        Ok(Self { path, file, writer, former, tree: Ok(ErofsTree::new()), root: super::root() })
     }
 
     pub(super) fn root(&mut self, entry: &Entry) -> Xattrs {
@@ -124,15 +122,9 @@ impl TarFile {
         Ok((kept, digest))
     }
 
-    /// Keeps what the tar says about a file at its other names.
-    pub(super) fn remember(&mut self, entry: &Entry) {
-        self.linked.insert(entry.path.clone(), entry.clone());
-    }
-
-    pub(super) fn link(&mut self, path: &Path, target: &Path) -> Result<()> {
-        let bad = || LayerError::Link { path: path.to_owned(), target: target.to_owned() };
-        let first = self.linked.get(target).ok_or_else(bad)?;
-        let kind = EntryKind::Hardlink { target: target.to_owned() };
+    /// Another name of `first`.
+    pub(super) fn link(&mut self, path: &Path, first: &Entry) -> Result<()> {
+        let kind = EntryKind::Hardlink { target: first.path.clone() };
         let change = Change::Upsert(Entry { path: path.to_owned(), kind, ..first.clone() });
         self.mark(&change)
     }

@@ -1,14 +1,13 @@
 //! What is the tree digest of changes that pass by?
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rbuild_core::{Digest, KeyHasher};
 use rbuild_image::Entry;
 
 use super::super::tree::{Node, NodeKind, hash_node, is_kept};
-use super::super::{LayerError, Result};
 use super::root;
 
 /// The digest of [`tree::digest`](super::super::tree::digest), as far as the changes have come.
@@ -16,8 +15,6 @@ pub(super) struct Identity {
     hasher: KeyHasher,
     /// A directory, until it is known whether it is opaque.
     pending: Option<Node>,
-    /// Files that have several names.
-    linked: HashMap<PathBuf, (Node, [u8; 32])>,
 }
 
 impl std::fmt::Debug for Identity {
@@ -29,7 +26,7 @@ impl std::fmt::Debug for Identity {
 impl Identity {
     pub(super) fn new() -> Self {
         let first = node(Path::new(""), NodeKind::Directory { opaque: false }, &root());
-        Self { hasher: KeyHasher::new("tree/1"), pending: Some(first), linked: HashMap::new() }
+        Self { hasher: KeyHasher::new("tree/1"), pending: Some(first) }
     }
 
     /// Nothing else was added before.
@@ -53,23 +50,6 @@ impl Identity {
         if let Some(Node { kind, .. }) = &mut self.pending {
             *kind = NodeKind::Directory { opaque: true };
         }
-    }
-
-    /// Keeps what other names of a file have to say about it.
-    pub(super) fn remember(&mut self, entry: &Entry, digest: [u8; 32]) {
-        if let rbuild_image::EntryKind::File { size } = entry.kind {
-            self.linked.insert(entry.path.clone(), (node(&entry.path, NodeKind::File { size }, entry), digest));
-        }
-    }
-
-    pub(super) fn add_link(&mut self, path: &Path, target: &Path) -> Result<()> {
-        self.settle();
-        let (node, digest) = self
-            .linked
-            .get(target)
-            .ok_or_else(|| LayerError::Link { path: path.to_owned(), target: target.to_owned() })?;
-        hash_node(&mut self.hasher, &Node { path: path.to_owned(), ..node.clone() }, Some(digest));
-        Ok(())
     }
 
     fn settle(&mut self) {

@@ -63,17 +63,11 @@ impl Output {
         }
     }
 
-    /// Hard links to this file, as it came to be, will follow.
-    pub(super) fn remember(&mut self, entry: &Entry) {
-        if let Self::File(file) = self {
-            file.remember(entry);
-        }
-    }
-
-    pub(super) fn link(&mut self, path: &Path, target: &Path) -> Result<()> {
+    /// Another name of `first`, which is as it came to be.
+    pub(super) fn link(&mut self, path: &Path, first: &Entry) -> Result<()> {
         match self {
-            Self::Directory(directory) => directory.link(path, target),
-            Self::File(file) => file.link(path, target),
+            Self::Directory(directory) => directory.link(path, &first.path),
+            Self::File(file) => file.link(path, first),
         }
     }
 
