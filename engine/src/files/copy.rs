@@ -209,6 +209,7 @@ impl Copy<'_> {
 
     fn matches(&self, transfer: &mut Transfer<'_, '_>, pattern: &str, written: &str) -> Result<(), CopyError> {
         for found in matches(transfer.source, pattern, self.action.wildcards)? {
+            let found = found?;
             let Some(node) = &found.node else {
                 return Err(absent(transfer.source, &found, pattern, written));
             };
@@ -232,6 +233,7 @@ impl Copy<'_> {
         let parents = Parents::new(pattern, self.action.wildcards)?;
         let before = transfer.shown;
         for found in matches(transfer.source, parents.pivot, self.action.wildcards)? {
+            let found = found?;
             if let Some(node) = found.node.as_ref().filter(|node| node.is_directory()) {
                 self.directory(transfer, &found.path, node, Some(&parents))?;
             }
@@ -267,12 +269,14 @@ impl Copy<'_> {
         transfer.stage.later(path.clone(), DirectoryMeta { mtime: Some(mtime), ..DirectoryMeta::default() });
         let include = parents.and_then(|parents| parents.include.as_ref());
         if include.is_none() && self.action.exclude.is_empty() && transfer.whole(directory, &path)? {
-            return transfer.end();
+            transfer.end();
+            return Ok(());
         }
         transfer.begin(directory, path);
         let tree = transfer.source;
         walk(tree, directory, Filter { exclude: &self.exclude.0, include }, transfer)?;
-        transfer.end()
+        transfer.end();
+        Ok(())
     }
 
     /// Unpacks a file if it is an archive; says whether it was one.
@@ -283,7 +287,7 @@ impl Copy<'_> {
         let now = node_of(again.as_fd()).map_err(unread)?;
         let Some(tar) = archive::open(file).map_err(unread)? else { return Ok(false) };
         // It may put links where directories were that the last single file went to.
-        transfer.end()?;
+        transfer.end();
         let stage = &mut *transfer.stage;
         let placement = placed(stage, &self.destination, true, Shape::Contents)?;
         let Placement::Into { path, .. } = placement else { return Ok(true) };

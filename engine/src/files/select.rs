@@ -11,8 +11,8 @@ use std::io;
 
 use rbuild_frontend::{Glob, GlobError, IgnoreFile, Stars};
 
-use super::tree::resolve_source;
-use super::{InnerPath, Node, Tree};
+use super::tree::{Listed, resolve_source};
+use super::{InnerPath, Kind, Node, Tree};
 
 /// A malformed pattern.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -73,35 +73,70 @@ pub(crate) struct Match {
 }
 
 /// Everything that `pattern` names, in the order of a walk. A literal path always gives one match.
-pub(crate) fn matches(tree: &(impl Tree + ?Sized), pattern: &str, wildcards: bool) -> Result<Vec<Match>, SelectError> {
+pub(crate) fn matches<'t, T: Tree + ?Sized>(
+    tree: &'t T,
+    pattern: &str,
+    wildcards: bool,
+) -> Result<Matches<'t, T>, SelectError> {
     let (literal, rest) = if wildcards { split_at_wildcard(pattern) } else { (pattern, "") };
     let literal = InnerPath::new(literal);
     let found = follow(tree, &literal)?;
     if rest.is_empty() {
-        return Ok(vec![found]);
+        return Ok(Matches { tree, literal: Some(found), glob: None, open: Vec::new() });
     }
     let rest = String::from_utf8_lossy(InnerPath::new(rest).as_bytes()).into_owned();
     let glob =
         Glob::new(&rest, Stars::Shallow).map_err(|source| PatternError { pattern: pattern.to_owned(), source })?;
-    let mut matches = Vec::new();
-    let mut directories = match found.node {
-        Some(node) if node.is_directory() => vec![InnerPath::root()],
-        _ => Vec::new(),
-    };
-    // The stack's top is the next in walk order, so what a directory contains is pushed backwards.
-    let mut pending: Vec<(InnerPath, Node)> = Vec::new();
-    loop {
-        if let Some(directory) = directories.pop() {
-            let full = found.path.join_path(&directory);
-            let entries = tree.list(&full).map_err(|source| SelectError::Read { path: full, source })?;
-            pending.extend(entries.into_iter().rev().map(|(name, node)| (directory.join(&name), node)));
+    let mut open = Vec::new();
+    if found.node.as_ref().is_some_and(Node::is_directory) {
+        open.push((InnerPath::root(), entries(tree, &found.path)?));
+    }
+    Ok(Matches { tree, literal: None, glob: Some((glob, found.path)), open })
+}
+
+fn entries<'t, T: Tree + ?Sized>(tree: &'t T, directory: &InnerPath) -> Result<Listed<'t>, SelectError> {
+    tree.entries(directory).map_err(|source| SelectError::Read { path: directory.clone(), source })
+}
+
+/// What a pattern names, found as it is asked for: of all that a directory contains only one entry is held at a time.
+pub(crate) struct Matches<'t, T: ?Sized> {
+    tree: &'t T,
+    /// The only one.
+    literal: Option<Match>,
+    /// The pattern, and where its paths begin.
+    glob: Option<(Glob, InnerPath)>,
+    /// Directories that something may match in, from there, each in the one before, and what is left of them.
+    open: Vec<(InnerPath, Listed<'t>)>,
+}
+
+impl<T: Tree + ?Sized> Iterator for Matches<'_, T> {
+    type Item = Result<Match, SelectError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(only) = self.literal.take() {
+            return Some(Ok(only));
         }
-        let Some((path, node)) = pending.pop() else { return Ok(matches) };
-        if glob.matches(path.as_relative()) {
-            let name = path.name().to_owned();
-            matches.push(Match { name, ..follow(tree, &found.path.join_path(&path))? });
-        } else if node.is_directory() && glob.may_match_below(path.as_relative()) {
-            directories.push(path);
+        let (glob, base) = self.glob.as_ref()?;
+        loop {
+            let (directory, left) = self.open.last_mut()?;
+            let Some((name, node)) = left.next() else {
+                self.open.pop();
+                continue;
+            };
+            let path = directory.join(&name);
+            if glob.matches(path.as_relative()) {
+                let full = base.join_path(&path);
+                return Some(match node.kind {
+                    Kind::Symlink => follow(self.tree, &full).map(|found| Match { name, ..found }),
+                    _ => Ok(Match { name, path: full, node: Some(node) }),
+                });
+            }
+            if node.is_directory() && glob.may_match_below(path.as_relative()) {
+                match entries(self.tree, &base.join_path(&path)) {
+                    Ok(below) => self.open.push((path, below)),
+                    Err(error) => return Some(Err(error)),
+                }
+            }
         }
     }
 }
@@ -184,7 +219,8 @@ mod tests {
                         back\\slash link->dir1 flink->a.txt up->../../a.txt dangling->/nowhere dir2/in->../dir1/inside";
 
     fn found(pattern: &str, wildcards: bool) -> String {
-        match matches(&FakeTree::new(TREE), pattern, wildcards) {
+        let tree = FakeTree::new(TREE);
+        match matches(&tree, pattern, wildcards).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
             Err(error) => error.to_string(),
             Ok(matches) => {
                 let show = |found: &Match| {

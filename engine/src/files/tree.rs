@@ -88,6 +88,27 @@ pub trait SourceTree: Tree {
         None
     }
 
+    /// A number by which [`name`](Self::name) gives the name of what is at `path`, if the tree holds everything in memory:
+    /// what it shows of a path stays the same then.
+    fn number(&self, _path: &InnerPath) -> Option<u32> {
+        None
+    }
+
+    /// The name that goes with a number.
+    fn name(&self, _number: u32) -> OsString {
+        OsString::new()
+    }
+
+    /// Whether [`number`](Self::number) numbers everything that the tree shows.
+    fn is_held(&self) -> bool {
+        false
+    }
+
+    /// Whether files may have several names in the tree.
+    fn has_links(&self) -> bool {
+        true
+    }
+
     /// What was found out about a file before, if the tree is not asked anew each time.
     fn known(&self, _path: &InnerPath) -> Option<Seen> {
         None

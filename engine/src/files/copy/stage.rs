@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!              slot: item            the new file
+//!              slot: source          what a directory of the source has under this name, which is no directory
 //! directory ── slot: removed         what is below does not show: a whiteout
 //!              no slot, merged       what is below shows
 //!              no slot, not merged   nothing
@@ -52,8 +53,8 @@ pub struct Stage<'a> {
     rules: Vec<Rules>,
     /// How many actions are planned to their end.
     finished: u32,
-    /// Directories that files come from, each with its tree.
-    pub(super) directories: Vec<(u32, InnerPath)>,
+    /// Directories that files come from.
+    pub(super) directories: Vec<Mirror>,
     /// Plain archives, and the one that holds what compressed ones contain.
     pub(super) archives: Vec<Archive>,
     /// Archives that were not what the scan saw when they were planned.
@@ -137,6 +138,9 @@ impl Directory {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Slot {
     Item(u32),
+    /// Into the stage's directories: the file that it has under the same name, in a tree that holds everything. It is made
+    /// an item when the plan is carried out, or when something happens to it.
+    Source(u32),
     Removed,
 }
 
@@ -151,6 +155,8 @@ pub(crate) enum Content {
     Bytes(Box<Inline>),
     /// In a directory of a tree, under the name that it will have unless there is another.
     Tree { directory: u32, name: Option<Box<OsString>> },
+    /// The same, by its number in a tree that holds everything.
+    Numbered { directory: u32, number: u32 },
     /// At a path of a tree.
     Mirrored(Box<(u32, InnerPath)>),
     /// In an archive, from this byte on.
@@ -199,8 +205,12 @@ impl<'a> Stage<'a> {
     pub(super) fn source(&self, content: &Content, name: &OsStr) -> Option<(u32, InnerPath)> {
         match content {
             Content::Tree { directory, name: renamed } => {
-                let (tree, path) = &self.directories[*directory as usize];
-                Some((*tree, path.join(renamed.as_ref().map_or(name, |renamed| renamed))))
+                let from = &self.directories[*directory as usize];
+                Some(from.place(renamed.as_ref().map_or(name, |renamed| renamed)))
+            }
+            Content::Numbered { directory, number } => {
+                let from = &self.directories[*directory as usize];
+                Some(from.place(&self.tree_of(from).name(*number)))
             }
             Content::Mirrored(place) => Some((**place).clone()),
             _ => None,
@@ -229,6 +239,9 @@ impl<'a> Stage<'a> {
             }
             id = match directory.entries.find(name.as_bytes()) {
                 Some(Slot::Item(id)) => id,
+                Some(Slot::Source(from)) => {
+                    return self.find_mirrored(&self.directories[from as usize], std::iter::once(name).chain(names));
+                }
                 Some(Slot::Removed) => return Found::Absent,
                 None if directory.merged => return Found::Below,
                 None => return Found::Absent,
@@ -318,9 +331,13 @@ impl Tree for Stage<'_> {
         let mut entries = if staged.merged { below(directory)? } else { Vec::new() };
         entries.retain(|(name, _)| staged.entries.find(name.as_bytes()).is_none());
         for (name, slot) in staged.entries.iter() {
-            if let Slot::Item(id) = slot {
-                entries.push((OsStr::from_bytes(name).to_owned(), self.node_of(id)));
-            }
+            let name = OsStr::from_bytes(name);
+            let node = match slot {
+                Slot::Item(id) => Some(self.node_of(id)),
+                Slot::Source(from) => self.source_node(from, name),
+                Slot::Removed => None,
+            };
+            entries.extend(node.map(|node| (name.to_owned(), node)));
         }
         entries.sort_unstable_by(|left, right| left.0.as_bytes().cmp(right.0.as_bytes()));
         Ok(entries)

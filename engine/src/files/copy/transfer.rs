@@ -1,7 +1,7 @@
 //! How do many files get from a tree into an image?
 //!
-//! A walk shows them, and each is planned at its place. Hard links wait until the file they are another name of has its
-//! place. Contents are read when the plan is carried out.
+//! A walk shows them, and each is planned at its place. What has another name that was shown before becomes a hard link to
+//! that. Contents are read when the plan is carried out.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -54,10 +54,8 @@ pub(crate) struct Transfer<'s, 'a> {
     numbered: u32,
     /// From where the walk began; between walks, the directory of the last single file.
     way: Vec<Pair>,
-    /// Files with several names: where the first was copied to.
-    first_names: HashMap<(u64, u64), InnerPath>,
-    /// Other names, and what of.
-    links: Vec<(InnerPath, InnerPath)>,
+    /// Files with several names, by device and inode: what the first became.
+    first_names: HashMap<(u64, u64), u32>,
     /// How many entries the walk has shown.
     pub(crate) shown: u64,
 }
@@ -65,8 +63,7 @@ pub(crate) struct Transfer<'s, 'a> {
 impl<'s, 'a> Transfer<'s, 'a> {
     pub(crate) fn new(stage: &'s mut Stage<'a>, source: &'a dyn SourceTree, rules: &'s Rules) -> Self {
         let (tree, numbered) = (stage.tree(source), stage.rules(rules));
-        let (way, first_names, links) = Default::default();
-        Self { stage, source, rules, tree, numbered, way, first_names, links, shown: 0 }
+        Self { stage, source, rules, tree, numbered, way: Vec::new(), first_names: HashMap::new(), shown: 0 }
     }
 
     /// Begins a walk: what it shows of `directory` goes to `place`.
@@ -83,14 +80,9 @@ impl<'s, 'a> Transfer<'s, 'a> {
     }
 
     /// Ends a walk.
-    pub(crate) fn end(&mut self) -> Result<(), CopyError> {
+    pub(crate) fn end(&mut self) {
         self.way.clear();
-        for (path, target) in std::mem::take(&mut self.links) {
-            let parent = path.parent().unwrap_or_default();
-            self.stage.directory(&parent, self.rules.parents)?;
-            self.stage.hard_link(&parent, path.name(), &target)?;
-        }
-        Ok(())
+        self.first_names = HashMap::new();
     }
 
     /// Copies one thing that is no directory to a place in the image.
@@ -109,10 +101,17 @@ impl<'s, 'a> Transfer<'s, 'a> {
     }
 
     fn pair(&mut self, source: &InnerPath, place: InnerPath) -> Pair {
-        Pair { source: source.clone(), number: self.stage.source_directory(self.tree, source.clone()), place }
+        let number = self.stage.source_directory(self.tree, source.clone(), self.numbered);
+        Pair { source: source.clone(), number, place }
     }
 
     fn entry(&mut self, pair: &Pair, from: &OsStr, to: &OsStr, node: &Node) -> Result<(), CopyError> {
+        if matches!(node.kind, Kind::Socket | Kind::Directory) {
+            return Ok(());
+        }
+        if from == to && self.source.is_held() {
+            return self.stage.source_file(&pair.place, to, pair.number);
+        }
         let meta = self.rules.meta(node);
         match node.kind {
             Kind::Socket | Kind::Directory => Ok(()),
@@ -185,14 +184,21 @@ impl Visitor for Transfer<'_, '_> {
 
 impl Transfer<'_, '_> {
     fn other_in(&mut self, pair: &Pair, path: &InnerPath, node: &Node) -> Result<(), CopyError> {
-        if node.kind == Kind::File && node.links > 1 {
-            let to = pair.place.join(path.name());
-            if let Some(first) = self.first_names.get(&(node.dev, node.ino)) {
-                self.links.push((to, first.clone()));
-                return Ok(());
-            }
-            self.first_names.insert((node.dev, node.ino), to);
+        let name = path.name();
+        if node.kind != Kind::File || node.links < 2 || !self.source.has_links() {
+            return self.entry(pair, name, name, node);
         }
-        self.entry(pair, path.name(), path.name(), node)
+        let file = (node.dev, node.ino);
+        if let Some(first) = self.first_names.get(&file) {
+            return self.stage.link(&pair.place, name, *first);
+        }
+        let content = match self.source.number(&pair.source.join(name)) {
+            Some(number) => Content::Numbered { directory: pair.number, number },
+            // Its name may be gone by the time it is read, but not another one.
+            None => Content::Tree { directory: pair.number, name: Some(Box::new(name.to_owned())) },
+        };
+        let first = self.stage.linked(&pair.place, name, self.rules.meta(node), node.size, content)?;
+        self.first_names.insert(file, first);
+        Ok(())
     }
 }

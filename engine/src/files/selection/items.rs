@@ -91,8 +91,9 @@ pub(super) fn each(
 }
 
 /// Without the sockets, which no copy has.
-fn copied(found: Vec<Match>) -> impl Iterator<Item = Match> {
-    found.into_iter().filter(|found| found.node.as_ref().is_none_or(|node| node.kind != Kind::Socket))
+fn copied(found: impl Iterator<Item = Result<Match, SelectError>>) -> impl Iterator<Item = Result<Match, SelectError>> {
+    let is_copied = |found: &Match| found.node.as_ref().is_none_or(|node| node.kind != Kind::Socket);
+    found.filter(move |found| found.as_ref().map_or(true, is_copied))
 }
 
 struct Items<'a> {
@@ -121,6 +122,7 @@ enum Label {
 impl Items<'_> {
     fn sources(&mut self, pattern: &str, wildcards: bool, exclude: &Exclude) -> Result<(), Stop> {
         for found in copied(matches(self.tree, pattern, wildcards)?) {
+            let found = found?;
             let is_directory = found.node.as_ref().is_some_and(Node::is_directory);
             self.hold_match(&found, is_directory)?;
             if !is_directory {
@@ -137,6 +139,7 @@ impl Items<'_> {
     fn parents(&mut self, pattern: &str, wildcards: bool, exclude: &Exclude) -> Result<(), Stop> {
         let parents = Parents::new(pattern, wildcards)?;
         for found in copied(matches(self.tree, parents.pivot, wildcards)?) {
+            let found = found?;
             let is_directory = found.node.as_ref().is_some_and(Node::is_directory);
             self.hold_match(&found, is_directory)?;
             if is_directory {

@@ -70,7 +70,7 @@ impl Large {
                 entry.xattrs = Attributes::read_all(&file).map_err(unread(path))?.to_map();
                 Source::File(file)
             }
-            Content::Tree { .. } | Content::Mirrored(_) => {
+            Content::Tree { .. } | Content::Numbered { .. } | Content::Mirrored(_) => {
                 let (tree, path) = stage.source(content, name).expect("it comes from a tree");
                 let file = opener.open(stage, tree, &path).map_err(unread(&path))?;
                 let attributes = Attributes::read(&file).map_err(unread(&path))?;

@@ -180,7 +180,7 @@ impl Small {
                 let attributes = Some(Attributes::read_all(&file).map_err(unread)?);
                 Ok(Self { attributes, ..plain(bytes) })
             }
-            Content::Tree { .. } | Content::Mirrored(_) => {
+            Content::Tree { .. } | Content::Numbered { .. } | Content::Mirrored(_) => {
                 let (tree, path) = stage.source(content, name).expect("it comes from a tree");
                 let unread = |source| CopyError::Read { path: path.clone(), source };
                 let file = opener.open(stage, tree, &path).map_err(unread)?;

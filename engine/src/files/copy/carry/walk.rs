@@ -78,7 +78,9 @@ pub(super) struct Walk<'s, 'a> {
     open: Vec<(InnerPath, Entries<'s>)>,
     /// The root comes first, an opaque directory says so after it.
     waiting: Option<Planned<'s>>,
-    first_names: HashMap<u32, InnerPath>,
+    /// Of files with several names the first: the number of its directory in `places`, and its name.
+    first_names: HashMap<u32, (u32, &'s [u8])>,
+    places: Vec<InnerPath>,
 }
 
 impl<'s, 'a> Walk<'s, 'a> {
@@ -86,7 +88,7 @@ impl<'s, 'a> Walk<'s, 'a> {
         let item = stage.root();
         let waiting =
             Some(Planned { path: InnerPath::root(), what: Part::New { item: Held::Staged(item), linked: false } });
-        let mut walk = Self { stage, open: Vec::new(), waiting, first_names: HashMap::new() };
+        let mut walk = Self { stage, open: Vec::new(), waiting, first_names: HashMap::new(), places: Vec::new() };
         if let What::Directory(directory) = &item.what {
             walk.open(InnerPath::root(), directory);
         }
@@ -98,7 +100,7 @@ impl<'s, 'a> Walk<'s, 'a> {
         self.open.is_empty() && self.waiting.is_none()
     }
 
-    fn file(&mut self, path: InnerPath, id: u32) -> Planned<'s> {
+    fn file(&mut self, path: InnerPath, name: &'s [u8], id: u32) -> Planned<'s> {
         let item = self.stage.item(id);
         let held = Held::Staged(item);
         let what = match &item.what {
@@ -110,15 +112,28 @@ impl<'s, 'a> Walk<'s, 'a> {
                 Part::New { item: held, linked: false }
             }
             What::File { .. } if item.names > 1 => match self.first_names.get(&id) {
-                Some(target) => Part::Link { item: held, target: target.clone() },
+                Some((place, name)) => {
+                    let target = self.places[*place as usize].join(OsStr::from_bytes(name));
+                    Part::Link { item: held, target }
+                }
                 None => {
-                    self.first_names.insert(id, path.clone());
+                    let place = self.place();
+                    self.first_names.insert(id, (place, name));
                     Part::New { item: held, linked: true }
                 }
             },
             _ => Part::New { item: held, linked: false },
         };
         Planned { path, what }
+    }
+
+    /// The number of the directory that is open.
+    fn place(&mut self) -> u32 {
+        let Some((path, _)) = self.open.last() else { return 0 };
+        if self.places.last() != Some(path) {
+            self.places.push(path.clone());
+        }
+        (self.places.len() - 1) as u32
     }
 
     fn open(&mut self, path: InnerPath, directory: &'s Directory) {
@@ -152,7 +167,7 @@ impl<'s> Iterator for Walk<'s, '_> {
             let (path, entries) = self.open.last_mut()?;
             let next = match entries {
                 Entries::Staged(entries) => {
-                    entries.next().map(|(name, slot)| (path.join(OsStr::from_bytes(name)), slot))
+                    entries.next().map(|(name, slot)| (path.join(OsStr::from_bytes(name)), name, slot))
                 }
                 Entries::Mirrored(mirror, listed) => {
                     let shown = listed.find_map(|(name, node)| {
@@ -164,12 +179,16 @@ impl<'s> Iterator for Walk<'s, '_> {
                     None
                 }
             };
-            let Some((path, slot)) = next else {
+            let Some((path, name, slot)) = next else {
                 self.open.pop();
                 continue;
             };
             return Some(match slot {
-                Slot::Item(id) => self.file(path, id),
+                Slot::Item(id) => self.file(path, name, id),
+                Slot::Source(from) => match stage.source_item(from, OsStr::from_bytes(name)) {
+                    Some(item) => self.made(path, item),
+                    None => continue,
+                },
                 Slot::Removed => Planned { path, what: Part::Removed },
             });
         }

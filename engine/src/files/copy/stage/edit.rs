@@ -31,12 +31,6 @@ impl<'a> Stage<'a> {
         number(self.trees.len())
     }
 
-    /// A number for a directory of a tree.
-    pub(crate) fn source_directory(&mut self, tree: u32, path: InnerPath) -> u32 {
-        self.directories.push((tree, path));
-        number(self.directories.len())
-    }
-
     /// The archive that contents come from now: `Some` if they are found in it by their places, `None` if they have to
     /// be kept elsewhere because it is compressed.
     pub(crate) fn archive(&mut self, plain: Option<Archive>) {
@@ -184,6 +178,33 @@ impl<'a> Stage<'a> {
         self.create(place, name, Item { attributes, ..item(meta, What::File { size, content }) })
     }
 
+    /// Plans a copy of what a directory of a tree has under the same name, which is no directory: `from` is its number. The
+    /// tree must hold everything.
+    pub(crate) fn source_file(&mut self, place: &InnerPath, name: &OsStr, from: u32) -> Result<(), CopyError> {
+        self.check_no_directory(place, &place.join(name))?;
+        self.occupy(place, name, Slot::Source(from))
+    }
+
+    /// Plans a file that will have other names, and returns its number for [`link`](Self::link).
+    pub(crate) fn linked(
+        &mut self,
+        place: &InnerPath,
+        name: &OsStr,
+        meta: Meta,
+        size: u64,
+        content: Content,
+    ) -> Result<u32, CopyError> {
+        self.check_no_directory(place, &place.join(name))?;
+        self.put(place, name, item(meta, What::File { size, content }))
+    }
+
+    /// Plans another name for a file that was planned.
+    pub(crate) fn link(&mut self, place: &InnerPath, name: &OsStr, file: u32) -> Result<(), CopyError> {
+        self.check_no_directory(place, &place.join(name))?;
+        self.items[file as usize].names += 1;
+        self.occupy(place, name, Slot::Item(file))
+    }
+
     /// Plans a symbolic link.
     pub(crate) fn symlink(
         &mut self,
@@ -261,7 +282,7 @@ impl<'a> Stage<'a> {
 
     fn create(&mut self, place: &InnerPath, name: &OsStr, item: Item) -> Result<(), CopyError> {
         self.check_no_directory(place, &place.join(name))?;
-        self.put(place, name, item)
+        self.put(place, name, item).map(drop)
     }
 
     fn check_no_directory(&mut self, place: &InnerPath, path: &InnerPath) -> Result<(), CopyError> {
@@ -271,10 +292,11 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn put(&mut self, place: &InnerPath, name: &OsStr, item: Item) -> Result<(), CopyError> {
+    fn put(&mut self, place: &InnerPath, name: &OsStr, item: Item) -> Result<u32, CopyError> {
         self.items.push(item);
         let id = number(self.items.len());
-        self.occupy(place, name, Slot::Item(id))
+        self.occupy(place, name, Slot::Item(id))?;
+        Ok(id)
     }
 
     fn occupy(&mut self, place: &InnerPath, name: &OsStr, slot: Slot) -> Result<(), CopyError> {
@@ -302,6 +324,9 @@ impl<'a> Stage<'a> {
         let found = match known {
             Some(directory) => match directory.entries.find(path.name().as_bytes()) {
                 Some(Slot::Item(id)) => Found::Item(id),
+                Some(Slot::Source(from)) => {
+                    self.find_mirrored(&self.directories[from as usize], std::iter::once(path.name()))
+                }
                 Some(Slot::Removed) => return Ok(Entry { there: None, removed: true }),
                 None if directory.merged => Found::Below,
                 None => Found::Absent,
@@ -348,7 +373,7 @@ impl<'a> Stage<'a> {
             let Some(directory) = self.directory_of(id) else { return Ok(None) };
             id = match directory.entries.find(name.as_bytes()) {
                 Some(Slot::Item(next)) => next,
-                Some(Slot::Removed) => return Ok(None),
+                Some(Slot::Source(_) | Slot::Removed) => return Ok(None),
                 None if directory.merged => match self.copy_up(id, &at)? {
                     Some(next) => next,
                     None => return Ok(None),
@@ -385,13 +410,29 @@ impl<'a> Stage<'a> {
         self.unfold_at(&path.parent().unwrap_or_default());
         let id = match self.find(path) {
             Found::Item(id) => Some(id),
-            Found::Absent | Found::Mirrored(_) => None,
+            Found::Mirrored(_) => self.make_item(path)?,
+            Found::Absent => None,
             Found::Below => match self.up(&path.parent().unwrap_or_default())? {
                 Some(parent) => self.copy_up(parent, path)?,
                 None => None,
             },
         };
         Ok(id.filter(|id| self.directory_of(*id).is_none()))
+    }
+
+    /// Gives what a directory of a tree has an item of its own.
+    fn make_item(&mut self, path: &InnerPath) -> Result<Option<u32>, CopyError> {
+        let Some(parent) = self.up(&path.parent().unwrap_or_default())? else { return Ok(None) };
+        let name = path.name();
+        let slot = self.directory_of(parent).and_then(|directory| directory.entries.find(name.as_bytes()));
+        let Some(Slot::Source(from)) = slot else { return Ok(None) };
+        let Some(item) = self.source_item(from, name) else { return Ok(None) };
+        self.items.push(item);
+        let id = number(self.items.len());
+        if let What::Directory(directory) = &mut self.items[parent as usize].what {
+            directory.entries.insert(name.as_bytes(), Slot::Item(id));
+        }
+        Ok(Some(id))
     }
 
     /// Gives what the layers below have at `path` an item in the directory `parent`, whose time stays.
@@ -439,6 +480,6 @@ fn item(meta: Meta, what: What) -> Item {
 }
 
 /// The number of what was just pushed onto a list.
-fn number(length: usize) -> u32 {
+pub(super) fn number(length: usize) -> u32 {
     u32::try_from(length - 1).expect("memory ends before numbers do")
 }

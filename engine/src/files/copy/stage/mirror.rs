@@ -6,17 +6,22 @@
 //!
 //! Only trees that hold everything in memory are mirrored ([`SourceTree::held`](super::super::super::SourceTree::held)):
 //! what they show does not change, and no file of theirs has several names.
+//!
+//! Where only some of a directory is copied, or not only of one, each file says no more than which directory of the source
+//! has it under the same name ([`Slot::Source`]).
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 
-use super::super::super::tree::Listed;
+use super::super::super::tree::{Listed, SourceTree};
 use super::super::super::{InnerPath, Kind, Node};
 use super::super::CopyError;
 use super::super::transfer::Rules;
+use super::edit::number;
 use super::{Content, Directory, Found, Item, Slot, Stage, What};
 
-/// What a directory contains, if that is what a directory of a tree contains.
+/// A directory of a tree, and how what it contains is copied.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Mirror {
     tree: u32,
@@ -31,6 +36,11 @@ impl Mirror {
     pub(super) fn below(&self, name: &OsStr) -> Self {
         Self { path: self.path.join(name), ..self.clone() }
     }
+
+    /// Where something is that it contains, with the number of the tree.
+    pub(super) fn place(&self, name: &OsStr) -> (u32, InnerPath) {
+        (self.tree, self.path.join(name))
+    }
 }
 
 impl<'a> Stage<'a> {
@@ -38,6 +48,31 @@ impl<'a> Stage<'a> {
     pub(crate) fn rules(&mut self, rules: &Rules) -> u32 {
         self.rules.push(rules.clone());
         (self.rules.len() - 1) as u32
+    }
+
+    /// A number for a directory of a tree, files of which are copied by these rules.
+    pub(crate) fn source_directory(&mut self, tree: u32, path: InnerPath, rules: u32) -> u32 {
+        self.directories.push(Mirror { tree, path, rules, action: self.finished });
+        number(self.directories.len())
+    }
+
+    /// The tree that a directory is of.
+    pub(super) fn tree_of(&self, mirror: &Mirror) -> &'a dyn SourceTree {
+        self.trees[mirror.tree as usize]
+    }
+
+    /// The item of what a directory of a tree contains.
+    pub(in super::super) fn source_item(&self, from: u32, name: &OsStr) -> Option<Item> {
+        let mirror = &self.directories[from as usize];
+        let node = self.tree_of(mirror).node(&mirror.path.join(name)).ok().flatten()?;
+        self.mirrored_item(mirror, name, node)
+    }
+
+    /// The same as it will be.
+    pub(super) fn source_node(&self, from: u32, name: &OsStr) -> Option<Node> {
+        let mirror = &self.directories[from as usize];
+        let node = self.tree_of(mirror).node(&mirror.path.join(name)).ok().flatten()?;
+        Some(self.mirrored_node(mirror, &node))
     }
 
     /// Makes the directory at `place`, links in it followed before, a mirror of a directory of a tree; tells whether it
@@ -94,16 +129,25 @@ impl<'a> Stage<'a> {
     pub(super) fn unfold(&mut self, id: u32, path: &InnerPath) {
         let What::Directory(directory) = &mut self.items[id as usize].what else { return };
         let Some(mirror) = directory.mirror.take() else { return };
-        for (name, node) in self.mirrored(&mirror) {
-            let Some(item) = self.mirrored_item(&mirror, &name, node) else { continue };
-            // As if all had been planned one by one: the action's last word on its directories is still to come.
-            if matches!(item.what, What::Directory(_)) && mirror.action == self.finished {
-                self.later(path.join(&name), item.meta.into());
-            }
-            self.items.push(item);
-            let slot = Slot::Item((self.items.len() - 1) as u32);
+        let listed = self.mirrored(&mirror);
+        self.directories.push((*mirror).clone());
+        let from = number(self.directories.len());
+        for (name, node) in listed {
+            let slot = match node.kind {
+                Kind::Socket => continue,
+                Kind::Directory => {
+                    let Some(item) = self.mirrored_item(&mirror, &name, node) else { continue };
+                    // As if all had been planned one by one: the action's last word on its directories is still to come.
+                    if mirror.action == self.finished {
+                        self.later(path.join(&name), item.meta.into());
+                    }
+                    self.items.push(item);
+                    Slot::Item(number(self.items.len()))
+                }
+                _ => Slot::Source(from),
+            };
             if let What::Directory(directory) = &mut self.items[id as usize].what {
-                directory.entries.insert(std::os::unix::ffi::OsStrExt::as_bytes(&*name), slot);
+                directory.entries.insert(name.as_bytes(), slot);
             }
         }
     }

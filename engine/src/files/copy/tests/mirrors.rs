@@ -134,6 +134,15 @@ fn directories_that_are_planned_at_once_are_those_that_are_planned_one_by_one() 
         &[r#"COPY ["a", "/x"]"#, "WORKDIR /x/sub/f"],
         &[r#"COPY ["a/etc", "/etc"]"#, r#"COPY --chown=maker ["b", "/y"]"#],
         &[r#"COPY ["large", "/x"]"#, r#"COPY ["large", "/y"]"#],
+        &[r#"COPY ["a/*", "/x/"]"#],
+        &[r#"COPY ["*/sub/*/t*", "f", "/x/"]"#, r#"COPY --chmod=600 ["a/sub/deep/o*", "/x/"]"#],
+        &[r#"COPY ["a/z", "/x"]"#, r#"COPY ["a/z", "/y"]"#, "WORKDIR /x"],
+        &[r#"COPY --exclude=*/o* ["a/sub", "/x"]"#, r#"COPY --chown=maker ["f", "/x/deep/"]"#],
+        &[r#"COPY --parents ["./*/sub/**", "/x"]"#, r#"COPY ["b/sub/deep", "/x/a/sub/f"]"#],
+        &[r#"COPY ["a/etc/*", "/etc/"]"#, r#"COPY --chown=maker ["b", "/y"]"#],
+        &[r#"COPY --exclude=none ["a", "/x"]"#, r#"ADD ["t.tar", "/x/"]"#],
+        &[r#"COPY ["large/*", "f", "/x/"]"#, r#"COPY ["f", "/x/large"]"#],
+        &[r#"COPY --parents ["a/sub/f", "/x/"]"#, r#"COPY ["f", "/x/a/sub/f/"]"#],
     ] {
         let (at_once, one_by_one) = (planned(&bench, &context, steps), planned(&bench, &OneByOne(&context), steps));
         match (&at_once, &one_by_one) {
@@ -156,8 +165,10 @@ fn a_copy_of_many_files_is_planned_in_no_memory() {
     let (recorder, items) = planned(&bench, &context, &[r#"COPY [".", "/x"]"#]).unwrap();
     assert_eq!((recorder.0.len(), items), (1 + 1 + 10 + 30 + 300, 2));
     let (_, items) = planned(&bench, &context, &[r#"COPY [".", "/x"]"#, r#"COPY ["0", "/x/5/1"]"#]).unwrap();
-    // What is in /x, in /x/5 and in /x/5/1, and what came into that.
-    assert_eq!(items, 2 + 10 + 3 + 10 + 3);
+    // What is in /x and in /x/5, and what came into /x/5/1 beside files.
+    assert_eq!(items, 2 + 10 + 3 + 3);
+    let (recorder, items) = planned(&bench, &context, &[r#"COPY ["*/*/*1", "*/*/*2", "/x/"]"#]).unwrap();
+    assert_eq!((recorder.0.len(), items), (1 + 1 + 60, 2));
 }
 
 #[test]
