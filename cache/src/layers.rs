@@ -28,6 +28,7 @@
 mod active;
 mod attributes;
 mod builder;
+mod changes;
 mod content;
 mod error;
 mod export;
@@ -55,9 +56,10 @@ use crate::store::{self, Store};
 
 pub use active::ActiveSnapshot;
 pub use builder::{FileContent, FormerLayer, LayerBuilder};
+pub use changes::Changes;
 pub(crate) use content::make_upper;
 pub use error::LayerError;
-pub use export::{Changes, TarOptions};
+pub use export::TarOptions;
 pub(crate) use file::FileStamp;
 pub use form::{LayerForm, LayerFormError, ReadErofs};
 pub use layer::{Form, Layer, LayerId, LayerIdError, LayerKind};

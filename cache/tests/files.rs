@@ -318,7 +318,7 @@ fn times_that_no_disk_holds_are_the_same_in_all_forms() {
             builder.append(&change, rbuild_cache::FileContent::empty()).unwrap();
             let built = builder.commit(rbuild_cache::LayerKind::Files).unwrap();
             for id in [&imported.id, &built.id] {
-                match store.layers().changes(id).unwrap().iter().next().unwrap() {
+                match store.layers().changes(id).unwrap().next().unwrap().unwrap() {
                     Change::Upsert(entry) => seen.push(entry.mtime.seconds),
                     other => panic!("{other:?}"),
                 }

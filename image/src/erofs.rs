@@ -26,6 +26,6 @@ mod write;
 
 pub use attributes::{holds_attribute, holds_attributes};
 pub use format::{METADATA_ALIGNMENT, SUPERBLOCK_LENGTH, SUPERBLOCK_OFFSET, TAR_OFFSET, metadata_offset};
-pub use image::{ErofsImage, ErofsNode, MalformedErofs};
+pub use image::{ErofsBytes, ErofsImage, ErofsNode, ErofsNodes, MalformedErofs};
 pub use tree::{ErofsTree, Undescribable};
 pub use write::ErofsMetadata;

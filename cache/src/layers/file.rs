@@ -17,6 +17,8 @@
 //! header and the metadata are read and compared before the first use in a process: a kernel that reads them when they
 //! are damaged would serve other files. If the stamp does not fit, the store may have been copied, and all is compared.
 
+mod nodes;
+
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -25,12 +27,13 @@ use std::path::Path;
 use rbuild_core::Digest;
 use rbuild_image::TarIndex;
 use rbuild_image::erofs::{
-    ErofsImage, ErofsMetadata, ErofsNode, ErofsTree, SUPERBLOCK_LENGTH, SUPERBLOCK_OFFSET, TAR_OFFSET, Undescribable,
-    metadata_offset,
+    ErofsMetadata, ErofsTree, SUPERBLOCK_LENGTH, SUPERBLOCK_OFFSET, TAR_OFFSET, Undescribable, metadata_offset,
 };
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
+
+pub(super) use self::nodes::LayerNodes;
 
 const MAGIC: &[u8; 8] = b"rblayer1";
 const LENGTH: usize = TAR_OFFSET as usize;
@@ -257,15 +260,6 @@ impl LayerFile {
         if fits { Ok(Self { file, header, superblock }) } else { Err(damaged()) }
     }
 
-    /// Reads the metadata and compares them.
-    pub(super) fn read_metadata(&self) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let length = usize::try_from(self.header.metadata_length).map_err(|_| damaged())?;
-        bytes.try_reserve_exact(length)?;
-        Part::new(&self.file, self.header.metadata_offset, self.header.metadata_length).read_to_end(&mut bytes)?;
-        if blake3::hash(&bytes) == self.header.metadata { Ok(bytes) } else { Err(damaged()) }
-    }
-
     /// The index of the tar; none if it has none, or a damaged one.
     pub(super) fn read_index(&self) -> io::Result<Option<TarIndex>> {
         let Some(at) = self.header.index_at().filter(|_| self.header.index_length > 0) else { return Ok(None) };
@@ -303,12 +297,6 @@ impl LayerFile {
     /// The plain tar.
     pub(super) fn tar(&self) -> Part<&File> {
         Part::new(&self.file, TAR_OFFSET, self.header.tar_length)
-    }
-
-    /// Everything in the layer, in canonical order, the root first.
-    pub(super) fn nodes(&self) -> io::Result<Vec<ErofsNode>> {
-        let image = ErofsImage::new(&self.superblock, self.read_metadata()?, self.header.metadata_offset);
-        image.and_then(|image| image.nodes()).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is in a layer's directory, and what is its digest?
 //!
-//! [`scan`] lists a directory in canonical order: a directory before its entries, names of one directory by their
+//! [`Nodes`] lists a directory in canonical order: a directory before its entries, names of one directory by their
 //! bytes. [`digest`] adds the content. The tree digest is a [`KeyHasher`] under `tree/1` over all nodes in that order,
 //! beginning with the root directory:
 //!
@@ -16,15 +16,17 @@
 //!
 //! Not in it: times, inode numbers, link counts, other extended attributes. Sockets are in no layer, so not here.
 //!
-//! Nothing is opened by a joined path: every name is looked up, without following symlinks, below the directory's own
-//! handle. Directories of one depth are read in parallel, and the result does not depend on it.
+//! Neither holds more than what comes next (`walk`), and of files with several names what the other names need to know,
+//! until the last of them has come. What comes next is read in parallel, and the result does not depend on it.
+
+mod digest;
+mod walk;
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -32,15 +34,14 @@ use rayon::prelude::*;
 use rbuild_core::{Digest, KeyHasher};
 use rbuild_image::erofs::ErofsNode;
 use rbuild_image::{EntryKind, Timestamp};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+pub(crate) use self::digest::digest;
+use self::walk::{Place, Walk};
 use super::{LayerError, Result};
 use crate::error::{Context, StoreError};
 use crate::store::OverlayXattrs;
-
-/// Files of at least this size are hashed by several threads.
-const BIG: u64 = 8 << 20;
 
 /// One file of a layer's directory.
 #[derive(Clone, Debug)]
@@ -57,7 +58,15 @@ pub(crate) struct Node {
     /// Where the content of a file begins in the layer's tar, if the layer is a file.
     pub(crate) content: Option<u64>,
     /// For files with several names: what they have in common.
-    pub(crate) inode: Option<u64>,
+    pub(crate) inode: Option<Inode>,
+}
+
+/// A file that has several names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Inode {
+    pub(crate) number: u64,
+    /// How many names it has, wherever they are.
+    pub(crate) names: u32,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -96,7 +105,7 @@ impl Node {
             xattrs: node.xattrs.into_iter().filter(kept).collect(),
             disk_bytes: size.next_multiple_of(4096),
             content: is_file.then_some(node.content),
-            inode: (is_file && node.links > 1).then_some(node.inode),
+            inode: (is_file && node.links > 1).then_some(Inode { number: node.inode, names: node.links }),
         }
     }
 }
@@ -124,67 +133,66 @@ pub(crate) fn open_file(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result
     rustix::fs::openat(root, path, flags, Mode::empty()).map(File::from)
 }
 
-/// Everything in `root`, in canonical order, the root directory first.
-pub(crate) fn scan(root: &Path, overlay: OverlayXattrs) -> Result<Vec<Node>> {
-    let handle = open_root(root)?;
-    let failed = |path: &Path, error: Errno| LayerError::from(StoreError::io("read", root.join(path), error));
-    let stat = rustix::fs::fstat(&handle).context("read", root)?;
-    let first = node(handle.as_fd(), OsStr::new("."), PathBuf::new(), &stat, overlay)
-        .map_err(|error| failed(Path::new(""), error))?;
-    let mut nodes: Vec<Node> = vec![first.ok_or(()).expect("a directory is a node")];
-    let mut level = vec![PathBuf::new()];
-    while !level.is_empty() {
-        let found: Vec<Vec<Node>> = level
-            .par_iter()
-            .map(|path| read_directory(handle.as_fd(), path, overlay).map_err(|error| failed(path, error)))
-            .collect::<Result<_>>()?;
-        level = found
-            .iter()
-            .flatten()
-            .filter(|node| matches!(node.kind, NodeKind::Directory { .. }))
-            .map(|node| node.path.clone())
-            .collect();
-        nodes.extend(found.into_iter().flatten());
-    }
-    nodes.par_sort_unstable_by(|left, right| canonical(&left.path, &right.path));
-    if let Some(node) = nodes.iter().find(|node| node.xattrs.contains_key(OsStr::new(REDIRECT))) {
-        return Err(LayerError::Redirect { path: node.path.clone() });
-    }
-    let is_reserved = |node: &&Node| node.path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".wh."));
-    if let Some(node) = nodes.iter().find(is_reserved) {
-        return Err(LayerError::Whiteout { path: node.path.clone() });
-    }
-    Ok(nodes)
+/// Everything in a directory, in canonical order, the directory itself first. Nothing follows an error.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    walk: Walk,
+    overlay: OverlayXattrs,
+    /// What was looked at already.
+    found: std::vec::IntoIter<Node>,
 }
 
-/// Hashes everything in `root`.
-pub(crate) fn digest(root: &Path, overlay: OverlayXattrs) -> Result<Tree> {
-    let nodes = scan(root, overlay)?;
-    let handle = open_root(root)?;
-    let mut first_names = HashMap::new();
-    for (index, node) in nodes.iter().enumerate() {
-        if let Some(inode) = node.inode {
-            first_names.entry(inode).or_insert(index);
+impl Nodes {
+    /// Of the directory `root`.
+    pub(crate) fn new(root: &Path, overlay: OverlayXattrs) -> Result<Self> {
+        Ok(Self { walk: Walk::new(root)?, overlay, found: Vec::new().into_iter() })
+    }
+
+    fn step(&mut self) -> Result<Option<Node>> {
+        loop {
+            if let Some(node) = self.found.next() {
+                check(&node)?;
+                return Ok(Some(node));
+            }
+            let places = self.walk.batch()?;
+            if places.is_empty() {
+                return Ok(None);
+            }
+            let overlay = self.overlay;
+            let looked = side_by_side(&places, |place| look_at(place, overlay));
+            let found = places.iter().zip(looked).map(|(place, looked)| match looked {
+                Ok(node) => Ok(node),
+                Err(error) => Err(self.walk.failed(&place.path(), error)),
+            });
+            self.found = found.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?.into_iter();
         }
     }
-    let first = |index: usize| nodes[index].inode.map_or(index, |inode| first_names[&inode]);
-    let contents: Vec<Option<[u8; 32]>> = nodes
-        .par_iter()
-        .enumerate()
-        .map(|(index, node)| match node.kind {
-            NodeKind::File { size } if first(index) == index => hash_file(handle.as_fd(), &node.path, size)
-                .map(Some)
-                .map_err(|source| StoreError::Io { action: "read", path: root.join(&node.path), source }),
-            _ => Ok(None),
-        })
-        .collect::<Result<_, _>>()?;
-    let mut hasher = KeyHasher::new("tree/1");
-    for (index, node) in nodes.iter().enumerate() {
-        hash_node(&mut hasher, node, contents[first(index)].as_ref());
+}
+
+impl Iterator for Nodes {
+    type Item = Result<Node>;
+
+    fn next(&mut self) -> Option<Result<Node>> {
+        self.step().transpose()
     }
-    let disk_bytes = nodes.iter().enumerate().filter(|(index, _)| first(*index) == *index);
-    let disk_bytes = disk_bytes.map(|(_, node)| node.disk_bytes).sum();
-    Ok(Tree { identity: hasher.finish(), entries: nodes.len() as u64 - 1, disk_bytes })
+}
+
+/// What the overlay says, or a name means, that a layer cannot express.
+fn check(node: &Node) -> Result<()> {
+    if node.xattrs.contains_key(OsStr::new(REDIRECT)) {
+        return Err(LayerError::Redirect { path: node.path.clone() });
+    }
+    if node.path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".wh.")) {
+        return Err(LayerError::Whiteout { path: node.path.clone() });
+    }
+    Ok(())
+}
+
+/// Below this, threads cost more than they do.
+const FEW: usize = 8;
+
+fn side_by_side<T: Sync, U: Send>(items: &[T], each: impl Fn(&T) -> U + Send + Sync) -> Vec<U> {
+    if items.len() < FEW { items.iter().map(each).collect() } else { items.par_iter().map(each).collect() }
 }
 
 /// A directory before its entries, names by their bytes.
@@ -195,31 +203,10 @@ pub(crate) fn canonical(left: &Path, right: &Path) -> Ordering {
     left.iter().map(key).cmp(right.iter().map(key))
 }
 
-fn read_directory(root: BorrowedFd<'_>, path: &Path, overlay: OverlayXattrs) -> rustix::io::Result<Vec<Node>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let name = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let directory = rustix::fs::openat(root, name, flags, Mode::empty())?;
-    let mut nodes = Vec::new();
-    for entry in Dir::read_from(&directory)? {
-        let entry = entry?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name == "." || name == ".." {
-            continue;
-        }
-        let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        nodes.extend(node(directory.as_fd(), name, path.join(name), &stat, overlay)?);
-    }
-    Ok(nodes)
-}
-
-/// What `name` in `directory` is; `None` for a socket.
-fn node(
-    directory: BorrowedFd<'_>,
-    name: &OsStr,
-    path: PathBuf,
-    stat: &Stat,
-    overlay: OverlayXattrs,
-) -> rustix::io::Result<Option<Node>> {
+/// What is at a place; `None` for a socket.
+fn look_at(place: &Place, overlay: OverlayXattrs) -> rustix::io::Result<Option<Node>> {
+    let (directory, name) = (place.directory(), place.name());
+    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
     let mut xattrs = BTreeMap::new();
     let kind = match FileType::from_raw_mode(stat.st_mode) {
@@ -244,7 +231,7 @@ fn node(
     };
     let shared = matches!(kind, NodeKind::File { .. }) && stat.st_nlink > 1;
     Ok(Some(Node {
-        path,
+        path: place.path(),
         kind,
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
@@ -253,7 +240,8 @@ fn node(
         xattrs,
         disk_bytes: stat.st_blocks.cast_unsigned() * 512,
         content: None,
-        inode: shared.then_some(stat.st_ino),
+        // There are fewer on all file systems.
+        inode: shared.then(|| Inode { number: stat.st_ino, names: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX) }),
     }))
 }
 
@@ -312,25 +300,6 @@ fn read_growing(mut read: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) ->
             Err(error) => return Err(error),
         }
     }
-}
-
-fn hash_file(root: BorrowedFd<'_>, path: &Path, size: u64) -> std::io::Result<[u8; 32]> {
-    let mut hasher = blake3::Hasher::new();
-    if size > 0 {
-        let mut file = open_file(root, path)?;
-        let length = if size < BIG { usize::try_from(size + 1).unwrap_or(usize::MAX).min(128 << 10) } else { 4 << 20 };
-        let mut buffer = vec![0; length];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) if size < BIG => hasher.update(&buffer[..count]),
-                Ok(count) => hasher.update_rayon(&buffer[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-        }
-    }
-    Ok(*hasher.finalize().as_bytes())
 }
 
 /// Adds one file to a tree digest; `content` is the digest of a regular file's content.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -15,15 +16,45 @@ use super::format::{
 };
 use crate::layer::{EntryKind, Timestamp};
 
-/// Metadata that are not what was written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the metadata are damaged at byte {0} of the file")]
-pub struct MalformedErofs(u64);
+/// Metadata that are not what was written, or cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum MalformedErofs {
+    /// They say something that was never written.
+    #[error("the metadata are damaged at byte {0} of the file")]
+    Damaged(u64),
+    /// Nobody knows what they say.
+    #[error("the metadata cannot be read")]
+    Read(#[source] io::Error),
+}
+
+/// Where metadata are. They may be long, so nobody asks for all of them at once.
+pub trait ErofsBytes {
+    /// How many there are.
+    fn length(&self) -> u64;
+
+    /// Fills `buffer` with those from `at` on, which are there.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn read(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+impl ErofsBytes for Vec<u8> {
+    fn length(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let there = usize::try_from(at).ok().and_then(|at| self.get(at..)?.get(..buffer.len()));
+        buffer.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
 
 /// The metadata of one file.
 #[derive(Debug)]
-pub struct ErofsImage {
-    bytes: Vec<u8>,
+pub struct ErofsImage<B> {
+    bytes: B,
     start: u64,
 }
 
@@ -56,90 +87,46 @@ pub struct ErofsNode {
 
 type Result<T, E = MalformedErofs> = std::result::Result<T, E>;
 
-impl ErofsImage {
-    /// Reads metadata: all bytes from their offset to the end of the file.
+impl<B: ErofsBytes> ErofsImage<B> {
+    /// Looks at metadata: all bytes from their offset to the end of the file.
     ///
     /// # Errors
     /// The superblock is not one of ours, or does not describe these metadata.
-    pub fn new(superblock: &[u8; SUPERBLOCK_LENGTH], bytes: Vec<u8>, offset: u64) -> Result<Self> {
-        let bad = |at: usize| MalformedErofs(super::SUPERBLOCK_OFFSET + at as u64);
+    pub fn new(superblock: &[u8; SUPERBLOCK_LENGTH], bytes: B, offset: u64) -> Result<Self> {
+        let bad = |at: usize| MalformedErofs::Damaged(super::SUPERBLOCK_OFFSET + at as u64);
         let number = |at: usize| u64::from(u32::from_le_bytes(array(&superblock[at..at + 4])));
         if number(0) != u64::from(MAGIC) || superblock[12] != 9 {
             return Err(bad(0));
         }
-        if number(36) * BLOCK != offset + bytes.len() as u64 || (number(40) + 1) * BLOCK != offset {
+        if Some(number(36) * BLOCK) != offset.checked_add(bytes.length()) || (number(40) + 1) * BLOCK != offset {
             return Err(bad(36));
         }
         Ok(Self { bytes, start: offset })
     }
 
     /// Every file in canonical order, the root first: a directory before its entries, names of one directory by their
-    /// bytes.
-    ///
-    /// # Errors
-    /// The metadata are damaged.
-    pub fn nodes(&self) -> Result<Vec<ErofsNode>> {
-        let root = self.node(FIRST_NID, PathBuf::new())?;
-        // The names of a directory, the last one first.
-        let mut waiting = vec![root];
-        let mut nodes = Vec::new();
+    /// bytes. In memory are the way to the last one, and a block of each directory on it.
+    pub fn into_nodes(self) -> ErofsNodes<B> {
         // Each directory has its own entry, so no walk is longer than the number of entries that fit.
-        let most = self.bytes.len() as u64 / DIRENT + 1;
-        while let Some(node) = waiting.pop() {
-            let too_deep = node.path.as_os_str().len() > LONGEST_PATH;
-            if too_deep || (nodes.len() + waiting.len()) as u64 > most {
-                return Err(MalformedErofs(self.position(node.inode)));
-            }
-            if node.kind == EntryKind::Directory {
-                let mut children = self.children(&node)?;
-                children.reverse();
-                waiting.append(&mut children);
-            }
-            nodes.push(node);
-        }
-        Ok(nodes)
+        let most = self.bytes.length() / DIRENT + 1;
+        ErofsNodes { image: self, most, begun: false, open: Vec::new() }
     }
 
-    fn children(&self, directory: &ErofsNode) -> Result<Vec<ErofsNode>> {
-        let content = self.content(directory.inode)?;
-        let bad = || MalformedErofs(self.position(directory.inode));
-        let mut children = Vec::new();
-        for block in content.chunks(BLOCK as usize) {
-            let first = usize::from(u16::from_le_bytes(array(block.get(8..10).ok_or_else(bad)?)));
-            let count = first / DIRENT as usize;
-            if count == 0 || first % DIRENT as usize != 0 {
-                return Err(bad());
-            }
-            let entry =
-                |index: usize| block.get(index * DIRENT as usize..(index + 1) * DIRENT as usize).ok_or_else(bad);
-            for index in 0..count {
-                let here = entry(index)?;
-                let start = usize::from(u16::from_le_bytes(array(&here[8..10])));
-                let end = match index + 1 < count {
-                    true => usize::from(u16::from_le_bytes(array(&entry(index + 1)?[8..10]))),
-                    // NULs fill a block.
-                    false => block.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1),
-                };
-                let name = block.get(start..end).filter(|name| !name.is_empty()).ok_or_else(bad)?;
-                if name != b"." && name != b".." {
-                    let path = directory.path.join(OsString::from_vec(name.to_vec()));
-                    children.push(self.node(u64::from_le_bytes(array(&here[..8])), path)?);
-                }
-            }
-        }
-        Ok(children)
-    }
-
-    fn node(&self, nid: u64, path: PathBuf) -> Result<ErofsNode> {
-        let bad = || MalformedErofs(self.position(nid));
+    fn node(&mut self, nid: u64, path: PathBuf) -> Result<ErofsNode> {
+        let position = self.position(nid);
+        let bad = || MalformedErofs::Damaged(position);
         let inode = self.inode(nid)?;
-        let body = self.bytes(self.position(nid) + INODE, inode.body_room())?;
+        let body = self.bytes(position.saturating_add(INODE), inode.body_room())?;
         let entries = body.get(XATTR_HEADER as usize..).unwrap_or_default();
         let (xattrs, opaque) = attributes::decode(entries).ok_or_else(bad)?;
         let kind = match inode.mode & S_IFMT {
             S_IFREG => EntryKind::File { size: inode.size },
             S_IFDIR => EntryKind::Directory,
-            S_IFLNK => EntryKind::Symlink { target: OsString::from_vec(self.content(nid)?.to_vec()).into() },
+            S_IFLNK if inode.size > LONGEST_PATH as u64 => return Err(bad()),
+            S_IFLNK => {
+                let target = self.content(nid, 0..inode.size)?;
+                EntryKind::Symlink { target: OsString::from_vec(target).into() }
+            }
             S_IFIFO => EntryKind::Fifo,
             kind @ (S_IFCHR | S_IFBLK) => {
                 let (major, minor) = decode_device(inode.data);
@@ -171,24 +158,27 @@ impl ErofsImage {
         })
     }
 
-    /// What a directory or a symbolic link holds.
-    fn content(&self, nid: u64) -> Result<&[u8]> {
+    /// Some of what a directory or a symbolic link holds.
+    fn content(&mut self, nid: u64, part: std::ops::Range<u64>) -> Result<Vec<u8>> {
         let inode = self.inode(nid)?;
         let at = match inode.layout {
             FLAT_INLINE => self.position(nid).saturating_add(INODE + inode.body_room()),
-            FLAT_PLAIN if inode.size == 0 => return Ok(&[]),
+            FLAT_PLAIN if inode.size == 0 => return Ok(Vec::new()),
             FLAT_PLAIN => u64::from(inode.data) * BLOCK,
-            _ => return Err(MalformedErofs(self.position(nid))),
+            _ => return Err(MalformedErofs::Damaged(self.position(nid))),
         };
-        self.bytes(at, inode.size)
+        let end = part.end.min(inode.size);
+        self.bytes(at.saturating_add(part.start), end.saturating_sub(part.start))
     }
 
-    fn inode(&self, nid: u64) -> Result<Head> {
-        let raw = self.bytes(self.position(nid), INODE)?;
+    fn inode(&mut self, nid: u64) -> Result<Head> {
+        let position = self.position(nid);
+        let mut raw = [0; INODE as usize];
+        self.fill(position, &mut raw)?;
         let short = |at: usize| u16::from_le_bytes(array(&raw[at..at + 2]));
         let word = |at: usize| u32::from_le_bytes(array(&raw[at..at + 4]));
         if short(0) & EXTENDED == 0 || short(0) >> 1 > FLAT_INLINE {
-            return Err(MalformedErofs(self.position(nid)));
+            return Err(MalformedErofs::Damaged(position));
         }
         Ok(Head {
             layout: short(0) >> 1,
@@ -207,13 +197,133 @@ impl ErofsImage {
         self.start.saturating_add(nid.saturating_sub(FIRST_NID).saturating_mul(SLOT))
     }
 
-    /// Bytes by their place in the file.
-    fn bytes(&self, at: u64, length: u64) -> Result<&[u8]> {
-        let range = || {
-            let start = usize::try_from(at.checked_sub(self.start)?).ok()?;
-            self.bytes.get(start..start.checked_add(usize::try_from(length).ok()?)?)
+    /// Bytes by their place in the file. They are few.
+    fn bytes(&mut self, at: u64, length: u64) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(length).map_err(|_| MalformedErofs::Damaged(at))?];
+        self.fill(at, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn fill(&mut self, at: u64, buffer: &mut [u8]) -> Result<()> {
+        let length = buffer.len() as u64;
+        let inside = at
+            .checked_sub(self.start)
+            .filter(|at| at.checked_add(length).is_some_and(|end| end <= self.bytes.length()));
+        let inside = inside.ok_or(MalformedErofs::Damaged(at))?;
+        if buffer.is_empty() { Ok(()) } else { self.bytes.read(inside, buffer).map_err(MalformedErofs::Read) }
+    }
+}
+
+/// Goes through the files of an image. Nothing follows an error.
+#[derive(Debug)]
+pub struct ErofsNodes<B> {
+    image: ErofsImage<B>,
+    /// How many may still come.
+    most: u64,
+    begun: bool,
+    /// The directories that the next file may be in, the root first.
+    open: Vec<Open>,
+}
+
+/// A directory, as far as its names were not seen yet.
+#[derive(Debug)]
+struct Open {
+    path: PathBuf,
+    nid: u64,
+    size: u64,
+    /// Where the next block begins.
+    next: u64,
+    block: Vec<u8>,
+    /// Of the block: how many names there are, and how many were seen.
+    count: usize,
+    seen: usize,
+}
+
+impl Open {
+    /// The next name and its inode, or nothing at the end of the block.
+    fn next(&mut self) -> Option<Option<(u64, Vec<u8>)>> {
+        if self.seen == self.count {
+            return Some(None);
+        }
+        let here = self.entry(self.seen)?;
+        let start = usize::from(u16::from_le_bytes(array(&here[8..10])));
+        let end = match self.seen + 1 < self.count {
+            true => usize::from(u16::from_le_bytes(array(&self.entry(self.seen + 1)?[8..10]))),
+            // NULs fill a block.
+            false => self.block.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1),
         };
-        range().ok_or(MalformedErofs(at))
+        let name = self.block.get(start..end).filter(|name| !name.is_empty())?;
+        let found = (u64::from_le_bytes(array(&here[..8])), name.to_vec());
+        self.seen += 1;
+        Some(Some(found))
+    }
+
+    fn entry(&self, index: usize) -> Option<&[u8]> {
+        self.block.get(index * DIRENT as usize..(index + 1) * DIRENT as usize)
+    }
+
+    /// Goes on with another block.
+    fn turn(&mut self, block: Vec<u8>) -> Option<()> {
+        let first = usize::from(u16::from_le_bytes(array(block.get(8..10)?)));
+        self.count = first / DIRENT as usize;
+        (self.seen, self.block) = (0, block);
+        self.next += BLOCK;
+        (self.count > 0 && first % DIRENT as usize == 0).then_some(())
+    }
+}
+
+impl<B: ErofsBytes> ErofsNodes<B> {
+    fn step(&mut self) -> Result<Option<ErofsNode>> {
+        if !self.begun {
+            self.begun = true;
+            let root = self.image.node(FIRST_NID, PathBuf::new())?;
+            return self.shown(root).map(Some);
+        }
+        while let Some(open) = self.open.last_mut() {
+            let position = self.image.position(open.nid);
+            let bad = || MalformedErofs::Damaged(position);
+            match open.next().ok_or_else(bad)? {
+                Some((_, name)) if name == b"." || name == b".." => {}
+                Some((nid, name)) => {
+                    let path = open.path.join(OsString::from_vec(name));
+                    let node = self.image.node(nid, path)?;
+                    return self.shown(node).map(Some);
+                }
+                None if open.next >= open.size => drop(self.open.pop()),
+                None => {
+                    let part = open.next..open.next + BLOCK;
+                    let block = self.image.content(open.nid, part)?;
+                    open.turn(block).ok_or_else(bad)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn shown(&mut self, node: ErofsNode) -> Result<ErofsNode> {
+        let damaged = MalformedErofs::Damaged(self.image.position(node.inode));
+        if node.path.as_os_str().len() > LONGEST_PATH || self.most == 0 {
+            return Err(damaged);
+        }
+        self.most -= 1;
+        if node.kind == EntryKind::Directory {
+            let size = self.image.inode(node.inode)?.size;
+            let (path, nid) = (node.path.clone(), node.inode);
+            self.open.push(Open { path, nid, size, next: 0, block: Vec::new(), count: 0, seen: 0 });
+        }
+        Ok(node)
+    }
+}
+
+impl<B: ErofsBytes> Iterator for ErofsNodes<B> {
+    type Item = Result<ErofsNode>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step();
+        if step.is_err() {
+            self.open.clear();
+        }
+        step.transpose()
     }
 }
 

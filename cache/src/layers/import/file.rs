@@ -3,20 +3,18 @@
 //! It is written as it comes, and read on the way for what the metadata have to say. If they cannot say it, the tar is
 //! all there, and is unpacked.
 
-use std::collections::HashSet;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rbuild_core::Digest;
-use rbuild_image::erofs::{ErofsTree, TAR_OFFSET};
+use rbuild_image::erofs::{ErofsNode, ErofsTree, TAR_OFFSET};
 use rbuild_image::{Change, Compression, Entry, EntryKind, LayerReader};
 
 use super::super::attributes::Attributes;
 use super::super::file::{self, FileStamp, Incomplete, LayerFile, Part};
-use super::super::tree::Node;
 use super::super::{
-    FileContent, Form, LAYERS, Layer, LayerError, LayerId, LayerKind, Layers, Result, UNSETTLED, export, put, rename,
+    Changes, FileContent, Form, LAYERS, Layer, LayerError, LayerId, LayerKind, Layers, Result, UNSETTLED, put, rename,
 };
 use super::{Chunks, Unpacked, read_hashed};
 use crate::aside::Working;
@@ -71,25 +69,24 @@ impl Layers<'_> {
             Err(Incomplete::Undescribable(_)) => return self.adopt_directory(&mut Part::new(file, TAR_OFFSET, size)),
             Err(Incomplete::Disk(error)) => return Err(error).context("write", working.path()).map_err(Into::into),
         }
-        let nodes = LayerFile::open(working.path()).and_then(|file| file.nodes()).context("read", working.path())?;
-        let nodes: Vec<_> = nodes.into_iter().map(|node| Node::of_image(node, |_| true)).collect();
+        let made = LayerFile::open(working.path()).context("read", working.path())?;
         let mut builder = self.build()?;
-        if let Some(root) = nodes.first() {
-            let Node { mode, uid, gid, mtime, ref xattrs, .. } = *root;
-            let (path, kind, xattrs) = (PathBuf::new(), EntryKind::Directory, xattrs.clone());
-            let root = Entry { path, kind, mode, uid, gid, mtime, xattrs };
+        if let Some(root) = made.nodes().context("read", working.path())?.next() {
+            let ErofsNode { path, mode, uid, gid, mtime, xattrs, .. } = root.context("read", working.path())?;
+            let root = Entry { path, kind: EntryKind::Directory, mode, uid, gid, mtime, xattrs };
             builder.append(&Change::Upsert(root), FileContent::empty())?;
         }
-        let (changes, places) = export::to_changes(nodes);
-        let linked: HashSet<PathBuf> = changes.iter().filter_map(link_target).map(Path::to_owned).collect();
-        for (change, place) in changes.iter().zip(places) {
-            let Change::Upsert(Entry { kind: EntryKind::File { size }, path, .. }) = change else {
-                builder.append(change, FileContent::empty())?;
+        let nodes = made.nodes().context("read", working.path())?;
+        let mut changes = Changes::of_file(working.path().to_owned(), made.file, nodes, |_| true);
+        while let Some(change) = changes.next() {
+            let change = change?;
+            let Change::Upsert(Entry { kind: EntryKind::File { .. }, .. }) = change else {
+                builder.append(&change, FileContent::empty())?;
                 continue;
             };
-            let mut part = Part::new(file, TAR_OFFSET + place, *size);
-            let content = FileContent::reader(&mut part);
-            builder.append(change, if linked.contains(path) { content.linked() } else { content })?;
+            let mut content = changes.content()?;
+            let content = FileContent::reader(&mut content);
+            builder.append(&change, if changes.is_linked() { content.linked() } else { content })?;
         }
         builder.commit(LayerKind::Files)
     }
@@ -183,13 +180,6 @@ impl Layers<'_> {
         self.unpack_into(directory, &mut Part::new(file, TAR_OFFSET, size))?;
         let attributes = Attributes { root: directory.to_owned(), overlay: self.0.0.options.overlay_xattrs };
         attributes.apply_to_file(&std::fs::File::open(directory).context("open", directory)?, root)
-    }
-}
-
-fn link_target(change: &Change) -> Option<&Path> {
-    match change {
-        Change::Upsert(Entry { kind: EntryKind::Hardlink { target }, .. }) => Some(target),
-        _ => None,
     }
 }
 

@@ -41,7 +41,7 @@ fn opaque(path: &str) -> Change {
 
 const TAR: u64 = 1 << 24;
 
-fn image(changes: &[Change]) -> Result<(ErofsImage, Vec<u8>)> {
+fn image(changes: &[Change]) -> Result<(ErofsImage<Vec<u8>>, Vec<u8>)> {
     let mut tree = ErofsTree::new();
     for (index, change) in changes.iter().enumerate() {
         tree.apply(change, 512 * (index as u64 + 1))?;
@@ -55,7 +55,7 @@ fn image(changes: &[Change]) -> Result<(ErofsImage, Vec<u8>)> {
 }
 
 fn nodes(changes: &[Change]) -> Result<Vec<ErofsNode>> {
-    Ok(image(changes)?.0.nodes().unwrap())
+    Ok(image(changes)?.0.into_nodes().map(|node| node.unwrap()).collect())
 }
 
 /// A tree in one line: names, whiteouts with `!`, opaque directories with `*`, hard links with the number of names.
@@ -214,7 +214,7 @@ fn no_content_beside_an_inode_crosses_a_block() {
         (0..200).map(|length| symlink(&format!("l{length}"), &"t".repeat(length * 3 + 1))).collect();
     changes.extend((0..50).map(|number| with_attribute(directory(&format!("d{number}")), "user.x", &[1; 90])));
     let (image, bytes) = image(&changes).unwrap();
-    let nodes = image.nodes().unwrap();
+    let nodes: Vec<_> = image.into_nodes().map(|node| node.unwrap()).collect();
     for node in &nodes {
         let start = (node.inode as usize - 16) * 32;
         let head = &bytes[start..start + 64];
@@ -243,7 +243,10 @@ fn damaged_metadata_are_an_error_and_no_panic() {
     let mut bytes = Vec::new();
     metadata.write(&mut bytes).unwrap();
     let superblock = metadata.superblock([0; 16]);
-    let read = |bytes: Vec<u8>| ErofsImage::new(&superblock, bytes, metadata.offset())?.nodes();
+    let read = |bytes: Vec<u8>| {
+        let image = ErofsImage::new(&superblock, bytes, metadata.offset())?;
+        image.into_nodes().collect::<std::result::Result<Vec<_>, _>>()
+    };
     assert!(read(bytes.clone()).is_ok());
     assert!(read(bytes[..bytes.len() - 1].to_vec()).is_err());
     assert!(ErofsImage::new(&[0; 128], bytes.clone(), metadata.offset()).is_err());
