@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::aside::Aside;
 use crate::error::{Context, Result, StoreError};
-use crate::layers::{FileStamp, LayerForm, LayerId, Left, ReadErofs};
+use crate::layers::{FileStamp, LayerForm, LayerId, Left, ReadErofs, Room};
 use crate::meta::{Meta, Table};
 use crate::{Builds, CacheMounts, Containers, Content, Images, Layers, Listings, Records, StatCache};
 
@@ -90,6 +90,8 @@ pub(crate) struct Inner {
     pub(crate) left: Left,
     /// Layers that this process made of steps that changed nothing, by identity.
     pub(crate) empty: Mutex<HashMap<Digest, LayerId>>,
+    /// Where layers of many files are made.
+    pub(crate) room: Arc<Room>,
     used: Mutex<HashSet<Vec<u8>>>,
 }
 
@@ -124,6 +126,7 @@ impl Store {
             checked: Mutex::default(),
             left: Left::default(),
             empty: Mutex::default(),
+            room: Arc::default(),
             used: Mutex::default(),
         })))
     }

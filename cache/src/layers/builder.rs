@@ -40,6 +40,7 @@ pub use self::former::FormerLayer;
 use self::identity::Identity;
 use self::linked::Linked;
 use self::output::Output;
+use super::room::Guest;
 use super::tree::{self, NodeKind};
 use super::{Form, Layer, LayerError, LayerId, LayerKind, Layers, Result};
 use crate::aside::Working;
@@ -155,7 +156,7 @@ impl Layers<'_> {
         let working = self.0.0.aside.make_directory("layer")?;
         let upper = output::place(working.path());
         let output = if form == Form::Erofs {
-            Output::File(Box::new(TarFile::new(upper, former)?))
+            Output::File(Box::new(TarFile::new(upper, former, Guest::of(&self.0.0.room))?))
         } else {
             std::fs::create_dir(&upper).context("create", &upper)?;
             Output::Directory(Directory::new(upper, self.0.0.options.overlay_xattrs)?)

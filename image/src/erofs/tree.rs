@@ -135,6 +135,11 @@ impl ErofsTree {
         }
     }
 
+    /// About how many bytes it takes, when everything is known where it will be.
+    pub fn memory(&self) -> usize {
+        self.memory + self.inodes.common_bytes()
+    }
+
     /// Mode, owner and group of the root directory.
     pub fn root(&self) -> (u32, u32, u32) {
         let root = self.at(ROOT.0);
@@ -323,7 +328,7 @@ impl ErofsTree {
     /// Every number of an inode or a directory fits 32 bits because of this.
     fn account(&mut self, bytes: usize) -> Result<()> {
         self.memory += bytes;
-        if self.memory + self.inodes.common_bytes() > MOST_MEMORY { Err(Undescribable::Large) } else { Ok(()) }
+        if self.memory() > MOST_MEMORY { Err(Undescribable::Large) } else { Ok(()) }
     }
 }
 

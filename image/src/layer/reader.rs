@@ -56,8 +56,8 @@ pub enum LayerError {
         /// Which one.
         field: &'static str,
     },
-    /// Extension headers of more than a megabyte.
-    #[error("the tar has an extension header of {0} bytes")]
+    /// Extension headers of one entry, together more than a megabyte.
+    #[error("the tar has extension headers of {0} bytes for one entry")]
     Extension(u64),
     /// A malformed PAX record.
     #[error("the tar has a malformed PAX header before byte {0}")]
@@ -178,6 +178,8 @@ impl<R: Read> LayerReader<R> {
     fn next_entry(&mut self) -> Result<Step, LayerError> {
         let mut records = Records::default();
         let (mut long_path, mut long_link) = (None, None);
+        // Of all extension headers before one entry: there may be any number of them.
+        let mut extensions = 0;
         let mut block = [0; BLOCK];
         loop {
             let start = self.input.offset;
@@ -192,11 +194,11 @@ impl<R: Read> LayerReader<R> {
             let size = header.size().ok_or(self.field("size"))?;
             match header.kind() {
                 b'x' => {
-                    let data = self.input.read_extension(size)?;
+                    let data = self.input.read_extension(size, &mut extensions)?;
                     records.parse(&data).ok_or(LayerError::Pax(self.input.offset))?;
                 }
-                b'L' => long_path = Some(until_nul(self.input.read_extension(size)?)),
-                b'K' => long_link = Some(until_nul(self.input.read_extension(size)?)),
+                b'L' => long_path = Some(until_nul(self.input.read_extension(size, &mut extensions)?)),
+                b'K' => long_link = Some(until_nul(self.input.read_extension(size, &mut extensions)?)),
                 // Global headers; volume labels.
                 b'g' | b'V' => {
                     self.input.expect(size);
@@ -342,9 +344,11 @@ impl<R: Read> Input<R> {
         Ok(true)
     }
 
-    fn read_extension(&mut self, size: u64) -> Result<Vec<u8>, LayerError> {
-        if size > LARGEST_EXTENSION {
-            return Err(LayerError::Extension(size));
+    /// `before` is how long those were that came before this one.
+    fn read_extension(&mut self, size: u64, before: &mut u64) -> Result<Vec<u8>, LayerError> {
+        *before = before.saturating_add(size);
+        if *before > LARGEST_EXTENSION {
+            return Err(LayerError::Extension(*before));
         }
         self.expect(size);
         let mut data = Vec::new();

@@ -20,6 +20,7 @@ use rbuild_image::{Change, Entry, EntryKind, LayerRewriter, PartDigest};
 use rustix::io::Errno;
 
 use super::super::file::{self, Incomplete};
+use super::super::room::Guest;
 use super::super::tree::is_kept;
 use super::super::{LayerError, Result};
 use super::Source;
@@ -40,6 +41,8 @@ pub(super) struct TarFile {
     writer: LayerRewriter<Behind, LayerTar>,
     former: Option<FormerLayer>,
     tree: Result<ErofsTree, Undescribable>,
+    /// As long as the tree is there.
+    guest: Guest,
     root: Entry,
 }
 
@@ -57,12 +60,12 @@ pub(super) struct Finished {
 
 impl TarFile {
     /// Makes the file, which must not be there.
-    pub(super) fn new(path: PathBuf, former: Option<FormerLayer>) -> Result<Self> {
+    pub(super) fn new(path: PathBuf, former: Option<FormerLayer>, guest: Guest) -> Result<Self> {
         let file = File::options().read(true).write(true).create_new(true).open(&path).context("create", &path)?;
         let file = Arc::new(file);
         let behind = Behind::new(Arc::clone(&file), TAR_OFFSET);
         let writer = LayerRewriter::new(behind, former.as_ref().map(|former| Arc::clone(&former.0)));
-        Ok(Self { path, file, writer, former, tree: Ok(ErofsTree::new()), root: super::root() })
+        Ok(Self { path, file, writer, former, tree: Ok(ErofsTree::new()), guest, root: super::root() })
     }
 
     pub(super) fn root(&mut self, entry: &Entry) -> Xattrs {
@@ -158,10 +161,10 @@ impl TarFile {
     }
 
     fn describe(&mut self, change: &Change, content: u64) {
-        if let Ok(tree) = &mut self.tree
-            && let Err(reason) = tree.apply(change, content)
-        {
-            self.tree = Err(reason);
+        let Ok(tree) = &mut self.tree else { return };
+        match tree.apply(change, content) {
+            Ok(()) => self.guest.hold(tree),
+            Err(reason) => self.tree = Err(reason),
         }
     }
 

@@ -13,6 +13,7 @@ use rbuild_image::{Change, Compression, Entry, EntryKind, LayerReader};
 
 use super::super::attributes::Attributes;
 use super::super::file::{self, FileStamp, Incomplete, LayerFile, Part};
+use super::super::room::Guest;
 use super::super::{
     Changes, FileContent, Form, LAYERS, Layer, LayerError, LayerId, LayerKind, Layers, Result, UNSETTLED, put, rename,
 };
@@ -28,12 +29,14 @@ struct Spooled {
     size: u64,
     /// What is in it and how many changes that are, unless it has to be unpacked.
     tree: Option<(ErofsTree, u64)>,
+    /// As long as the tree is there.
+    guest: Guest,
 }
 
 impl Layers<'_> {
     /// Imports `tar` as a file, or unpacks it if it cannot be one.
     pub(super) fn import_file(&self, diff_id: &Digest, tar: &mut (dyn Read + Send)) -> Result<Layer> {
-        let Spooled { working, digest, size, tree } = self.spool(tar)?;
+        let Spooled { working, digest, size, tree, guest } = self.spool(tar)?;
         if digest != *diff_id {
             return Err(LayerError::DiffId { expected: *diff_id, found: digest });
         }
@@ -49,6 +52,7 @@ impl Layers<'_> {
             }
             Err(Incomplete::Disk(error)) => return Err(error).context("write", working.path()).map_err(Into::into),
         }
+        drop(guest);
         let disk_bytes = file.metadata().context("read", working.path())?.len().next_multiple_of(4096);
         let layer = self.known_as(diff_id)?;
         let layer = Layer { form: Form::Erofs, size: Some(size), entries, disk_bytes, ..layer };
@@ -58,12 +62,14 @@ impl Layers<'_> {
 
     /// Makes a layer of the files in `tar`, whose own bytes are of no interest.
     pub(super) fn adopt_file(&self, tar: &mut (dyn Read + Send)) -> Result<Layer> {
-        let Spooled { working, digest, size, tree } = self.spool(tar)?;
+        let Spooled { working, digest, size, tree, guest } = self.spool(tar)?;
         let file = working.handle();
         let completed = match tree {
             Some((tree, _)) => file::complete(file, tree, size, digest, &[]),
             None => return self.adopt_directory(&mut Part::new(file, TAR_OFFSET, size)),
         };
+        // The layer made of it wants the room, too.
+        drop(guest);
         match completed {
             Ok(()) => {}
             Err(Incomplete::Undescribable(_)) => return self.adopt_directory(&mut Part::new(file, TAR_OFFSET, size)),
@@ -94,9 +100,10 @@ impl Layers<'_> {
     fn spool(&self, tar: &mut (dyn Read + Send)) -> Result<Spooled> {
         let working = self.0.0.aside.make_file("layer")?;
         let mut described = None;
+        let mut guest = Guest::of(&self.0.0.room);
         let (digest, size) = read_hashed(tar, |chunks| {
             let mut spool = Spool { chunks, file: working.handle(), at: TAR_OFFSET, failed: None };
-            let read = describe(&mut spool);
+            let read = describe(&mut spool, &mut guest);
             // Whatever is in the tar, all of it is written, and hashed.
             let rest = io::copy(&mut spool, &mut io::sink());
             if let Some(error) = spool.failed {
@@ -106,7 +113,7 @@ impl Layers<'_> {
             described = read?;
             Ok(())
         })?;
-        Ok(Spooled { working, digest, size, tree: described })
+        Ok(Spooled { working, digest, size, tree: described, guest })
     }
 
     /// Makes a directory of a layer that is a file, which cannot be mounted here.
@@ -184,7 +191,7 @@ impl Layers<'_> {
 }
 
 /// What is in a tar; `None` if metadata cannot say it.
-fn describe(spool: &mut Spool<'_>) -> Result<Option<(ErofsTree, u64)>> {
+fn describe(spool: &mut Spool<'_>, guest: &mut Guest) -> Result<Option<(ErofsTree, u64)>> {
     let mut reader = LayerReader::new(spool);
     let (mut tree, mut entries) = (ErofsTree::new(), 0);
     while let Some((change, _)) = reader.next().map_err(LayerError::Tar)? {
@@ -193,6 +200,7 @@ fn describe(spool: &mut Spool<'_>) -> Result<Option<(ErofsTree, u64)>> {
             tracing::info!(%reason, "unpacked");
             return Ok(None);
         }
+        guest.hold(&tree);
     }
     if reader.has_dirty_padding() {
         // Who maps a file sees what follows its content up to the page's end.
