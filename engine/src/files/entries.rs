@@ -162,6 +162,12 @@ impl Part {
         self.listings.push((listing, first..self.entries.len() as u32));
     }
 
+    /// Names and nodes of entries that are in no directory here, made as they are asked for.
+    pub(super) fn into_list(self, entries: Vec<Packed>) -> impl Iterator<Item = (OsString, Node)> + Send {
+        let shown = move |entry: Packed| (OsStr::from_bytes(self.name(&entry)).to_owned(), self.node(&entry));
+        entries.into_iter().map(shown)
+    }
+
     fn node(&self, entry: &Packed) -> Node {
         let common = &self.kinds[entry.kind as usize];
         let time = |stored: i64, which: usize| match common.seconds {

@@ -13,7 +13,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, ResolveFlags, StatxFlags, o
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-use super::{InnerPath, Kind, Node, Tree};
+use super::tree::Listed;
+use super::{InnerPath, Kind, Node, Tree, entries};
 
 /// A directory tree behind a descriptor: a local directory, or the detached mount of an image's root file system.
 #[derive(Debug)]
@@ -126,16 +127,29 @@ impl Tree for Root {
     }
 
     fn list(&self, directory: &InnerPath) -> io::Result<Vec<(OsString, Node)>> {
+        self.entries(directory).map(Iterator::collect)
+    }
+
+    /// As little as a scan holds of a directory.
+    fn entries(&self, directory: &InnerPath) -> io::Result<Listed<'_>> {
         let directory = self.open_directory(directory)?;
-        let mut entries = Vec::new();
-        for name in names(directory.as_fd())? {
+        let mut part = entries::Part::default();
+        let mut found = Vec::new();
+        let mut buffer = Vec::with_capacity(32 * 1024);
+        let mut list = RawDir::new(&directory, buffer.spare_capacity_mut());
+        while let Some(entry) = list.next() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
             // What vanishes between the two calls was not there.
-            if let Some(node) = node_at(directory.as_fd(), &name)?.filter(|node| self.shows(node)) {
-                entries.push((name, node));
+            if let Some(node) = node_at(directory.as_fd(), name)?.filter(|node| self.shows(node)) {
+                found.push(part.pack(name.to_bytes(), &node, false)?);
             }
         }
-        entries.sort_unstable_by(|left, right| left.0.as_bytes().cmp(right.0.as_bytes()));
-        Ok(entries)
+        part.sort(&mut found);
+        Ok(Box::new(part.into_list(found)))
     }
 
     fn node_without_links(&self, path: &InnerPath) -> Option<Node> {
