@@ -187,3 +187,35 @@ fn files_with_several_names_are_planned_one_by_one() {
     let links: Vec<_> = kinds.filter(|kind| matches!(kind, EntryKind::Hardlink { .. })).collect();
     assert_eq!(links, [&EntryKind::Hardlink { target: "d/e/second".into() }]);
 }
+
+/// A context in which files have several names.
+fn linked() -> Bench {
+    let bench = bench();
+    bench.shell(
+        "context",
+        "ln a/sub/f a/again; ln a/sub/f b/again; mkdir c; ln a/z c/z; ln c/z c/y; ln large/large c/large",
+    );
+    bench
+}
+
+#[test]
+fn files_with_several_names_are_those_that_are_planned_by_their_paths() {
+    let bench = linked();
+    let context = bench.context();
+    for steps in [
+        &[r#"COPY [".", "/"]"#][..],
+        &[r#"COPY ["a", "b", "c", "/x/"]"#],
+        &[r#"COPY ["*/*", "/x/"]"#],
+        &[r#"COPY --exclude=sub ["a", "/x"]"#, r#"COPY ["c", "/x"]"#],
+        &[r#"COPY [".", "/x"]"#, r#"COPY ["f", "/x/a/again"]"#],
+        &[r#"COPY [".", "/x"]"#, r#"COPY ["f", "/x/a/again"]"#, r#"COPY ["f", "/x/a/sub/f"]"#],
+        &[r#"COPY --parents ["**/z", "./c", "/x"]"#, r#"COPY ["b/*", "/x/c/"]"#],
+        &[r#"COPY ["a", "/x"]"#, r#"ADD ["t.tar", "/x/"]"#],
+        &[r#"COPY ["c", "/x"]"#, r#"COPY --chmod=600 ["c", "/x"]"#],
+        &[r#"COPY ["c", "/there/a"]"#, r#"COPY ["a/z", "/there/a/z/"]"#],
+    ] {
+        let numbered = planned(&bench, &context, steps).map(|(recorder, _)| recorder);
+        let by_path = planned(&bench, &OneByOne(&context), steps).map(|(recorder, _)| recorder);
+        assert_eq!(numbered, by_path, "{steps:?}");
+    }
+}
