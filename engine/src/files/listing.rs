@@ -2,7 +2,8 @@
 //!
 //! A selection's digest says that something changed. A [`Listing`] is kept beside the step's record to say what: each
 //! path with its kind, its mode and the beginning of its digest. It is small, in memory and on disk: paths are written as
-//! what they do not share with the one before, two listings are compared side by side, and on disk all is compressed.
+//! what they do not share with the one before, all is compressed as it is written, and two listings are compared side by
+//! side as they are unpacked.
 //!
 //! ```text
 //! zstd( for each path, in the order of a walk:
@@ -11,6 +12,7 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 use super::path::walk_order;
 use super::{DigestError, FileDigest, InnerPath, Kind, Node, Selection, Selector, SourceTree};
@@ -21,9 +23,13 @@ const SHOWN: usize = 10;
 const LONGEST: usize = 256 << 20;
 /// Fast: a listing is written more often than read.
 const LEVEL: i32 = 1;
+/// How much waits to be compressed.
+const BATCH: usize = 256 << 10;
+/// No kernel gives out longer paths, and a short input could ask for a lot of them.
+const LONGEST_PATH: usize = 1 << 16;
 
-/// The files of a selection.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+/// The files of a selection, as they are kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listing(Vec<u8>);
 
 /// What is compared of one path.
@@ -67,25 +73,24 @@ impl Listing {
     /// As [`Selection::of`].
     pub fn of(tree: &dyn SourceTree, selector: &Selector) -> Result<Self, DigestError> {
         // Each source is in order, and most often their paths are, too.
-        let mut runs = vec![Run::default()];
+        let (mut runs, mut run) = (Vec::new(), Run::default());
         Selection::visit(tree, selector, |path, node, content| {
             let fact = Fact::of(node, content);
-            let Some(run) = runs.last_mut() else { return };
             if !run.add(path, fact) {
-                let mut next = Run::default();
-                next.add(path, fact);
-                runs.push(next);
+                runs.push(std::mem::take(&mut run).finish());
+                run.add(path, fact);
             }
         })?;
-        Ok(Self::of_runs(runs))
+        if runs.is_empty() {
+            return Ok(Self(run.finish().into_packed()));
+        }
+        runs.push(run.finish());
+        Ok(Self::of_runs(&runs))
     }
 
     /// Of a path that comes several times, the first counts.
-    fn of_runs(mut runs: Vec<Run>) -> Self {
-        if let [_] = runs[..] {
-            return Self(runs.remove(0).plain);
-        }
-        let mut walks: Vec<Walk<'_>> = runs.iter().map(|run| Walk::new(&run.plain)).collect();
+    fn of_runs(runs: &[Text]) -> Self {
+        let mut walks: Vec<Walk<'_>> = runs.iter().map(Walk::new).collect();
         let mut heads = BinaryHeap::new();
         let head = |walks: &mut [Walk<'_>], number: usize| {
             let walk = walks.get_mut(number)?;
@@ -98,21 +103,17 @@ impl Listing {
             merged.add(path.as_bytes(), fact);
             heads.extend(head(&mut walks, number));
         }
-        Self(merged.plain)
+        Self(merged.finish().into_packed())
     }
 
     /// As it is kept.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        zstd::bulk::compress(&self.0, LEVEL).expect("compressing into memory does not fail")
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
-    /// Reads what [`Listing::to_bytes`] wrote; `None` for anything else.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        use std::io::Read;
-        let mut plain = Vec::new();
-        let mut reader = zstd::Decoder::new(bytes).ok()?.take(LONGEST as u64);
-        reader.read_to_end(&mut plain).ok()?;
-        let mut walk = Walk::new(&plain);
+    /// Takes what [`Listing::as_bytes`] returned; `None` for anything else.
+    pub fn from_bytes(packed: Vec<u8>) -> Option<Self> {
+        let mut walk = Walk::within(&packed, LONGEST as u64);
         let (mut last, mut sorted, mut count, mut bytes) = (Vec::new(), true, 0_usize, 0);
         while let Some(fact) = walk.next() {
             fact?;
@@ -125,12 +126,13 @@ impl Listing {
                 return None;
             }
         }
+        drop(walk);
         if sorted {
-            return Some(Self(plain));
+            return Some(Self(packed));
         }
         // Listings were once in another order.
         let mut all = Vec::with_capacity(count);
-        let mut walk = Walk::new(&plain);
+        let mut walk = Walk::within(&packed, LONGEST as u64);
         while let Some(fact) = walk.next() {
             all.push((InnerPath::from_clean(&walk.path), fact?));
         }
@@ -139,13 +141,13 @@ impl Listing {
         for (path, fact) in all {
             run.add(path.as_bytes(), fact);
         }
-        Some(Self(run.plain))
+        Some(Self(run.finish().into_packed()))
     }
 
     /// What is different in `self`, which is newer.
     pub fn changes_since(&self, before: &Self) -> Changes {
         let mut changes = Changes::default();
-        let (mut now, mut then) = (Walk::new(&self.0), Walk::new(&before.0));
+        let (mut now, mut then) = (Walk::within(&self.0, u64::MAX), Walk::within(&before.0, u64::MAX));
         let (mut fact, mut former) = (now.next().flatten(), then.next().flatten());
         loop {
             let order = match (fact, former) {
@@ -197,63 +199,125 @@ impl Changes {
 /// Paths that come in order, as they are written.
 #[derive(Default)]
 struct Run {
+    /// What is not compressed yet.
     plain: Vec<u8>,
-    last: Vec<u8>,
+    last: Option<Vec<u8>>,
+    packed: Option<zstd::Encoder<'static, Vec<u8>>>,
 }
+
+/// What a [`Run`] has written.
+enum Text {
+    /// All of it: it is short.
+    Plain(Vec<u8>),
+    Packed(Vec<u8>),
+}
+
+const IN_MEMORY: &str = "compressing into memory does not fail";
 
 impl Run {
     /// Adds a path, unless it is the last one again; `false` if it cannot come here.
     fn add(&mut self, path: &[u8], fact: Fact) -> bool {
-        if !self.plain.is_empty() {
-            match walk_order(&self.last, path) {
-                Ordering::Less => {}
-                Ordering::Equal => return true,
-                Ordering::Greater => return false,
-            }
+        match self.last.as_ref().map(|last| walk_order(last, path)) {
+            None | Some(Ordering::Less) => {}
+            Some(Ordering::Equal) => return true,
+            Some(Ordering::Greater) => return false,
         }
-        let shared = path.iter().zip(&self.last).take_while(|(one, other)| one == other).count();
+        let last = self.last.get_or_insert_default();
+        let shared = path.iter().zip(&*last).take_while(|(one, other)| one == other).count();
         number(&mut self.plain, shared);
         number(&mut self.plain, path.len() - shared);
         self.plain.extend_from_slice(&path[shared..]);
         self.plain.push(fact.letter);
         self.plain.extend_from_slice(&fact.mode.to_le_bytes());
         self.plain.extend_from_slice(&fact.tag);
-        self.last.truncate(shared);
-        self.last.extend_from_slice(&path[shared..]);
+        last.truncate(shared);
+        last.extend_from_slice(&path[shared..]);
+        if self.plain.len() >= BATCH {
+            self.pack();
+        }
         true
+    }
+
+    fn pack(&mut self) {
+        let encoder = || zstd::Encoder::new(Vec::new(), LEVEL).expect(IN_MEMORY);
+        self.packed.get_or_insert_with(encoder).write_all(&self.plain).expect(IN_MEMORY);
+        self.plain.clear();
+    }
+
+    fn finish(mut self) -> Text {
+        if self.packed.is_some() {
+            self.pack();
+        }
+        match self.packed {
+            Some(encoder) => Text::Packed(encoder.finish().expect(IN_MEMORY)),
+            None => Text::Plain(self.plain),
+        }
+    }
+}
+
+impl Text {
+    fn into_packed(self) -> Vec<u8> {
+        match self {
+            Self::Plain(plain) => zstd::bulk::compress(&plain, LEVEL).expect(IN_MEMORY),
+            Self::Packed(packed) => packed,
+        }
     }
 }
 
 /// Goes through what a [`Run`] wrote.
 struct Walk<'a> {
-    rest: &'a [u8],
+    rest: Box<dyn BufRead + 'a>,
     /// Of the fact returned last.
     path: Vec<u8>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(plain: &'a [u8]) -> Self {
-        Self { rest: plain, path: Vec::new() }
+    fn new(text: &'a Text) -> Self {
+        match text {
+            Text::Plain(plain) => Self { rest: Box::new(&**plain), path: Vec::new() },
+            Text::Packed(packed) => Self::within(packed, u64::MAX),
+        }
+    }
+
+    /// Of what is packed, at most so many bytes.
+    fn within(packed: &'a [u8], most: u64) -> Self {
+        let rest: Box<dyn BufRead + 'a> = match zstd::Decoder::with_buffer(packed) {
+            Ok(decoder) => Box::new(BufReader::with_capacity(32 << 10, decoder.take(most))),
+            // That there is no memory is an error where the first byte is asked for.
+            Err(error) => Box::new(BufReader::new(Failing(Some(error)))),
+        };
+        Self { rest, path: Vec::new() }
     }
 
     /// What is known of the next path; `Some(None)` if the bytes are malformed.
     fn next(&mut self) -> Option<Option<Fact>> {
-        if self.rest.is_empty() { None } else { Some(self.read()) }
+        match self.rest.fill_buf() {
+            Ok([]) => None,
+            Ok(_) => Some(self.read()),
+            Err(_) => Some(None),
+        }
     }
 
     fn read(&mut self) -> Option<Fact> {
         let (shared, length) = (take_number(&mut self.rest)?, take_number(&mut self.rest)?);
-        if shared > self.path.len() {
+        if shared > self.path.len() || shared + length > LONGEST_PATH {
             return None;
         }
-        self.path.truncate(shared);
-        self.path.extend_from_slice(self.rest.split_off(..length)?);
-        // No kernel gives out longer ones, and a short input could ask for a lot of them.
-        if self.path.len() > 1 << 16 {
-            return None;
-        }
-        let [letter, low, high, tag @ ..] = *self.rest.split_off(..11)?.first_chunk::<11>()?;
+        self.path.resize(shared + length, 0);
+        self.rest.read_exact(&mut self.path[shared..]).ok()?;
+        let mut fact = [0; 11];
+        self.rest.read_exact(&mut fact).ok()?;
+        let [letter, low, high, tag @ ..] = fact;
         Some(Fact { letter, mode: u16::from_le_bytes([low, high]), tag })
+    }
+}
+
+/// Nothing but an error.
+struct Failing(Option<io::Error>);
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(self.0.take().unwrap_or_else(|| io::ErrorKind::OutOfMemory.into()))
     }
 }
 
@@ -282,10 +346,11 @@ fn number(bytes: &mut Vec<u8>, mut value: usize) {
     bytes.push(value as u8);
 }
 
-fn take_number(rest: &mut &[u8]) -> Option<usize> {
+fn take_number(rest: &mut dyn BufRead) -> Option<usize> {
     let mut value = 0;
     for shift in (0..28).step_by(7) {
-        let byte = *rest.split_off_first()?;
+        let byte = *rest.fill_buf().ok()?.first()?;
+        rest.consume(1);
         value |= usize::from(byte & 0x7f) << shift;
         if byte < 0x80 {
             return Some(value);
@@ -332,7 +397,7 @@ mod tests {
         symlink("d", at("link")).unwrap();
         fs::remove_file(at("turned")).unwrap();
         fs::create_dir(at("turned")).unwrap();
-        let after = Listing::from_bytes(&listing(context.path(), &["."]).to_bytes()).unwrap();
+        let after = Listing::from_bytes(listing(context.path(), &["."]).0).unwrap();
         let shown = [
             ("changed", Change::Content),
             ("d/gone", Change::Removed),
@@ -357,10 +422,10 @@ mod tests {
                 number(&mut run.plain, 0);
                 run.plain.extend_from_slice(&[b'f', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
             }
-            Listing(run.plain).to_bytes()
+            run.finish().into_packed()
         };
-        assert!(Listing::from_bytes(&again(10)).is_some());
-        assert!(Listing::from_bytes(&again(LONGEST / path.len() + 1)).is_none());
+        assert!(Listing::from_bytes(again(10)).is_some());
+        assert!(Listing::from_bytes(again(LONGEST / path.len() + 1)).is_none());
     }
 
     #[test]
@@ -384,9 +449,30 @@ mod tests {
         let full = listing(context.path(), &["."]);
         let changes = full.changes_since(&empty);
         assert_eq!((changes.shown.len(), changes.others), (SHOWN, 490));
-        let bytes = full.to_bytes();
-        assert!(bytes.len() < 500 * 15, "{}", bytes.len());
-        assert_eq!(Listing::from_bytes(&bytes), Some(full));
+        assert!(full.0.len() < 500 * 15, "{}", full.0.len());
+        assert_eq!(Listing::from_bytes(full.0.clone()), Some(full));
+    }
+
+    #[test]
+    fn a_long_listing_is_compressed_as_it_comes() {
+        let fact = |place: u32| Fact { letter: b'-', mode: 0o644, tag: u64::from(place).to_le_bytes() };
+        let path = |place: u32| format!("directory-{:03}/file-{place:06}", place / 1000).into_bytes();
+        let runs = |starts: &[u32]| {
+            let (mut runs, last) = (Vec::new(), 60_000);
+            for (start, end) in starts.iter().zip(starts[1..].iter().chain([&last])) {
+                let mut run = Run::default();
+                (*start..*end).for_each(|place| assert!(run.add(&path(place), fact(place))));
+                assert!(run.plain.len() < BATCH);
+                runs.insert(0, run.finish());
+            }
+            Listing::of_runs(&runs)
+        };
+        let (whole, parts) = (runs(&[0]), runs(&[0, 500, 1000, 40_000]));
+        assert_eq!(whole.changes_since(&parts), Changes::default());
+        assert_eq!(parts.changes_since(&whole), Changes::default());
+        assert_eq!(Listing::from_bytes(parts.0.clone()), Some(parts.clone()));
+        let changes = parts.changes_since(&runs(&[2]));
+        assert_eq!((changes.shown.len(), changes.others), (2, 0));
     }
 
     #[test]
@@ -408,7 +494,7 @@ mod tests {
             plain.extend_from_slice(path.as_bytes());
             plain.extend_from_slice(b"-\xff\x0112345678");
         }
-        let former = Listing::from_bytes(&zstd::bulk::compress(&plain, 1).unwrap()).unwrap();
+        let former = Listing::from_bytes(zstd::bulk::compress(&plain, 1).unwrap()).unwrap();
         let shown: Vec<_> = expected.changes_since(&former).shown.into_iter().map(|(path, _)| path).collect();
         assert_eq!(shown, ["a", "a/file", "a-b", "a-b/file", "b", "b/file"]);
     }
@@ -418,18 +504,18 @@ mod tests {
         let context = tempfile::tempdir().unwrap();
         fs::write(context.path().join("file"), "").unwrap();
         let good = listing(context.path(), &["."]);
-        let bytes = good.to_bytes();
-        assert_eq!(Listing::from_bytes(&bytes).as_ref(), Some(&good));
+        let bytes = good.0.clone();
+        assert_eq!(Listing::from_bytes(bytes.clone()).as_ref(), Some(&good));
         for end in 0..bytes.len() {
-            assert_ne!(Listing::from_bytes(&bytes[..end]).as_ref(), Some(&good));
+            assert_ne!(Listing::from_bytes(bytes[..end].to_vec()).as_ref(), Some(&good));
         }
         for at in 0..bytes.len() {
             let mut bytes = bytes.clone();
             bytes[at] ^= 0x55;
-            drop(Listing::from_bytes(&bytes));
+            drop(Listing::from_bytes(bytes));
         }
         for plain in [&[5, 1, b'a'][..], &[0, 0xff, 0xff, 0xff, 0xff], &[0, 1, b'a', b'-', 0]] {
-            assert_eq!(Listing::from_bytes(&zstd::bulk::compress(plain, 1).unwrap()), None, "{plain:?}");
+            assert_eq!(Listing::from_bytes(zstd::bulk::compress(plain, 1).unwrap()), None, "{plain:?}");
         }
     }
 }

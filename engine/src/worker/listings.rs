@@ -53,7 +53,7 @@ impl Listings {
         rayon::spawn(move || match Listing::of(&*scan, &Selector::from(&selection)) {
             Ok(listing) => {
                 if !store.listings().has(&key)
-                    && let Err(error) = store.listings().save(&key, &listing.to_bytes())
+                    && let Err(error) = store.listings().save(&key, listing.as_bytes())
                 {
                     tracing::debug!(%error, "listing not saved");
                 }
