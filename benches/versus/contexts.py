@@ -1,5 +1,6 @@
 """What is built?  Directories with a Dockerfile, each made once per file system; the same bytes for every builder."""
 
+import os
 import pathlib
 import random
 
@@ -55,6 +56,26 @@ def many(directory: pathlib.Path, files: int = 50_000, most: int = 14 << 10) -> 
             start = chance.randrange(4096)
             with open(place / str(number % 10), "wb", buffering=0) as file:
                 file.write(b"%d" % chance.getrandbits(60) + block[start:start + chance.randrange(most)])
+    return directory
+
+
+def flat(directory: pathlib.Path, files: int) -> pathlib.Path:
+    """So many files of a hundred bytes in one directory, copied by a wildcard."""
+    write(directory, "FROM busybox\nCOPY d/* /app/\n")
+    (directory / "d").mkdir()
+    for number in range(files):
+        with open(directory / f"d/file-{number:07}", "wb", buffering=0) as file:
+            file.write(b"%099d\n" % number)
+    return directory
+
+
+def pair(directory: pathlib.Path, files: int) -> pathlib.Path:
+    """What `flat` made, with two names for each file: the second half of the files become names of the first."""
+    write(directory, "FROM busybox\nCOPY . /app\n")
+    for number in range(files // 2):
+        second = directory / f"d/file-{files - 1 - number:07}"
+        second.unlink()
+        os.link(directory / f"d/file-{number:07}", second)
     return directory
 
 

@@ -54,6 +54,19 @@ def files(builder: Builder, directory: pathlib.Path, count: int) -> Times:
     return {**times, "one changed": builder.build("t", context)}
 
 
+def names(builder: Builder, directory: pathlib.Path, count: int) -> Times:
+    """COPY of so many files of one directory by a wildcard; then of as many names, two for each file."""
+    context = contexts.flat(directory, count)
+    changed = context / "d/file-0000005"
+    times = {"wildcard": builder.build("t", context), "wildcard, cached": builder.build("t", context)}
+    changed.write_text("changed\n")
+    times["wildcard, one changed"] = builder.build("t", context)
+    contexts.pair(context, count)
+    times |= {"hard links": builder.build("t", context), "hard links, cached": builder.build("t", context)}
+    changed.write_text("changed again\n")
+    return {**times, "hard links, one changed": builder.build("t", context)}
+
+
 def run(builder: Builder, directory: pathlib.Path, gigabytes: float) -> Times:
     """RUN that writes so much; then an archive of it."""
     context = contexts.written(directory, int(gigabytes * GB), "scale")
@@ -81,6 +94,7 @@ class Curve:
 CURVES = {
     "stages": Curve("Stages of 50 vertices", "stages", stages, [10, 50, 200], [], 0.005),
     "files": Curve("Files in the context", "files", files, [1000, 10_000, 100_000, 500_000], [], 14e-6),
+    "names": Curve("Files of one directory", "files", names, [100_000, 500_000], [], 14e-6),
     "run": Curve("RUN that writes a layer", "GB", run, [0.1, 1, 4], [20], 3.2),
     "copy": Curve("COPY of one file", "GB", copy, [0.1, 1, 4], [20], 2.2),
 }
