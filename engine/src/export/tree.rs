@@ -1,5 +1,6 @@
 //! How does a root file system leave the store as plain files?
 
+use std::collections::hash_map::Entry as Known;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{self, Write};
@@ -22,7 +23,7 @@ pub(super) fn write_tar(engine: &Engine, layers: &[LayerId], out: &mut dyn Write
     let mut links = HashMap::new();
     let mut pending = vec![InnerPath::root()];
     while let Some(directory) = pending.pop() {
-        let entries = mounted.root.list(&directory).map_err(failed)?;
+        let entries = mounted.root.entries(&directory).map_err(failed)?;
         let mut below = Vec::new();
         for (name, node) in entries {
             let path = directory.join(&name);
@@ -41,19 +42,9 @@ fn append<W: Write>(
     root: &Root,
     path: &InnerPath,
     node: &Node,
-    links: &mut HashMap<(u64, u64), InnerPath>,
+    links: &mut HashMap<(u64, u64), (InnerPath, u64)>,
 ) -> io::Result<()> {
-    let first = if node.links > 1 && node.kind == Kind::File {
-        match links.entry((node.dev, node.ino)) {
-            std::collections::hash_map::Entry::Occupied(first) => Some(first.get().clone()),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(path.clone());
-                None
-            }
-        }
-    } else {
-        None
-    };
+    let first = if node.links > 1 && node.kind == Kind::File { first_name(path, node, links) } else { None };
     let (major, minor) = (rustix::fs::major(node.device), rustix::fs::minor(node.device));
     let kind = match (first, node.kind) {
         (Some(first), _) => EntryKind::Hardlink { target: first.as_path().to_owned() },
@@ -88,6 +79,21 @@ fn append<W: Write>(
         xattrs,
     };
     tar.append(&Change::Upsert(entry), &mut content).map(drop)
+}
+
+/// The name that a file came under before, if it did; forgotten with its last name.
+fn first_name(path: &InnerPath, node: &Node, links: &mut HashMap<(u64, u64), (InnerPath, u64)>) -> Option<InnerPath> {
+    match links.entry((node.dev, node.ino)) {
+        Known::Vacant(new) => {
+            new.insert((path.clone(), node.links - 1));
+            None
+        }
+        Known::Occupied(mut known) => {
+            let left = &mut known.get_mut().1;
+            *left = left.saturating_sub(1);
+            Some(if *left == 0 { known.remove().0 } else { known.get().0.clone() })
+        }
+    }
 }
 
 /// Copies the root file system into a directory, which is made if need be.
