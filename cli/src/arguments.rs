@@ -48,6 +48,7 @@ pub struct Global {
     #[arg(long = "insecure-registry", global = true, value_name = "HOST[:PORT]")]
     pub insecure_registries: Vec<String>,
     /// What the store removes by itself: `off`, or a list such as max-used=50gb,min-free=20gb,reserved=5gb,unused=720h
+    /// (1gb is 2^30 bytes)
     #[arg(
         long,
         global = true,

@@ -10,6 +10,7 @@ mod mount;
 mod names;
 mod platform;
 mod resources;
+mod size;
 mod span;
 
 pub use causes::with_causes;
@@ -20,4 +21,5 @@ pub use mount::{Lower, Mount, MountKind, OverlayUpper};
 pub use names::{Names, NamesIter};
 pub use platform::{Platform, PlatformError};
 pub use resources::Resources;
+pub use size::parse_size;
 pub use span::Span;

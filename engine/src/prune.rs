@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub use rbuild_cache::{Entry, Filter, FilterField, FilterTest, Item, PruneReport, Reason, Removal, Space, Swept};
 use rbuild_cache::{PruneImages, PrunePolicy};
+use rbuild_core::parse_size;
 
 use crate::container::{Container, Status};
 use crate::engine::Engine;
@@ -90,7 +91,7 @@ impl FromStr for CollectLimits {
         let mut limits = Self { off: text == "off", ..Self::default() };
         for part in text.split(',').filter(|part| !part.is_empty() && !limits.off) {
             let (name, value) = part.split_once('=').ok_or_else(wrong)?;
-            let bytes = || bytes(value).ok_or_else(wrong);
+            let bytes = || parse_size(value.trim()).ok_or_else(wrong);
             match name.trim() {
                 "max-used" => limits.space.max_used = Some(bytes()?),
                 "min-free" => limits.space.min_free = Some(bytes()?),
@@ -104,21 +105,6 @@ impl FromStr for CollectLimits {
         }
         Ok(limits)
     }
-}
-
-/// `50gb`, `10%` is not: the same everywhere.
-fn bytes(text: &str) -> Option<u64> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|char: char| char.is_ascii_alphabetic());
-    let unit = match lower[digits.len()..].trim_end_matches('b') {
-        "" => 1,
-        "k" => 1000,
-        "m" => 1_000_000,
-        "g" => GB,
-        "t" => 1000 * GB,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 /// What goes first, what later; `disk` is the size of the file system in bytes.
@@ -153,7 +139,7 @@ impl Engine {
         let mut pruned = Pruned::default();
         for container in self.ended(options)? {
             // Unless somebody is starting it again.
-            if self.remove_ended(&container)? {
+            if self.remove_ended(&container.id)? {
                 pruned.containers.push(container.name);
             }
         }
@@ -172,7 +158,7 @@ impl Engine {
 
     /// The containers that have ended and may go.
     fn ended(&self, options: &PruneOptions) -> Result<Vec<Container>, Error> {
-        let mut containers = self.containers()?;
+        let (mut containers, _) = self.containers()?;
         let now = crate::time::now();
         containers.retain(|one| options.admits(one, now));
         Ok(containers)
@@ -202,9 +188,9 @@ mod tests {
         assert_eq!(limits(""), Ok(CollectLimits::default()));
         assert!(limits("off").unwrap().off);
         let found = limits("max-used=50gb,min-free=2g,reserved=500000,unused=48h").unwrap();
-        let space = Space { reserved: Some(500_000), max_used: Some(50 * GB), min_free: Some(2 * GB) };
+        let space = Space { reserved: Some(500_000), max_used: Some(50 << 30), min_free: Some(2 << 30) };
         assert_eq!(found, CollectLimits { off: false, unused_for: Some(2 * DAY), space });
-        for text in ["on", "max-used", "max-used=10%", "unused=3d", "max=1", "max-used=99999999999tb"] {
+        for text in ["on", "max-used", "max-used=10%", "unused=3d", "max=1", "max-used=999999999999tb"] {
             assert!(limits(text).is_err(), "{text}");
         }
     }

@@ -118,7 +118,8 @@ fn help_is_consistent() {
               nobody vouches for (repeatable)
           --gc <LIMITS>
               What the store removes by itself: `off`, or a list such as
-              max-used=50gb,min-free=20gb,reserved=5gb,unused=720h [env: RBUILD_GC=]
+              max-used=50gb,min-free=20gb,reserved=5gb,unused=720h (1gb is 2^30
+              bytes) [env: RBUILD_GC=]
 
     Exit codes:
       0    success
@@ -240,6 +241,7 @@ fn help_of_build() {
               nobody vouches for (repeatable)
           --gc <LIMITS>
               What the store removes by itself: `off`, or a list such as
-              max-used=50gb,min-free=20gb,reserved=5gb,unused=720h [env: RBUILD_GC=]
+              max-used=50gb,min-free=20gb,reserved=5gb,unused=720h (1gb is 2^30
+              bytes) [env: RBUILD_GC=]
     ");
 }

@@ -1,5 +1,7 @@
 //! What does the value of an option mean?
 
+use rbuild_core::parse_size;
+
 use super::Field;
 use crate::ast::Word;
 use crate::diagnostic::Diagnostic;
@@ -42,29 +44,5 @@ pub(super) fn boolean(field: &Field, value: &Word) -> Result<bool, Diagnostic> {
 
 /// A number of bytes.
 pub(super) fn size(field: &Field, value: &Word) -> Result<u64, Diagnostic> {
-    bytes(&value.text).ok_or_else(|| invalid(field, value, "a size as `64m`"))
-}
-
-/// A number with an optional fraction and a unit: `b`, or `k`, `m`, `g`, `t`, `p`, each with `b` or `ib` after it;
-/// powers of 1024 as memory sizes everywhere in Docker.
-fn bytes(text: &str) -> Option<u64> {
-    let split = text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let digits = digits.trim_end_matches(' ');
-    if !digits.starts_with(|digit: char| digit.is_ascii_digit() || digit == '.') {
-        return None;
-    }
-    let amount: f64 = digits.parse().ok()?;
-    let unit = unit.to_ascii_lowercase();
-    let power = match unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit) {
-        "" if !unit.starts_with('i') => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return None,
-    };
-    let size = amount * 1024_f64.powi(power);
-    (size.is_finite() && size < u64::MAX as f64).then_some(size as u64)
+    parse_size(&value.text).ok_or_else(|| invalid(field, value, "a size as `64m`"))
 }
