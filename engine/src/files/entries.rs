@@ -13,7 +13,7 @@
 //! the parts.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::ops::Range;
@@ -234,8 +234,8 @@ impl Entries {
         Self { parts, first, listings }
     }
 
-    /// Drops directories that are excluded and have nothing in them that is not.
-    pub(super) fn drop_excluded(&mut self) {
+    /// Drops directories that are excluded and have nothing in them that is not, and those whose listings are `gone`.
+    pub(super) fn drop_excluded(&mut self, gone: &HashSet<u32>) {
         // A directory has a smaller number than all that are in it.
         for number in (0..self.listings.len()).rev() {
             let Listing { part, first, count } = self.listings[number];
@@ -246,7 +246,8 @@ impl Entries {
             for place in start..start + count as usize {
                 let entry = part.entries[place];
                 let is_empty = |number: u32| self.listings[number as usize].count == 0;
-                if !(entry.excluded && part.is_directory(&entry) && is_empty(entry.more)) {
+                let is_dropped = |number| entry.excluded && is_empty(number) || gone.contains(&number);
+                if !(part.is_directory(&entry) && is_dropped(entry.more)) {
                     part.entries[kept] = entry;
                     kept += 1;
                 }

@@ -6,7 +6,7 @@
 //!
 //! A few entries are listed by the calling thread. If there are more, others help it, and are gone when it is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -17,6 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use rbuild_frontend::{IgnoreFile, Match};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
+use rustix::io::Errno;
 
 use super::entries::{self, Entries, Packed};
 use super::root::node_at;
@@ -40,15 +41,8 @@ pub(super) struct Found {
 
 /// Lists everything below `root`.
 pub(super) fn gather(root: &Root, ignore: &IgnoreFile) -> Found {
-    let first = Directory { listing: 0, path: InnerPath::root(), verdict: Match::None, parent: None };
     let open = AtomicUsize::new(0);
-    let work = Work {
-        root,
-        ignore,
-        open: &open,
-        state: Mutex::new(State { waiting: vec![first], listings: 1, busy: 0 }),
-        changed: Condvar::new(),
-    };
+    let work = Work::new(root, ignore, &open);
     let mut parts = vec![Part::default()];
     if work.run(&mut parts[0], FEW) == Progress::Paused {
         let helpers = std::thread::available_parallelism().map_or(1, usize::from).clamp(2, MOST_THREADS) - 1;
@@ -68,17 +62,7 @@ pub(super) fn gather(root: &Root, ignore: &IgnoreFile) -> Found {
             }));
         });
     }
-    let listings = work.state().listings as usize;
-    let mut unreadable = BTreeMap::new();
-    let met = parts.into_iter().map(|mut part| {
-        unreadable.append(&mut part.unreadable);
-        part.met
-    });
-    let mut entries = Entries::new(met.collect(), listings);
-    if !ignore.is_empty() {
-        entries.drop_excluded();
-    }
-    Found { entries, unreadable }
+    work.found(parts)
 }
 
 /// What one thread has found.
@@ -86,6 +70,8 @@ pub(super) fn gather(root: &Root, ignore: &IgnoreFile) -> Found {
 struct Part {
     met: entries::Part,
     unreadable: BTreeMap<InnerPath, io::Error>,
+    /// The listings of directories that were gone when they were to be listed.
+    gone: Vec<u32>,
 }
 
 /// A directory that waits to be listed.
@@ -145,6 +131,29 @@ struct Buffers {
 }
 
 impl<'a> Work<'a> {
+    /// With the root directory to begin with.
+    fn new(root: &'a Root, ignore: &'a IgnoreFile, open: &'a AtomicUsize) -> Self {
+        let first = Directory { listing: 0, path: InnerPath::root(), verdict: Match::None, parent: None };
+        let state = Mutex::new(State { waiting: vec![first], listings: 1, busy: 0 });
+        Self { root, ignore, open, state, changed: Condvar::new() }
+    }
+
+    /// What all threads have found, when there is nothing left to be listed.
+    fn found(&self, parts: Vec<Part>) -> Found {
+        let listings = self.state().listings as usize;
+        let (mut unreadable, mut gone) = (BTreeMap::new(), HashSet::new());
+        let met = parts.into_iter().map(|mut part| {
+            unreadable.append(&mut part.unreadable);
+            gone.extend(part.gone);
+            part.met
+        });
+        let mut entries = Entries::new(met.collect(), listings);
+        if !self.ignore.is_empty() || !gone.is_empty() {
+            entries.drop_excluded(&gone);
+        }
+        Found { entries, unreadable }
+    }
+
     fn state(&self) -> MutexGuard<'_, State<'a>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -179,6 +188,7 @@ impl<'a> Work<'a> {
                     }
                     part.met.add(directory.listing, &buffers.entries);
                 }
+                Err(error) if is_gone(&error) && !directory.path.is_root() => part.gone.push(directory.listing),
                 Err(error) => {
                     part.unreadable.insert(directory.path, error);
                 }
@@ -261,6 +271,51 @@ impl<'a> Work<'a> {
     }
 }
 
+/// Whether an error says that a directory vanished, or became something else, since it was seen: like a file that does, it
+/// is not there.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
+}
+
 fn relative(path: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_vanishes_is_as_little_there_as_a_file_that_does() {
+        let directory = tempfile::tempdir().unwrap();
+        for path in ["a/x", "b/c/y", "d/z", "e/f"] {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let (root, ignore, open) = (Root::open(directory.path()).unwrap(), IgnoreFile::default(), AtomicUsize::new(0));
+        let work = Work::new(&root, &ignore, &open);
+        let mut part = Part::default();
+        assert_eq!(work.run(&mut part, 1), Progress::Paused, "the root is listed, and no more");
+        fs::remove_dir_all(directory.path().join("b")).unwrap();
+        fs::remove_dir_all(directory.path().join("d")).unwrap();
+        fs::write(directory.path().join("d"), "a file now").unwrap();
+        assert_eq!(work.run(&mut part, usize::MAX), Progress::Finished);
+        let Found { entries, unreadable } = work.found(vec![part]);
+        assert!(unreadable.is_empty(), "{unreadable:?}");
+        let mut walk = entries.walk(None, b"");
+        let mut found = Vec::new();
+        while let Some((_, path)) = walk.next() {
+            found.push(String::from_utf8_lossy(path).into_owned());
+        }
+        assert_eq!(found, ["a", "a/x", "e", "e/f"]);
+        // The context itself is another matter.
+        let gone = directory.path().join("gone");
+        fs::create_dir(&gone).unwrap();
+        let root = Root::open(&gone).unwrap();
+        fs::remove_dir(&gone).unwrap();
+        assert!(gather(&root, &ignore).unreadable.contains_key(&InnerPath::root()));
+    }
 }
