@@ -67,7 +67,7 @@ impl ContentError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
-            Self::Damaged(_) | Self::Missing(_) => Some("pull or build the image again".into()),
+            Self::Damaged(_) | Self::Missing(_) => Some("load, pull or build the image again".into()),
             Self::Digest { .. } | Self::Size { .. } => {
                 Some("the transfer was damaged, or the server sent something else: try again".into())
             }

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rbuild_cache::LayerId;
-use rbuild_core::{Digest, Platform, Reporter, with_causes};
+use rbuild_core::{Digest, Event, Platform, Reporter, with_causes};
 use rbuild_frontend::{
     CacheUse, DateSource, Diagnostic, Entitlements, LowerError, LowerOptions, Lowered, ResolveImage, Severity, Source,
     StageUse,
@@ -120,6 +120,8 @@ impl Engine {
         if solved.as_ref().is_err_and(|error| error.worker_error().is_some_and(WorkerError::is_lost_layer)) {
             // A layer was damaged or deleted, and is given up with the records that stand on it: now it is made anew.
             journal.begin_again();
+            let message = "a layer in the store was damaged or deleted: trying again without it".to_owned();
+            reporter.emit(Event::Notice { message });
             solved = solve().await;
         }
         let outputs = solved.map_err(|error| BuildError::step(source, error))?;

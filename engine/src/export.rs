@@ -113,7 +113,7 @@ impl Engine {
         let mut config = self.store().content().read_verified(&image.id)?;
         let mut layers = Vec::with_capacity(image.layers.len());
         for id in &image.layers {
-            let layer = self.store().layers().find(id)?.ok_or_else(|| Error::LayerVanished(id.clone()))?;
+            let layer = self.store().layers().find(id)?.ok_or_else(|| self.vanished(id))?;
             // Layers of a base image keep their times: they are somebody else's bytes.
             let ours = layer.sources.is_empty() && layer.identity.algorithm() == rbuild_core::Algorithm::Blake3;
             let wanted = match epoch.filter(|_| options.rewrite_timestamp && ours) {

@@ -139,7 +139,7 @@ impl WorkerError {
         use rbuild_cache::LayerError::{Missing, NotLocal};
         matches!(
             self,
-            Self::Engine(Error::LayerVanished(_) | Error::LayerGone(_) | Error::Layer(Missing(_) | NotLocal(_)))
+            Self::Engine(Error::LayerVanished { .. } | Error::LayerGone(_) | Error::Layer(Missing(_) | NotLocal(_)))
         )
     }
 
@@ -309,7 +309,7 @@ impl BuildWorker {
         let mut hasher = KeyHasher::new("chain/1");
         hasher.number(layers.len() as u64);
         for id in layers {
-            let layer = self.store().layers().find(id)?.ok_or_else(|| Error::LayerVanished(id.clone()))?;
+            let layer = self.store().layers().find(id)?.ok_or_else(|| self.engine.vanished(id))?;
             hasher.digest(&layer.identity);
         }
         Ok(hasher.finish())

@@ -126,7 +126,7 @@ impl LayerError {
         match self {
             Self::Store(error) => error.hint(),
             Self::Content(error) => error.hint(),
-            Self::Missing(_) | Self::NotLocal(_) => Some("build or pull the image again".into()),
+            Self::Missing(id) | Self::NotLocal(id) => Some(id.how_to_get_back().into()),
             Self::Foreign(_) => Some("pull the image it came with again".into()),
             Self::DiffId { .. } => {
                 Some("the image is damaged where it came from, or in transfer: pull it again".into())

@@ -31,6 +31,15 @@ impl LayerId {
         Self(format!("run-{}", crate::aside::unique()))
     }
 
+    /// What to do when the layer is lost.
+    pub fn how_to_get_back(&self) -> &'static str {
+        // Its id begins like its diff ID: it came with an image.
+        match self.0.starts_with("sha256-") {
+            true => "load the image again, or pull it: `rbuild load` or `rbuild pull` puts the layer back",
+            false => "build the image again",
+        }
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -34,6 +34,9 @@ pub struct Step {
     pub transfers: Vec<Transfer>,
     /// What its processes took, if it ran any and they have ended.
     pub resources: Option<Resources>,
+    /// Whether it was begun again after it had ended, as it is when a layer turns out to be lost: what counts is the
+    /// later one.
+    pub repeated: bool,
     recent: VecDeque<(Duration, String)>,
     stdout: Lines,
     stderr: Lines,
@@ -124,8 +127,9 @@ impl Fold {
     /// How many steps ended, and how many there are in all as far as is known. Transfers outside of any step do not
     /// count.
     pub fn progress(&self) -> (usize, usize) {
-        let ended = self.steps.iter().filter(|step| step.ended.is_some()).count();
-        let started = self.steps.iter().filter(|step| !step.title.is_empty()).count();
+        let current = || self.steps.iter().filter(|step| !step.repeated);
+        let ended = current().filter(|step| step.ended.is_some()).count();
+        let started = current().filter(|step| !step.title.is_empty()).count();
         (ended, self.planned.max(started))
     }
 
@@ -136,6 +140,9 @@ impl Fold {
             self.steps[index].title = title;
             return index;
         }
+        if !title.is_empty() {
+            self.index.get(&step).into_iter().for_each(|earlier| self.steps[*earlier].repeated = true);
+        }
         let index = self.steps.len();
         self.index.insert(step, index);
         self.steps.push(Step {
@@ -144,6 +151,7 @@ impl Fold {
             ended: None,
             transfers: Vec::new(),
             resources: None,
+            repeated: false,
             recent: VecDeque::new(),
             stdout: Lines::default(),
             stderr: Lines::default(),
@@ -266,6 +274,26 @@ mod tests {
         assert_eq!(recent.last(), Some(&(millis(30), "no line feed")));
         assert_eq!(fold.progress(), (1, 3));
         assert_eq!(fold.steps()[0].elapsed(millis(99)), millis(25));
+    }
+
+    #[test]
+    fn steps_that_are_begun_again_count_once() {
+        let mut fold = Fold::default();
+        let outcomes = [Outcome::Cached, Outcome::Failed("gone".to_owned())];
+        let again = [Outcome::Cached, Outcome::Done, Outcome::Done];
+        let mut seen = Vec::new();
+        for attempt in [&outcomes[..], &again[..]] {
+            fold.apply(millis(0), Event::Planned { steps: 3 });
+            for (number, outcome) in (0..).zip(attempt) {
+                let (step, title) = (StepId(number), format!("[{}/3] RUN x", number + 1));
+                fold.apply(millis(1), Event::StepStarted { step, title });
+                fold.apply(millis(2), Event::StepFinished { step, outcome: outcome.clone(), elapsed: millis(1) });
+                seen.push(fold.progress());
+            }
+        }
+        assert_eq!(seen, [(1, 3), (2, 3), (2, 3), (2, 3), (3, 3)]);
+        let repeated: Vec<_> = fold.steps().iter().map(|step| step.repeated).collect();
+        assert_eq!(repeated, [true, true, false, false, false]);
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub fn moved(transfer: &Transfer, now: Duration) -> String {
 /// The last lines of each failed step, to be read just above the reason.
 pub fn failures(fold: &Fold) -> String {
     let mut text = String::new();
-    for step in fold.steps() {
+    for step in fold.steps().iter().filter(|step| !step.repeated) {
         let Some((Outcome::Failed(_), _)) = step.ended else { continue };
         if step.recent().next().is_none() {
             continue;

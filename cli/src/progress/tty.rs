@@ -68,7 +68,8 @@ pub struct Row {
 
 /// The lines for the state at `now`.
 pub fn draw(fold: &Fold, now: Duration, view: View<'_>) -> Vec<Row> {
-    let mut blocks: Vec<Block> = fold.steps().iter().map(|step| Block::of(step, now, view)).collect();
+    let steps = fold.steps().iter().filter(|step| !step.repeated);
+    let mut blocks: Vec<Block> = steps.map(|step| Block::of(step, now, view)).collect();
     let room = view.height.saturating_sub(2).max(1);
     if view.phase == Phase::Running {
         fit(&mut blocks, room);

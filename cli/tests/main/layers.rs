@@ -118,8 +118,40 @@ fn a_damaged_file_is_not_served_and_built_again() {
     let second = format!("{first}RUN ! grep X /content && wc -l < /content\n");
     bench.file("app/Dockerfile", second);
     // Noticed when it is used, and made anew by the same build.
-    bench.build(&["app"]).ok();
+    bench.build(&["app"]).ok().says(&["note: a layer in the store was damaged or deleted"]);
     assert!(!fs::read(&copied).is_ok_and(|bytes| bytes.contains(&b'X')));
+}
+
+#[test]
+fn a_loaded_layer_that_is_damaged_is_to_be_loaded_again() {
+    needs_files!();
+    let bench = busybox_bench!();
+    bench.file("app/Dockerfile", "FROM busybox\nCOPY content /content\n").file("app/content", "content\n".repeat(1000));
+    bench.build(&["-t", "app", "-o", "type=docker,dest=app.tar,compression=uncompressed", "app"]).ok();
+    let state = bench.path("other");
+    let bench = bench.with_state(&state);
+    bench.file("next/Dockerfile", "FROM app\nRUN true\n");
+    let commands: [&[&str]; 3] =
+        [&["run", "--rm", "app", "true"], &["build", "next"], &["save", "-o", "again.tar", "app"]];
+    for command in commands {
+        bench.run(&["load", "-i", "app.tar"]).ok();
+        let layers = fs::read_dir(state.join("layers-v1")).unwrap().map(|entry| entry.unwrap().path());
+        let mut found = false;
+        for path in layers.filter(|path| path.is_file()) {
+            let mut bytes = fs::read(&path).unwrap();
+            if let Some(at) = bytes.windows(8).rposition(|window| window == b"content\n") {
+                bytes[at] = b'X';
+                fs::write(&path, bytes).unwrap();
+                found = true;
+            }
+        }
+        assert!(found);
+        let failed = bench.run(command);
+        assert!(!failed.status.success());
+        failed.says(&["layer `sha256-", "hint: load the image again, or pull it: `rbuild load`"]);
+    }
+    bench.run(&["load", "-i", "app.tar"]).ok();
+    bench.run(&["run", "--rm", "app", "cat", "/content"]).ok();
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Engine {
         wanted: Wanted,
         reporter: &Reporter,
     ) -> Result<Option<LayerBlob>, Error> {
-        let layer = self.store().layers().find(id)?.ok_or_else(|| Error::LayerVanished(id.clone()))?;
+        let layer = self.store().layers().find(id)?.ok_or_else(|| self.vanished(id))?;
         if let (Wanted::Any(compression), Some(diff_id)) = (wanted, layer.diff_id) {
             let mut fitting = fitting(&layer, compression);
             if let Some(descriptor) = fitting.find(|blob| self.store().content().contains(&blob.digest)) {
@@ -67,7 +67,7 @@ impl Engine {
         }
         if layer.form == Form::Remote {
             self.materialize(std::slice::from_ref(id), reporter, StepId(0)).await?;
-            let layer = self.store().layers().find(id)?.ok_or_else(|| Error::LayerVanished(id.clone()))?;
+            let layer = self.store().layers().find(id)?.ok_or_else(|| self.vanished(id))?;
             let descriptor = layer.blobs.first().cloned();
             let diff_id = layer.diff_id.unwrap_or(layer.identity);
             if let (Wanted::Any(_), Some(descriptor)) = (wanted, descriptor) {

@@ -164,7 +164,7 @@ impl Engine {
             if self.store().layers().is_left(id) {
                 continue;
             }
-            let layer = self.store().layers().find_intact(id)?.ok_or_else(|| Error::LayerVanished(id.clone()))?;
+            let layer = self.store().layers().find_intact(id)?.ok_or_else(|| self.vanished(id))?;
             if layer.form == Form::Remote {
                 missing.push(layer);
             }

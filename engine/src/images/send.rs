@@ -49,7 +49,7 @@ impl Sender<'_> {
         step: StepId,
     ) -> Result<(Descriptor, PushedLayer), Error> {
         let store = self.engine.store();
-        let layer = store.layers().find(id)?.ok_or_else(|| Error::LayerVanished(id.clone()))?;
+        let layer = store.layers().find(id)?.ok_or_else(|| self.engine.vanished(id))?;
         if let Some(blob) = known.or_else(|| fitting(&layer, compression).next()) {
             if let Some(how) = self.find(id, blob, step).await? {
                 return Ok((blob.clone(), how));
@@ -91,7 +91,7 @@ impl Sender<'_> {
             self.tell(step, blob, "exists");
             return Ok(Some(PushedLayer::Exists));
         }
-        let layer = store.layers().find(id)?.ok_or_else(|| Error::LayerVanished(id.clone()))?;
+        let layer = store.layers().find(id)?.ok_or_else(|| self.engine.vanished(id))?;
         for source in &layer.sources {
             let source = reference(source)?;
             if source.registry() == self.target.registry() && client.mount_blob(self.target, &source, blob).await? {

@@ -204,7 +204,9 @@ impl Done<'_, '_> {
                 let (Change::Upsert(entry), What::File { content, .. }) = (change, &item.what) else { return Ok(()) };
                 let mut large = large::Large::open(self.stage, content, &name, entry, &mut self.opener)?;
                 let (change, bytes, digest) = large.parts();
-                sink.put(change, Filling { bytes, digest, linked })?;
+                if let Err(error) = sink.put(change, Filling { bytes, digest, linked }) {
+                    return Err(large.shorter().map_or(error, S::Error::from));
+                }
                 let (count, changed) = large.finish()?;
                 self.copied.changed.extend(changed);
                 count

@@ -73,6 +73,12 @@ pub enum CopyError {
         #[source]
         source: io::Error,
     },
+    /// A source has fewer bytes than it had when its size was written down.
+    #[error("`{path}` became shorter while it was copied")]
+    Shorter {
+        /// Its path, from the root of the context or image.
+        path: InnerPath,
+    },
     /// The destination cannot be written.
     #[error("cannot write `{path}`")]
     Write {
@@ -141,6 +147,7 @@ impl CopyError {
             Self::NotFound { hidden_by: Some(pattern), .. } | Self::Dangling { hidden_by: Some(pattern), .. } => {
                 Some(format!("the ignore file leaves it out: see the pattern `{pattern}`"))
             }
+            Self::Shorter { .. } => Some("build again".to_owned()),
             Self::NotFound { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
             Self::NotFound { .. } => Some(
                 "sources are paths below the build context's directory or, with `--from`, below the root of that image"

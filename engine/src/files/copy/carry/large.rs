@@ -103,10 +103,17 @@ impl Large {
         (&self.change, bytes, self.digest)
     }
 
+    /// Why the bytes may have ended early for whoever reads them from the file itself.
+    pub(super) fn shorter(&self) -> Option<CopyError> {
+        let (Source::File(file), Some((path, ..))) = (&self.source, &self.from) else { return None };
+        let is_shorter = file.metadata().is_ok_and(|now| now.len() < self.size);
+        is_shorter.then(|| CopyError::Shorter { path: path.clone() })
+    }
+
     /// How much was read, and the file if it has changed.
     pub(super) fn finish(self) -> Result<(u64, Option<InnerPath>), CopyError> {
         if let (Some(path), Source::Exactly(Exactly { short: true, .. })) = (&self.range, &self.source) {
-            return Err(CopyError::Read { path: path.clone(), source: io::ErrorKind::UnexpectedEof.into() });
+            return Err(CopyError::Shorter { path: path.clone() });
         }
         let Some((path, before, changed)) = self.from else { return Ok((self.size, None)) };
         let (file, short) = match &self.source {

@@ -197,7 +197,7 @@ fn archives_that_change_meanwhile_are_told() {
             Err(error) => error.to_string(),
         };
         let expected = match meddle {
-            "truncate" => "cannot read `/a.tar`",
+            "truncate" => "`/a.tar` became shorter while it was copied",
             "nothing" => "",
             _ => "/a.tar",
         };

@@ -84,3 +84,35 @@ fn digests_are_believed_of_settled_files_only() {
     let settled = |name: &str| context.known(&InnerPath::new(name)).unwrap().settled;
     assert!(settled("old") && !settled("young"));
 }
+
+/// Cuts a file off before it is read to the end that it had, as the builder of a layer that is a file does.
+struct Cutter<'a>(&'a Path);
+
+impl Sink for Cutter<'_> {
+    type Error = CopyError;
+
+    fn put(&mut self, change: &rbuild_image::Change, filling: Filling<'_>) -> Result<(), CopyError> {
+        let Bytes::File(mut file) = filling.bytes else { return Ok(()) };
+        File::options().write(true).open(self.0).unwrap().set_len(1 << 20).unwrap();
+        let path = InnerPath::new(change.path());
+        let mut bytes = vec![0; 3 << 20];
+        std::io::Read::read_exact(&mut file, &mut bytes).map_err(|source| CopyError::Write { path, source })
+    }
+}
+
+#[test]
+fn a_large_file_that_becomes_shorter_is_named() {
+    let bench = Bench::new();
+    let path = bench.file("context/d/large", vec![7; 3 << 20]);
+    // Times of just now are not believed.
+    std::thread::sleep(std::time::Duration::from_millis(40));
+    let context = bench.context();
+    // The scan knows the file's digest from now on, so that nobody hashes it again.
+    Selection::of(&context, &Selector::path("")).unwrap();
+    let sources: Sources<'_> = BTreeMap::from([(1, &context as &dyn SourceTree)]);
+    let mut stage = Stage::over(None, None).unwrap();
+    stage.copy(&parse(r#"COPY ["d", "/elsewhere/"]"#), &sources).unwrap();
+    let error = stage.carry_out(&mut Cutter(&path), &|_| ()).unwrap_err();
+    assert_eq!(error.to_string(), "`/d/large` became shorter while it was copied");
+    assert!(error.hint().is_some());
+}
