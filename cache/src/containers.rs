@@ -36,6 +36,9 @@ pub struct Container {
     pub details: serde_json::Value,
 }
 
+/// The id of a container, and why its row cannot be read.
+pub type Unreadable = (String, StoreError);
+
 /// Why a container could not be stored or found.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
@@ -166,28 +169,65 @@ impl Containers<'_> {
         })
     }
 
-    /// All containers, newest first.
+    /// The id of the container called `text`, or whose id is or begins with `text`: also of one that cannot be read.
+    ///
+    /// # Errors
+    /// `Ambiguous`, or the metadata cannot be read.
+    pub fn resolve_id(&self, text: &str) -> Result<Option<String>> {
+        let (named, ids) = self.0.0.meta.read(|reader| {
+            Ok::<_, StoreError>((reader.find(&CONTAINER_NAMES, text.as_bytes())?, reader.keys(&CONTAINERS)?))
+        })?;
+        if named.is_some() {
+            return Ok(named);
+        }
+        let ids = ids.into_iter().filter_map(|id| String::from_utf8(id).ok());
+        let mut matching: Vec<_> = ids.filter(|id| !text.is_empty() && id.starts_with(text)).collect();
+        match matching.len() {
+            0 | 1 => Ok(matching.pop()),
+            _ if matching.iter().any(|id| id == text) => Ok(Some(text.to_owned())),
+            count => Err(ContainerError::Ambiguous { prefix: text.to_owned(), count }),
+        }
+    }
+
+    /// All containers, newest first, and why some cannot be read, by id.
     ///
     /// # Errors
     /// The metadata cannot be read.
-    pub fn list(&self) -> Result<Vec<Container>> {
-        let rows = self.0.0.meta.read(|reader| reader.list(&CONTAINERS, b""))?;
-        let mut containers: Vec<_> = rows.into_iter().map(|(_, container)| container).collect();
+    pub fn list(&self) -> Result<(Vec<Container>, Vec<Unreadable>)> {
+        let (mut containers, mut broken) = (Vec::new(), Vec::new());
+        self.0.0.meta.read(|reader| {
+            for key in reader.keys(&CONTAINERS)? {
+                match reader.find(&CONTAINERS, &key) {
+                    Ok(container) => containers.extend(container),
+                    Err(error) => broken.push((String::from_utf8_lossy(&key).into_owned(), error)),
+                }
+            }
+            Ok::<_, StoreError>(())
+        })?;
         containers.sort_by_key(|container| std::cmp::Reverse(container.created));
-        Ok(containers)
+        Ok((containers, broken))
     }
 
-    /// Removes a container, its name and its directory. The caller has made sure that it does not run.
+    /// Removes a container, its name and its directory, also one that cannot be read. The caller has made sure that it
+    /// does not run.
     ///
     /// # Errors
     /// `NotFound`, or the disk fails.
     pub fn remove(&self, id: &str) -> Result<()> {
         self.0.0.meta.write(|writer| {
-            let Some(container) = writer.find(&CONTAINERS, id.as_bytes())? else {
-                return Err(ContainerError::NotFound(id.to_owned()));
+            let name = match writer.find(&CONTAINERS, id.as_bytes()) {
+                Ok(None) => return Err(ContainerError::NotFound(id.to_owned())),
+                Ok(Some(container)) => Some(container.name.into_bytes()),
+                Err(StoreError::Row { .. } | StoreError::Format { .. }) => {
+                    let names = writer.reader().list(&CONTAINER_NAMES, b"")?;
+                    names.into_iter().find(|(_, of)| of == id).map(|(name, _)| name)
+                }
+                Err(error) => return Err(error.into()),
             };
             writer.delete(&CONTAINERS, id.as_bytes())?;
-            writer.delete(&CONTAINER_NAMES, container.name.as_bytes())?;
+            if let Some(name) = name {
+                writer.delete(&CONTAINER_NAMES, &name)?;
+            }
             self.0.0.aside.discard(&self.directory(id))?;
             Ok(())
         })
@@ -263,6 +303,32 @@ mod tests {
         containers.remove("abc1").unwrap();
         assert!(!directory.exists());
         containers.create(&container("abc3", "web")).unwrap();
-        assert_eq!(containers.list().unwrap().len(), 2);
+        assert_eq!(containers.list().unwrap().0.len(), 2);
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_hides_no_other_and_can_be_removed() {
+        const OTHER: Table<u32> = Table::new(b'c', "number");
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let containers = store.containers();
+        for (id, name) in [("abc1", "web"), ("abc2", "db")] {
+            containers.create(&container(id, name)).unwrap();
+        }
+        store.0.meta.write(|writer| writer.put(&OTHER, b"abc1", &7)).unwrap();
+        let (sound, broken) = containers.list().unwrap();
+        assert_eq!(sound.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["db"]);
+        assert_eq!(broken.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["abc1"]);
+        assert!(broken[0].1.hint().unwrap().contains("rbuild rm abc1"));
+        assert!(containers.resolve("web").is_err());
+        for text in ["web", "abc1"] {
+            assert_eq!(containers.resolve_id(text).unwrap().as_deref(), Some("abc1"), "{text}");
+        }
+        assert!(matches!(containers.resolve_id("abc"), Err(ContainerError::Ambiguous { count: 2, .. })));
+        assert_eq!(containers.resolve_id("x").unwrap(), None);
+        containers.remove("abc1").unwrap();
+        assert_eq!(containers.resolve_id("web").unwrap(), None);
+        assert!(!containers.directory("abc1").exists() && containers.list().unwrap().1.is_empty());
+        containers.create(&container("abc3", "web")).unwrap();
     }
 }

@@ -112,6 +112,9 @@ impl StoreError {
                 Some(begin_again(directory))
             }
             Self::CutOff { path, .. } => Some(begin_again(path.parent().unwrap_or(path))),
+            Self::Row { table: "container", key, .. } | Self::Format { table: "container", key, .. } => {
+                Some(format!("`rbuild rm {key}` removes the container; or use the version of rbuild that made it"))
+            }
             Self::Row { .. } | Self::Format { .. } => {
                 Some("another version of rbuild wrote this store: use that version, or another `RBUILD_ROOT`".into())
             }

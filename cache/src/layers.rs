@@ -62,7 +62,7 @@ pub(crate) use content::make_upper;
 pub use error::LayerError;
 pub use export::TarOptions;
 pub(crate) use file::FileStamp;
-pub use form::{LayerForm, LayerFormError, ReadErofs};
+pub use form::{FormHere, LayerForm, LayerFormError, ReadErofs};
 pub use layer::{Form, Layer, LayerId, LayerIdError, LayerKind};
 pub(crate) use room::Room;
 use rows::known_or;

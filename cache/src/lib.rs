@@ -42,13 +42,13 @@ mod store;
 
 pub use builds::{Build, Builds};
 pub use cache_mounts::{CacheMount, CacheMounts, Sharing};
-pub use containers::{Container, ContainerError, Containers};
+pub use containers::{Container, ContainerError, Containers, Unreadable};
 pub use content::{Blob, BlobWriter, Content, ContentError, GrowingBlob};
 pub use error::StoreError;
 pub use holes::Holes;
 pub use images::{Image, ImageError, Images, ListedImage, RemoteName};
 pub use layers::{
-    ActiveSnapshot, Changes, FileContent, Form, FormerLayer, Layer, LayerBuilder, LayerError, LayerForm,
+    ActiveSnapshot, Changes, FileContent, Form, FormHere, FormerLayer, Layer, LayerBuilder, LayerError, LayerForm,
     LayerFormError, LayerId, LayerIdError, LayerKind, Layers, MAX_LAYERS, ReadErofs, TarOptions, Unsealed,
 };
 pub use lease::{Holder, Lease};

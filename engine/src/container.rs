@@ -115,6 +115,9 @@ macro_rules! from_errors {
 }
 from_errors!(rbuild_cache::StoreError, rbuild_cache::ContainerError, rbuild_cache::LayerError);
 
+/// What of a container is malformed if anything is.
+pub(crate) const RECORD: &str = "record";
+
 /// How long a watcher that runs may be without its socket, at its start and its end.
 const REACHABLE: Duration = Duration::from_secs(5);
 
@@ -125,6 +128,15 @@ pub struct LogOptions {
     pub follow: bool,
     /// Only this many lines from the end.
     pub tail: Option<usize>,
+}
+
+/// A container whose record cannot be understood.
+#[derive(Debug)]
+pub struct BrokenContainer {
+    /// Its whole id.
+    pub id: String,
+    /// What is wrong.
+    pub error: Error,
 }
 
 impl Engine {
@@ -171,13 +183,24 @@ impl Engine {
         }
     }
 
-    /// All containers, newest first.
+    /// All containers, newest first, and those of which no more is known than why not.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub fn containers(&self) -> Result<Vec<Container>, Error> {
-        let rows = self.store().containers().list()?;
-        rows.into_iter().map(|row| self.container_of(row)).collect()
+    pub fn containers(&self) -> Result<(Vec<Container>, Vec<BrokenContainer>), Error> {
+        let (rows, unreadable) = self.store().containers().list()?;
+        let broken = |id: String, error: Error| BrokenContainer { id, error };
+        let mut all: Vec<_> = unreadable.into_iter().map(|(id, error)| broken(id, error.into())).collect();
+        let mut containers = Vec::new();
+        for row in rows {
+            let id = row.id.clone();
+            match self.container_of(row) {
+                Ok(container) => containers.push(container),
+                Err(error @ Error::Malformed { .. }) => all.push(broken(id, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((containers, all))
     }
 
     /// The container of this name, id or beginning of an id.
@@ -244,16 +267,20 @@ impl Engine {
     /// # Errors
     /// If it does not run, or there is no such signal.
     pub fn kill(&self, container: &Container, signal: &str) -> Result<(), RunError> {
+        self.kill_by_id(&container.id, &container.name, signal)
+    }
+
+    fn kill_by_id(&self, id: &str, name: &str, signal: &str) -> Result<(), RunError> {
         let number = control::signal_number(signal).ok_or_else(|| RunError::Signal(signal.to_owned()))?;
-        if !self.is_watched(&container.id) {
-            return Err(RunError::NotRunning(container.name.clone()));
+        if !self.is_watched(id) {
+            return Err(RunError::NotRunning(name.to_owned()));
         }
         let end = Instant::now() + REACHABLE;
         loop {
-            match control::send(&self.store().containers().directory(&container.id), number) {
+            match control::send(&self.store().containers().directory(id), number) {
                 Ok(()) => return Ok(()),
                 // It ended in between.
-                Err(_) if !self.is_watched(&container.id) => return Ok(()),
+                Err(_) if !self.is_watched(id) => return Ok(()),
                 Err(source) if Instant::now() >= end => {
                     return Err(Error::Stream { action: "talk to the container's watcher", source }.into());
                 }
@@ -263,24 +290,27 @@ impl Engine {
         }
     }
 
-    /// Removes a container and what it wrote; a running one only with `force`, which kills it first.
+    /// Removes the container of this name, id or beginning of an id and what it wrote, also one whose record cannot be
+    /// understood; a running one only with `force`, which kills it first.
     ///
     /// # Errors
-    /// If it runs, or its files cannot be removed.
-    pub async fn remove_container(&self, container: &Container, force: bool) -> Result<(), RunError> {
+    /// If there is none, or several; if it runs, or its files cannot be removed.
+    pub async fn remove_container(&self, name: &str, force: bool) -> Result<(), RunError> {
+        let id = self.store().containers().resolve_id(name)?;
+        let id = id.ok_or_else(|| rbuild_cache::ContainerError::NotFound(name.to_owned()))?;
         if force {
-            match self.kill(container, "SIGKILL") {
-                Ok(()) => drop(self.ended_within(&container.id, Duration::from_secs(10)).await),
+            match self.kill_by_id(&id, name, "SIGKILL") {
+                Ok(()) => drop(self.ended_within(&id, Duration::from_secs(10)).await),
                 Err(RunError::NotRunning(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        if self.remove_ended(container)? { Ok(()) } else { Err(RunError::Running(container.name.clone())) }
+        if self.remove_ended(&id)? { Ok(()) } else { Err(RunError::Running(name.to_owned())) }
     }
 
     /// Removes a container unless it runs, which it cannot begin to do meanwhile; tells whether it is gone.
-    pub(crate) fn remove_ended(&self, container: &Container) -> Result<bool, Error> {
-        let path = self.places(&container.id).lock();
+    pub(crate) fn remove_ended(&self, id: &str) -> Result<bool, Error> {
+        let path = self.places(id).lock();
         let _lock = match lock::take(&path) {
             Ok(Some(lock)) => Some(lock),
             Ok(None) => return Ok(false),
@@ -288,7 +318,7 @@ impl Engine {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(Error::file("lock", path)(error)),
         };
-        match self.store().containers().remove(&container.id) {
+        match self.store().containers().remove(id) {
             Ok(()) | Err(rbuild_cache::ContainerError::NotFound(_)) => Ok(true),
             Err(error) => Err(error.into()),
         }
@@ -318,7 +348,7 @@ impl Engine {
 
     fn container_of(&self, row: rbuild_cache::Container) -> Result<Container, Error> {
         let parse = |row: rbuild_cache::Container| {
-            serde_json::from_value(row.details).map_err(|source| Error::malformed("record", row.id, source))
+            serde_json::from_value(row.details).map_err(|source| Error::malformed(RECORD, row.id, source))
         };
         let mut container: Container = parse(row)?;
         let unwatched = |container: &Container| {

@@ -93,9 +93,14 @@ pub enum Error {
     /// A layer that is neither here nor anywhere it could be pulled from.
     #[error("layer {0} is not in the store, and no registry is known to have it")]
     LayerGone(Digest),
-    /// A layer that a record names is gone.
-    #[error("layer `{0}` is no longer in the store")]
-    LayerVanished(rbuild_cache::LayerId),
+    /// A layer that a record or an image names is gone.
+    #[error("layer `{id}`{} was damaged or deleted", of_image(image))]
+    LayerVanished {
+        /// Which.
+        id: rbuild_cache::LayerId,
+        /// An image that needs it.
+        image: Option<String>,
+    },
     /// A file.
     #[error("cannot {action} `{}`", path.display())]
     File {
@@ -133,6 +138,10 @@ pub enum Error {
     Mount(#[from] rbuild_executor::mount::MountError),
 }
 
+fn of_image(image: &Option<String>) -> String {
+    image.as_ref().map(|name| format!(" of image `{name}`")).unwrap_or_default()
+}
+
 impl Error {
     pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
@@ -163,9 +172,13 @@ impl Error {
                 Some(format!("`rbuild images` lists what is there; `rbuild pull {name}` fetches it"))
             }
             Self::ImageInUse { .. } => Some("`rbuild rmi -f` removes it all the same".to_owned()),
-            Self::LayerGone(_) | Self::LayerVanished(_) => Some("pull or build the image again".to_owned()),
+            Self::LayerVanished { id, .. } => Some(id.how_to_get_back().to_owned()),
+            Self::LayerGone(_) => Some("load, pull or build the image again".to_owned()),
             Self::Platform { .. } => Some("`--platform` chooses another one".to_owned()),
             Self::Step { source, .. } => source.hint(),
+            Self::Malformed { what: crate::container::RECORD, name, .. } => {
+                Some(format!("`rbuild rm {name}` removes the container; or use the version of rbuild that made it"))
+            }
             Self::Credential(_)
             | Self::Reference { .. }
             | Self::Malformed { .. }

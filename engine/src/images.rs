@@ -12,7 +12,7 @@ mod send;
 
 pub use self::pull::Pulled;
 pub use self::push::{Pushed, PushedLayer};
-use rbuild_cache::Image;
+use rbuild_cache::{Image, LayerId};
 use rbuild_core::Digest;
 use rbuild_image::{ImageConfig, Reference};
 
@@ -126,7 +126,7 @@ impl Engine {
         let in_use = |reason: String| Error::ImageInUse { image: name.to_owned(), reason };
         let last = given.is_none() || names.len() == 1;
         if last && !force {
-            let containers = self.store().containers().list()?;
+            let (containers, _) = self.store().containers().list()?;
             if let Some(container) = containers.iter().find(|container| container.image == Some(image.id)) {
                 return Err(in_use(format!("container `{}` was made from it", container.name)));
             }
@@ -143,6 +143,14 @@ impl Engine {
                 Ok(done.then(|| untagged.chain([Removal::Deleted(image.id)]).collect()))
             }
         }
+    }
+
+    /// What to say of a layer that is not there any more.
+    pub(crate) fn vanished(&self, id: &LayerId) -> Error {
+        let listed = self.store().images().list().unwrap_or_default();
+        let mut names =
+            listed.iter().filter(|listed| listed.image.layers.contains(id)).flat_map(|listed| &listed.names);
+        Error::LayerVanished { id: id.clone(), image: names.next().map(|name| familiar(name)) }
     }
 
     /// How an image came about, newest first.

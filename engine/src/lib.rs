@@ -38,8 +38,8 @@ pub use build::{
 };
 pub use cdi::DeviceError;
 pub use container::{
-    Attach, ConfigureError, Container, LogLine, LogOptions, NetworkKind, PortError, PortMapping, RunError, Status,
-    VolumeError, VolumeMount, monitor,
+    Attach, BrokenContainer, ConfigureError, Container, LogLine, LogOptions, NetworkKind, PortError, PortMapping,
+    RunError, Status, VolumeError, VolumeMount, monitor,
 };
 pub use context::ContextError;
 pub use engine::{Config, Engine};

@@ -1,6 +1,7 @@
 //! What takes room, and what does this machine lack?
 
-use rbuild_cache::{DiskUsage, Entry};
+use rbuild_cache::{DiskUsage, Entry, FormHere};
+use rbuild_core::with_causes;
 use rbuild_executor::Host;
 
 use crate::engine::Engine;
@@ -34,6 +35,28 @@ impl Engine {
     /// If the store cannot be read.
     pub fn disk_usage(&self) -> Result<DiskUsage, Error> {
         Ok(self.store().disk_usage()?)
+    }
+
+    /// In which form new layers are made in this state directory, and why: it takes a trial.
+    pub fn layer_form(&self) -> Finding {
+        let finding = |ok, detail: String, hint: Option<&str>| Finding {
+            what: "layers",
+            ok,
+            detail,
+            hint: hint.map(str::to_owned),
+        };
+        let needs = "files take root, a kernel with EROFS (Linux 6.15), and a file system such as ext4, xfs or btrfs";
+        match self.store().layers().form_here() {
+            Ok(FormHere::Files) => finding(true, "files, which the kernel mounts as EROFS".to_owned(), None),
+            Ok(FormHere::Directories(None)) => {
+                finding(true, "directories, as `--layers` or `RBUILD_LAYERS` says".to_owned(), None)
+            }
+            Ok(FormHere::Directories(Some(error))) => {
+                let detail = format!("directories, which are slower to unpack and copy: {}", with_causes(&*error));
+                finding(false, detail, Some(needs))
+            }
+            Err(error) => finding(false, with_causes(&error), error.hint().as_deref().or(Some(needs))),
+        }
     }
 
     /// What this machine offers and lacks.

@@ -50,21 +50,39 @@ impl FromStr for LayerForm {
 /// Mounts an image as a layer and reads a file out of it: how this crate, which mounts nothing, asks the kernel.
 pub type ReadErofs = fn(image: &Path, file: &Path) -> std::io::Result<Vec<u8>>;
 
+/// What new layers are here.
+#[derive(Clone, Debug)]
+pub enum FormHere {
+    /// Files.
+    Files,
+    /// Directories: as the options say, or because files cannot be mounted.
+    Directories(Option<Arc<StoreError>>),
+}
+
 const NAME: &str = "probe";
 const CONTENT: &[u8] = b"layers can be files\n";
 
 impl Layers<'_> {
-    /// Whether a new layer becomes a file.
-    pub(super) fn makes_files(&self) -> Result<bool> {
+    /// In which form new layers are made, and why not as files.
+    ///
+    /// # Errors
+    /// It cannot be tried now, or files are insisted on and cannot be mounted.
+    pub fn form_here(&self) -> Result<FormHere> {
         match self.0.0.options.layers {
-            LayerForm::Directory => Ok(false),
-            LayerForm::Auto => match self.can_mount_files() {
-                Ok(()) => Ok(true),
-                Err(LayerError::Unmountable(_)) => Ok(false),
+            LayerForm::Directory => Ok(FormHere::Directories(None)),
+            form => match self.can_mount_files() {
+                Ok(()) => Ok(FormHere::Files),
+                Err(LayerError::Unmountable(error)) if form == LayerForm::Auto => {
+                    Ok(FormHere::Directories(Some(error)))
+                }
                 Err(error) => Err(error),
             },
-            LayerForm::Erofs => self.can_mount_files().map(|()| true),
         }
+    }
+
+    /// Whether a new layer becomes a file.
+    pub(super) fn makes_files(&self) -> Result<bool> {
+        Ok(matches!(self.form_here()?, FormHere::Files))
     }
 
     /// Whether layers that are files can be used by this process. `Unmountable` is the answer no, and stays it; any other

@@ -229,7 +229,7 @@ impl RmArgs {
     pub async fn execute(&self, session: &Session) -> Result<(), Failure> {
         let engine: Engine = session.engine()?;
         let remove = async |name: &str| {
-            engine.remove_container(&engine.container(name)?, self.force).await?;
+            engine.remove_container(name, self.force).await?;
             Ok(())
         };
         echo(&self.containers, remove).await

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use rbuild_engine::{Container, PortMapping, Status};
+use rbuild_engine::{BrokenContainer, Container, PortMapping, Status};
 use serde_json::{Map, Value, json};
 
 use super::Format;
 use crate::arguments::values;
 use crate::failure::Failure;
 use crate::human::{self, Clock};
-use crate::session::{Session, print};
+use crate::session::{Session, note, print};
 use crate::table::Table;
 
 #[derive(Args, Clone, Debug)]
@@ -42,7 +42,11 @@ impl PsArgs {
     pub fn execute(&self, session: &Session) -> Result<(), Failure> {
         let filters =
             self.filters.iter().map(|(name, value)| Filter::new(name, value)).collect::<Result<Vec<_>, _>>()?;
-        let mut containers = session.engine()?.containers()?;
+        let (mut containers, broken) = session.engine()?.containers()?;
+        for BrokenContainer { id, error } in broken {
+            let (id, error) = (if self.no_trunc { id } else { short(&id) }, rbuild_core::with_causes(&error));
+            note(&format!("container `{id}` is left out: {error}; `rbuild rm {id}` removes it"));
+        }
         containers.retain(|container| filters.iter().all(|filter| filter.matches(container)));
         let named_state = filters.iter().any(|filter| matches!(filter, Filter::Status(_) | Filter::Exited(_)));
         match self.last.or(self.latest.then_some(1)) {

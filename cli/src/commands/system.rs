@@ -2,9 +2,10 @@
 
 use clap::{Args, CommandFactory};
 use rbuild_core::Platform;
-use rbuild_engine::{Engine, Status};
+use rbuild_engine::{Engine, Finding, Status};
 
 use crate::arguments::CommandLine;
+use crate::diagnostics::Colour;
 use crate::failure::Failure;
 use crate::human;
 use crate::session::{Session, print};
@@ -17,7 +18,7 @@ pub struct InfoArgs {}
 impl InfoArgs {
     pub fn execute(&self, session: &Session) -> Result<(), Failure> {
         let engine = session.engine()?;
-        let containers = engine.containers()?;
+        let (containers, broken) = engine.containers()?;
         let running = containers.iter().filter(|container| matches!(container.status, Status::Running { .. })).count();
         let host = rustix::system::uname();
         let memory = rustix::system::sysinfo();
@@ -25,8 +26,8 @@ impl InfoArgs {
             "Containers: {}\n Running: {running}\n Stopped: {}\nImages: {}\nVersion: {VERSION}\nRoot Dir: {}\n\
              Rootless: {}\nInsecure Registries: {}\nKernel Version: {}\nArchitecture: {}\nCPUs: {}\n\
              Total Memory: {}\n",
-            containers.len(),
-            containers.len() - running,
+            containers.len() + broken.len(),
+            containers.len() + broken.len() - running,
             engine.images()?.len(),
             session.root().display(),
             engine.config().rootless,
@@ -46,7 +47,17 @@ pub struct DoctorArgs {}
 impl DoctorArgs {
     pub fn execute(&self, session: &Session) -> Result<(), Failure> {
         let mut text = format!("rbuild {VERSION}, state directory {}\n", session.root().display());
-        for check in Engine::doctor() {
+        let form = match session.engine() {
+            Ok(engine) => engine.layer_form(),
+            // What keeps the store from being opened is said where the machine is at fault, and by every other command.
+            Err(failure) => Finding {
+                what: "layers",
+                ok: false,
+                detail: "the state directory cannot be opened".to_owned(),
+                hint: failure.text(Colour::Plain).map(|text| text.trim_end().replace('\n', "; ")),
+            },
+        };
+        for check in Engine::doctor().into_iter().chain([form]) {
             let mark = if check.ok { "ok     " } else { "missing" };
             text.push_str(&format!("{mark}  {}: {}\n", check.what, check.detail));
             if let Some(hint) = &check.hint {

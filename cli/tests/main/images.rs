@@ -1,5 +1,7 @@
 //! How are images named, listed, explained and deleted?
 
+use std::fs;
+
 use serde_json::Value;
 
 #[test]
@@ -60,4 +62,54 @@ fn doctor_and_version_tell_about_the_machine() {
     let bench = busybox_bench!();
     bench.run(&["doctor"]).ok().says(&["overlay", bench.state().to_str().unwrap()]);
     bench.run(&["version"]).ok().says(&[env!("CARGO_PKG_VERSION")]);
+}
+
+#[test]
+fn doctor_tells_which_form_layers_take_and_why() {
+    let bench = bare_bench!();
+    bench.run(&["--layers", "directory", "doctor"]).ok().says(&["ok       layers: directories, as `--layers`"]);
+    let said = bench.run(&["doctor"]).ok().stdout;
+    let form = said.lines().find(|line| line.contains("  layers: ")).unwrap_or_else(|| panic!("{said}"));
+    let files = bench.run(&["--layers", "erofs", "doctor"]).ok().stdout;
+    match form.starts_with("ok") {
+        true => assert!(form.contains("layers: files, which the kernel mounts") && files.contains(form), "{files}"),
+        false => {
+            assert!(form.contains("layers: directories") && said.contains("hint: files take root"), "{said}");
+            assert!(files.contains("layers: layers cannot be erofs files here: "), "{files}");
+        }
+    }
+}
+
+#[test]
+fn one_container_that_cannot_be_understood_hides_no_other() {
+    let bench = busybox_bench!();
+    let create = |name: &str| bench.run(&["create", "--name", name, "busybox", "true"]).ok().stdout.trim().to_owned();
+    let broken = create("broken");
+    let sound = create("sound");
+    // The record is JSON, of which one key is another one now. Older states of the row are in the file, too.
+    let path = bench.state().join("meta-v1/data.mdb");
+    let mut bytes = fs::read(&path).unwrap();
+    let start = format!("\"id\":\"{broken}\"").into_bytes();
+    let starts: Vec<_> = (0..bytes.len() - start.len()).filter(|at| bytes[*at..].starts_with(&start)).collect();
+    for at in starts {
+        let key = b"\"hostname\"";
+        let place = bytes[at..].windows(key.len()).take(4000).position(|window| window == key);
+        if let Some(place) = place {
+            bytes[at + place + 1] = b'X';
+        }
+    }
+    fs::write(&path, bytes).unwrap();
+    let listed =
+        bench.run(&["ps", "-a"]).ok().says(&["sound", &format!("note: container `{}` is left out", &broken[..12])]);
+    assert!(!listed.stdout.contains(&broken[..12]) && listed.stdout.contains(&sound[..12]), "{}", listed.stdout);
+    bench.run(&["info"]).ok().says(&["Containers: 2"]);
+    bench.run(&["inspect", "sound"]).ok();
+    let refused = bench.run(&["start", "broken"]).fails(1);
+    assert!(
+        refused.stderr.contains("cannot be understood") && refused.stderr.contains("hint: `rbuild rm"),
+        "{refused:?}"
+    );
+    bench.run(&["rm", "broken"]).ok();
+    bench.run(&["ps", "-a"]).ok().never_says(&["left out"]);
+    create("broken");
 }
