@@ -21,6 +21,7 @@ mod noise;
 mod pax;
 mod reader;
 mod rewrite;
+mod sparse;
 mod writer;
 
 pub use reader::{LayerError, LayerReader};

@@ -169,6 +169,11 @@ impl<'a> Header<'a> {
         (stated == unsigned || stated == signed()).then_some(Self(block))
     }
 
+    /// All of it.
+    pub(super) fn block(&self) -> &'a [u8; BLOCK] {
+        self.0
+    }
+
     pub(super) fn kind(&self) -> u8 {
         self.0[KIND]
     }
@@ -220,7 +225,7 @@ fn text(field: &[u8]) -> &[u8] {
 }
 
 /// Octal text, or GNU's big-endian two's complement if the first bit is set.
-fn parse_number(field: &[u8]) -> Option<i64> {
+pub(super) fn parse_number(field: &[u8]) -> Option<i64> {
     let (first, rest) = field.split_first()?;
     if first & 0x80 == 0 {
         return parse_octal(field);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use super::Timestamp;
+use super::{Timestamp, sparse};
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
@@ -44,7 +44,7 @@ pub(super) struct Records {
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<Timestamp>,
     pub(super) xattrs: BTreeMap<OsString, Vec<u8>>,
-    pub(super) sparse: bool,
+    pub(super) sparse: sparse::Records,
 }
 
 impl Records {
@@ -74,8 +74,10 @@ impl Records {
             b"uid" => self.uid = Some(number(value)?),
             b"gid" => self.gid = Some(number(value)?),
             b"mtime" => self.mtime = Some(timestamp(value)?),
-            _ if key.starts_with(b"GNU.sparse.") => self.sparse = true,
             _ => {
+                if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                    return self.sparse.set(key, value);
+                }
                 if let Some(name) = key.strip_prefix(XATTR).filter(|name| !name.is_empty()) {
                     self.xattrs.insert(OsString::from_vec(name.to_vec()), value.to_vec());
                 }

@@ -5,7 +5,7 @@
 //! symbolic link, comes twice or lacks its parent is for whoever applies the changes.
 //!
 //! Leading slashes and `.` components are dropped; `..` is refused. Global PAX headers are ignored, as Go's
-//! archive/tar does. Sparse files are refused.
+//! archive/tar does. The holes of sparse files are filled with NULs, as it does.
 
 use std::io::{self, BufReader, Read, Seek};
 use std::path::PathBuf;
@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use super::header::{BLOCK, Header, padding};
 use super::name::{self, Meaning};
 use super::pax::Records;
-use super::{Change, Entry, EntryKind};
+use super::sparse::{Announced, Map, MapText, Next, OldMap};
+use super::{Change, Entry, EntryKind, sparse};
 
 /// The most bytes that the extension headers of one entry may have.
 const LARGEST_EXTENSION: u64 = 1 << 20;
@@ -73,8 +74,8 @@ pub enum LayerError {
         /// What it says.
         target: PathBuf,
     },
-    /// A sparse file of GNU tar.
-    #[error("`{0}` is a sparse file, which is not supported in a tar")]
+    /// A sparse file whose holes are nowhere, or not where they can be.
+    #[error("`{0}` is a sparse file of a kind that nobody knows, or its map of holes is wrong")]
     Sparse(PathBuf),
     /// An entry type that we do not know.
     #[error("`{path}` has the tar entry type `{kind}`, which is not supported")]
@@ -98,6 +99,8 @@ impl<R: Read> LayerReader<R> {
                 dirty: false,
                 length: 0,
                 skip: |_, _| false,
+                holes: None,
+                map_length: 0,
             },
             whiteouts: Whiteouts::Removal,
             done: false,
@@ -159,6 +162,11 @@ impl<R: Read> LayerReader<R> {
         self.input.offset
     }
 
+    /// Whether the content of the last change is not one piece of the tar, but has holes.
+    pub fn is_sparse(&self) -> bool {
+        self.input.holes.is_some()
+    }
+
     /// Whether something else than NULs followed the content of a file up to its block's end.
     pub fn has_dirty_padding(&self) -> bool {
         self.input.dirty
@@ -205,7 +213,12 @@ impl<R: Read> LayerReader<R> {
                     self.input.skip_content()?;
                 }
                 _ => {
-                    let path = records.path.take().or(long_path).unwrap_or_else(|| header.path());
+                    let path = records
+                        .sparse
+                        .take_name()
+                        .or(records.path.take())
+                        .or(long_path)
+                        .unwrap_or_else(|| header.path());
                     let link = records.link.take().or(long_link).unwrap_or_else(|| header.link().to_vec());
                     return self.entry(header, records, path, link);
                 }
@@ -221,19 +234,18 @@ impl<R: Read> LayerReader<R> {
         link: Vec<u8>,
     ) -> Result<Step, LayerError> {
         let display = || name::path_buf(written.clone());
-        if records.sparse || header.kind() == b'S' {
-            return Err(LayerError::Sparse(display()));
-        }
-        let size = match records.size {
+        let content = match records.size {
             Some(size) => size,
             None => header.size().ok_or(self.field("size"))?,
         };
+        let holes = self.holes(header, &records.sparse, content, display)?;
+        let size = holes.as_ref().map_or(content, Map::size);
         let path = name::clean(&written).ok_or_else(|| LayerError::Path(display()))?;
         let target = || name::path_buf(link.clone());
         let bad_target = || LayerError::Target { path: display(), target: target() };
         let kind = match header.kind() {
             b'\0' if written.ends_with(b"/") => EntryKind::Directory,
-            b'0' | b'\0' | b'7' => EntryKind::File { size },
+            b'0' | b'\0' | b'7' | b'S' => EntryKind::File { size },
             b'1' => {
                 let clean = name::clean(&link).filter(|link| !link.is_empty()).ok_or_else(bad_target)?;
                 EntryKind::Hardlink { target: name::path_buf(clean) }
@@ -252,8 +264,13 @@ impl<R: Read> LayerReader<R> {
             other => return Err(LayerError::Kind { path: display(), kind: char::from(other) }),
         };
         // A size on anything but a file means nothing: there is no content (as in Go's archive/tar).
+        if holes.is_some() && !matches!(kind, EntryKind::File { .. }) {
+            return Err(LayerError::Sparse(display()));
+        }
         if matches!(kind, EntryKind::File { .. }) {
-            self.input.expect(size);
+            // What is left of it behind a map.
+            self.input.expect(content - self.input.map_length);
+            self.input.holes = holes;
         }
         if path.is_empty() && kind != EntryKind::Directory {
             return Err(LayerError::Path(display()));
@@ -280,6 +297,53 @@ impl<R: Read> LayerReader<R> {
             self.input.skip_content()?;
         }
         Ok(Step::Change(change))
+    }
+
+    /// The holes of a sparse file. Afterwards the input stands where its pieces begin.
+    fn holes(
+        &mut self,
+        header: Header<'_>,
+        records: &sparse::Records,
+        content: u64,
+        path: impl Fn() -> PathBuf,
+    ) -> Result<Option<Map>, LayerError> {
+        self.input.map_length = 0;
+        let wrong = || LayerError::Sparse(path());
+        let mut block = [0; BLOCK];
+        let mut next = |input: &mut Input<R>, length: &mut u64| {
+            *length += BLOCK as u64;
+            if *length > LARGEST_EXTENSION {
+                return Err(LayerError::Extension(*length));
+            }
+            if input.read_block(&mut block)? { Ok(block) } else { Err(LayerError::Truncated(input.offset)) }
+        };
+        if header.kind() == b'S' {
+            let mut map = OldMap::new(header.block()).ok_or_else(wrong)?;
+            let mut length = 0;
+            while map.has_more() {
+                map.add(&next(&mut self.input, &mut length)?).ok_or_else(wrong)?;
+            }
+            return map.finish(content).map(Some).ok_or_else(wrong);
+        }
+        match records.announced(content) {
+            Announced::Nothing => Ok(None),
+            Announced::Known(map) => map.map(Some).ok_or_else(wrong),
+            Announced::InContent(size) => {
+                let (mut text, mut length) = (MapText::default(), 0);
+                loop {
+                    if length >= content {
+                        return Err(wrong());
+                    }
+                    if text.add(&next(&mut self.input, &mut length)?).ok_or_else(wrong)? {
+                        break;
+                    }
+                }
+                self.input.map_length = length;
+                let rest = content.checked_sub(length).ok_or_else(wrong)?;
+                text.finish(size, rest).map(Some).ok_or_else(wrong)
+            }
+            Announced::Unknown => Err(wrong()),
+        }
     }
 
     fn id(&self, value: Option<u64>, field: &'static str) -> Result<u32, LayerError> {
@@ -317,6 +381,10 @@ struct Input<R> {
     length: u64,
     /// Leaves out so many bytes, if it can.
     skip: fn(&mut R, u64) -> bool,
+    /// Where the current entry's content is not what the tar has, but NULs.
+    holes: Option<Map>,
+    /// How much of the current entry's content was a map of its holes.
+    map_length: u64,
 }
 
 impl<R: Read> Input<R> {
@@ -324,6 +392,7 @@ impl<R: Read> Input<R> {
     fn expect(&mut self, size: u64) {
         self.remaining = size;
         self.padding = padding(size);
+        self.holes = None;
     }
 
     /// Fills `block`; false at the end of the input.
@@ -358,6 +427,7 @@ impl<R: Read> Input<R> {
     }
 
     fn skip_content(&mut self) -> Result<(), LayerError> {
+        self.holes = None;
         let mut scratch = [0; 8 << 10];
         let end = self.offset.saturating_add(self.remaining);
         if self.remaining > 0 && end <= self.length && (self.skip)(&mut self.inner, self.remaining) {
@@ -384,6 +454,30 @@ impl<R: Read> Input<R> {
 
 impl<R: Read> Read for Input<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(holes) = &mut self.holes else { return self.read_stored(buffer) };
+        let most = |count: u64| usize::try_from(count).unwrap_or(usize::MAX).min(buffer.len());
+        let count = match holes.next() {
+            Next::End => return Ok(0),
+            Next::Hole(length) => {
+                let count = most(length);
+                buffer[..count].fill(0);
+                count
+            }
+            Next::Data(length) => {
+                let most = most(length);
+                self.read_stored(&mut buffer[..most])?
+            }
+        };
+        if let Some(holes) = &mut self.holes {
+            holes.advance(count as u64);
+        }
+        Ok(count)
+    }
+}
+
+impl<R: Read> Input<R> {
+    /// Reads what the tar has of the entry.
+    fn read_stored(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let limit = self.remaining.min(buffer.len() as u64) as usize;
         if limit == 0 {
             return Ok(0);

@@ -196,6 +196,10 @@ fn describe(spool: &mut Spool<'_>, guest: &mut Guest) -> Result<Option<(ErofsTre
     let (mut tree, mut entries) = (ErofsTree::new(), 0);
     while let Some((change, _)) = reader.next().map_err(LayerError::Tar)? {
         entries += 1;
+        if reader.is_sparse() {
+            tracing::info!(reason = "a file has holes", "unpacked");
+            return Ok(None);
+        }
         if let Err(reason) = tree.apply(&change, reader.content_offset()) {
             tracing::info!(%reason, "unpacked");
             return Ok(None);

@@ -17,8 +17,8 @@ use super::write::{DirectoryMeta, Meta, Place, Writer, set_attributes, write_all
 /// The content of an archive's entry.
 pub(crate) struct Member<'a> {
     pub(crate) size: u64,
-    /// Where it begins in the plain archive.
-    pub(crate) offset: u64,
+    /// Where it begins in the plain archive, if it is one piece of that.
+    pub(crate) offset: Option<u64>,
     pub(crate) content: &'a mut dyn Read,
     pub(crate) buffer: &'a mut [u8],
     /// The archive, for messages.

@@ -59,6 +59,7 @@ impl<D: Destination> Unpacker<'_, D> {
             if let Change::Upsert(entry) = change
                 && !entry.path.as_os_str().is_empty()
             {
+                let offset = (!reader.is_sparse()).then_some(offset);
                 let size = if let EntryKind::File { size } = entry.kind { size } else { 0 };
                 let member = Member { size, offset, content: reader.content(), buffer: &mut buffer, archive };
                 self.entry(&entry, member, &mut last)?;

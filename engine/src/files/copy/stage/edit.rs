@@ -40,14 +40,14 @@ impl<'a> Stage<'a> {
         });
     }
 
-    /// Where the content of an archive's entry will be found.
+    /// Where the content of an archive's entry will be found. `offset` is where that is now, if it is in one piece.
     pub(crate) fn archived(
         &mut self,
-        offset: u64,
+        offset: Option<u64>,
         content: &mut dyn io::Read,
         buffer: &mut [u8],
     ) -> Result<(Content, u64), Archived> {
-        if let Some(archive) = self.current {
+        if let (Some(archive), Some(offset)) = (self.current, offset) {
             return Ok((Content::Archive { archive, offset }, 0));
         }
         let (archive, offset) = match &self.spool {

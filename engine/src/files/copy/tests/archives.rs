@@ -204,3 +204,27 @@ fn archives_that_change_meanwhile_are_told() {
         assert_eq!(found, expected, "{when} {meddle}");
     }
 }
+
+#[test]
+fn holes_of_sparse_files_are_filled() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.shell(
+        "context",
+        "mkdir d; printf end | dd of=d/large bs=1 seek=3000000 2>/dev/null; truncate -s 70000 d/small",
+    );
+    for (number, form) in ["--format=gnu", "--format=pax --sparse-version=0.1", "--format=pax"].iter().enumerate() {
+        for compress in ["", "-z"] {
+            let name = format!("a{number}{compress}.tar");
+            bench.shell("context", &format!("tar -c -S --hole-detection=raw {compress} {form} -f {name} d"));
+            assert!(compress == "-z" || fs::metadata(bench.at("context").join(&name)).unwrap().len() < 20_000);
+            bench.run(&format!(r#"ADD ["{name}", "/{name}/"]"#)).unwrap();
+            for file in ["large", "small"] {
+                let [added, original] = [format!("image/{name}/d/{file}"), format!("context/d/{file}")];
+                assert!(fs::read(bench.at(&added)).unwrap() == fs::read(bench.at(&original)).unwrap(), "{name} {file}");
+            }
+        }
+    }
+}
