@@ -160,7 +160,7 @@ pub(crate) struct Order<T, E> {
     pub(crate) content: Content<E>,
     pub(crate) definition: Digest,
     pub(crate) forced: bool,
-    pub(crate) priority: Duration,
+    pub(crate) path: Duration,
     pub(crate) provenance: Provenance,
 }
 
@@ -207,8 +207,7 @@ async fn execute<W: Worker, R: Records<W::Output>>(
     key: &Digest,
     audience: &Arc<Audience>,
 ) -> Result<(Executed<W::Output>, Duration), Arc<W::Error>> {
-    let slots = if order.vertex.op.runs_process() { solver.processes() } else { &solver.others };
-    let permit = slots.acquire(order.priority).await;
+    let permit = solver.slots(&order.vertex.op).acquire(order.path).await;
     audience.start();
     let reporter = audience.reporter(order.step);
     let task = Task {

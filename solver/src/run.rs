@@ -1,7 +1,7 @@
 //! In which order are the missed vertices made?
 //!
-//! Each starts when its last input is there. While there are fewer slots than processes to run, the one with the
-//! longest path of work to a target goes first, by the durations recorded when the steps ran before.
+//! Each starts when its last input is there. While there are fewer slots than steps to execute, the longest path of
+//! work to a target decides who goes first, by the durations recorded when the steps ran before; see [`crate::slots`].
 //!
 //! A process also starts on an input that is there and has no name yet, see [`ahead`].
 
@@ -19,7 +19,7 @@ use rbuild_core::{Digest, Outcome};
 use self::ongoing::{Arrival, ArrivalOf};
 use crate::explain::{Verdict, reason};
 use crate::flight::{Boarding, Content, Flight, Name, Order, fly};
-use crate::graph::{Graph, Output, VertexId};
+use crate::graph::{Graph, Output, VertexId, Work};
 use crate::journal::Journal;
 use crate::key;
 use crate::plan::{Keys, Plan, State};
@@ -29,8 +29,9 @@ use crate::solve::{Inner, SolveError, step};
 use crate::step;
 use crate::worker::Worker;
 
-/// What a step that never ran is assumed to take, so that at least the number of steps counts.
-const UNKNOWN: Duration = Duration::from_secs(1);
+/// What steps that never ran are assumed to take, so that at least their number counts.
+const UNKNOWN_PROCESS: Duration = Duration::from_secs(1);
+const UNKNOWN_FILES: Duration = Duration::from_millis(10);
 
 pub(crate) struct Run<'a, W: Worker, R> {
     solver: &'a Arc<Inner<W, R>>,
@@ -45,7 +46,8 @@ pub(crate) struct Run<'a, W: Worker, R> {
     names: Vec<Vec<Digest>>,
     /// The former selves of the missed vertices, by vertex.
     formers: Vec<Option<Provenance>>,
-    priorities: Vec<Duration>,
+    /// The longest path of work that begins with each vertex; zero for all if nobody will have to wait.
+    paths: Vec<Duration>,
     made: Vec<Option<Vec<W::Output>>>,
 }
 
@@ -77,14 +79,14 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
             build: solver.builds.fetch_add(1, Ordering::Relaxed),
             names,
             formers,
-            priorities: vec![Duration::ZERO; count],
+            paths: vec![Duration::ZERO; count],
             made: (0..count).map(|_| None).collect(),
             missed,
         }
     }
 
     pub(crate) async fn finish(mut self, targets: &[Output]) -> Result<Vec<W::Output>, SolveError<W::Error>> {
-        self.prioritise();
+        self.measure_paths();
         self.made = self.make_missed().await?;
         targets.iter().map(|target| self.output(&self.made, *target)).collect()
     }
@@ -121,7 +123,7 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
                 content,
                 definition: facts.definition,
                 forced: facts.forced,
-                priority: self.priorities[id.index()],
+                path: self.paths[id.index()],
                 provenance: self.provenance(id),
             };
             Box::pin(fly(Arc::clone(self.solver), order, audience, herald))
@@ -180,25 +182,30 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
         }
     }
 
-    /// The longest path to a target behind each vertex; only worked out if somebody will have to wait.
-    fn prioritise(&mut self) {
-        if self.missed.is_empty() {
+    /// Works out the longest paths, if there are more steps of one kind than may execute at once.
+    fn measure_paths(&mut self) {
+        let op = |id: &VertexId| &self.graph.vertex(*id).op;
+        let waits = |work: Work| {
+            let mut such = self.missed.iter().map(op).filter(|op| op.work() == work).peekable();
+            let most = such.peek().map_or(0, |op| self.solver.limits.of(op));
+            such.nth(most).is_some()
+        };
+        if !waits(Work::Process) && !waits(Work::Files) {
             return;
         }
-        let processes: Vec<_> =
-            self.missed.iter().copied().filter(|id| self.graph.vertex(*id).op.runs_process()).collect();
-        if processes.len() <= self.solver.limits.jobs() {
-            return;
-        }
-        for id in processes {
-            let former = self.formers[id.index()].as_ref();
-            self.priorities[id.index()] = former.map_or(UNKNOWN, |former| former.duration);
+        for id in &self.missed {
+            let unknown = match op(id).work() {
+                Work::Process => UNKNOWN_PROCESS,
+                Work::Files => UNKNOWN_FILES,
+                Work::Fetch => Duration::ZERO,
+            };
+            self.paths[id.index()] = self.formers[id.index()].as_ref().map_or(unknown, |former| former.duration);
         }
         // What a vertex passes on is final when it is reached: all that need it come later in the order.
         let mut behind = vec![Duration::ZERO; self.graph.len()];
         for id in self.missed.iter().rev() {
-            let total = behind[id.index()] + self.priorities[id.index()];
-            self.priorities[id.index()] = total;
+            let total = behind[id.index()] + self.paths[id.index()];
+            self.paths[id.index()] = total;
             for input in self.graph.vertex(*id).inputs() {
                 let input = self.keys.canonical(input.vertex).index();
                 behind[input] = behind[input].max(total);

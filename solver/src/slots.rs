@@ -1,14 +1,25 @@
 //! How many may execute at once, and who is next?
 //!
-//! A semaphore whose waiters are served by priority: the one with the longest path of work still behind it goes first,
-//! the earlier of two equal ones. A dropped [`Permit`] goes straight to the next waiter.
+//! A semaphore that chooses among its waiters:
+//!
+//! - The one with the longest path of work still behind it, the earlier of two equal ones: a path that begins late ends
+//!   late. This is what counts where few wait.
+//! - Where so many wait that the longest path will not decide when everything ends, the one that came last. It goes on
+//!   where another has just ended, with layers that are mounted and files that are in memory; two hundred stages that
+//!   take turns, a step each, mount every layer anew for each step.
+//!
+//! A dropped [`Permit`] goes straight to the next waiter.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+
+/// The paths of those who wait must be this many times what the slots work off in the time of the longest one for that
+/// to be of no account. With one they would just fill the slots until it ends, if all were as expected.
+const PLENTY: u32 = 2;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Slots(Arc<Mutex<State>>);
@@ -20,25 +31,39 @@ pub(crate) struct Permit(Option<Slots>);
 
 #[derive(Debug)]
 struct State {
+    count: u32,
     free: usize,
-    waiting: BinaryHeap<Waiter>,
+    /// By arrival.
+    waiting: BTreeMap<u64, Waiter>,
+    /// The same waiters, the longest path last.
+    paths: BTreeSet<(Duration, Reverse<u64>)>,
+    /// The sum of their paths.
+    work: Duration,
     arrivals: u64,
 }
 
 #[derive(Debug)]
 struct Waiter {
-    order: (Duration, Reverse<u64>),
+    path: Duration,
     hand: oneshot::Sender<Permit>,
 }
 
 impl Slots {
     /// At least one, whatever `count` says: with none nothing would ever end.
     pub(crate) fn new(count: usize) -> Self {
-        Self(Arc::new(Mutex::new(State { free: count.max(1), waiting: BinaryHeap::new(), arrivals: 0 })))
+        let free = count.max(1);
+        Self(Arc::new(Mutex::new(State {
+            count: u32::try_from(free).unwrap_or(u32::MAX),
+            free,
+            waiting: BTreeMap::new(),
+            paths: BTreeSet::new(),
+            work: Duration::ZERO,
+            arrivals: 0,
+        })))
     }
 
-    /// Waits for a slot; dropping the future leaves the queue.
-    pub(crate) async fn acquire(&self, priority: Duration) -> Permit {
+    /// Waits for a slot; dropping the future leaves the queue. `path` is the longest path of work that begins here.
+    pub(crate) async fn acquire(&self, path: Duration) -> Permit {
         let receiver = {
             let mut state = self.state();
             if state.free > 0 {
@@ -46,12 +71,10 @@ impl Slots {
                 return Permit(Some(self.clone()));
             }
             let (hand, receiver) = oneshot::channel();
-            state.arrivals += 1;
-            let order = (priority, Reverse(state.arrivals));
-            state.waiting.push(Waiter { order, hand });
+            state.push(Waiter { path, hand });
             receiver
         };
-        receiver.await.expect("a waiter leaves the heap only by being handed a permit")
+        receiver.await.expect("a waiter leaves the queue only by being handed a permit")
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -61,11 +84,31 @@ impl Slots {
     /// The next waiter; if there is none the slot becomes free.
     fn next(&self) -> Option<Waiter> {
         let mut state = self.state();
-        let next = state.waiting.pop();
+        let next = state.pop();
         if next.is_none() {
             state.free += 1;
         }
         next
+    }
+}
+
+impl State {
+    fn push(&mut self, waiter: Waiter) {
+        self.arrivals += 1;
+        self.work = self.work.saturating_add(waiter.path);
+        self.paths.insert((waiter.path, Reverse(self.arrivals)));
+        self.waiting.insert(self.arrivals, waiter);
+    }
+
+    fn pop(&mut self) -> Option<Waiter> {
+        let (longest, Reverse(first)) = *self.paths.last()?;
+        let meanwhile = longest.saturating_mul(self.count).saturating_mul(PLENTY);
+        let arrival = if meanwhile < self.work { *self.waiting.last_key_value()?.0 } else { first };
+        let waiter = self.waiting.remove(&arrival)?;
+        self.paths.remove(&(waiter.path, Reverse(arrival)));
+        // What saturated is not exact any more, and does not have to be.
+        self.work = self.work.saturating_sub(waiter.path);
+        Some(waiter)
     }
 }
 
@@ -82,26 +125,6 @@ impl Drop for Permit {
     }
 }
 
-impl Ord for Waiter {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.order.cmp(&other.order)
-    }
-}
-
-impl PartialOrd for Waiter {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Waiter {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-
-impl Eq for Waiter {}
-
 #[cfg(test)]
 mod tests {
     use std::task::Poll;
@@ -110,24 +133,28 @@ mod tests {
 
     use super::*;
 
-    async fn queue(slots: &Slots, priorities: &[u64]) -> Vec<BoxFuture<'static, Permit>> {
+    async fn queue(slots: &Slots, paths: &[u64]) -> Vec<BoxFuture<'static, Permit>> {
         let mut waiters = Vec::new();
-        for priority in priorities {
-            let (slots, priority) = (slots.clone(), Duration::from_secs(*priority));
-            let mut waiter = async move { slots.acquire(priority).await }.boxed();
+        for path in paths {
+            let (slots, path) = (slots.clone(), Duration::from_secs(*path));
+            let mut waiter = async move { slots.acquire(path).await }.boxed();
             assert!(poll_immediate(&mut waiter).await.is_none());
             waiters.push(waiter);
         }
         waiters
     }
 
-    #[tokio::test]
-    async fn the_highest_priority_is_served_first_and_the_earlier_of_two_equal() {
-        let slots = Slots::new(1);
+    /// Who is served in which order by `count` slots, of which all but one are never given back.
+    async fn order(count: usize, paths: &[u64]) -> Vec<usize> {
+        let slots = Slots::new(count);
+        let mut kept = Vec::new();
+        for _ in 1..count {
+            kept.push(slots.acquire(Duration::ZERO).await);
+        }
         let mut held = Some(slots.acquire(Duration::ZERO).await);
-        let mut waiters = queue(&slots, &[1, 3, 2, 3]).await;
+        let mut waiters = queue(&slots, paths).await;
         let mut served = Vec::new();
-        for _ in 0..4 {
+        for _ in paths {
             drop(held.take());
             for (number, waiter) in waiters.iter_mut().enumerate() {
                 if served.contains(&number) {
@@ -139,7 +166,21 @@ mod tests {
                 }
             }
         }
-        assert_eq!(served, [1, 3, 2, 0]);
+        served
+    }
+
+    #[tokio::test]
+    async fn the_longest_path_is_served_first_and_the_earlier_of_two_equal() {
+        assert_eq!(order(2, &[1, 3, 2, 3]).await, [1, 3, 2, 0]);
+        assert_eq!(order(1, &[0, 0, 0]).await, [0, 1, 2], "no paths are known");
+    }
+
+    #[tokio::test]
+    async fn where_many_wait_the_last_goes_on_until_the_longest_path_decides() {
+        // 90 seconds wait, and 70 are what twice the slots work off within the longest path.
+        let paths = [&[5; 10][..], &[4; 10]].concat();
+        let expected: Vec<_> = (15..20).rev().chain(0..15).collect();
+        assert_eq!(order(7, &paths).await, expected);
     }
 
     #[tokio::test]

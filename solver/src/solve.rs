@@ -22,7 +22,7 @@ use rbuild_core::{Outcome, Reporter, Span, StepId, with_causes};
 
 use crate::explain::Verdict;
 use crate::flight::Flights;
-use crate::graph::{Graph, Output, VertexId};
+use crate::graph::{Graph, Op, Output, VertexId, Work};
 use crate::journal::Journal;
 use crate::plan::{Keys, Plan};
 use crate::progress::{Closing, Progress};
@@ -37,24 +37,36 @@ pub struct Limits {
     /// Vertices that start a process: `--jobs`. If absent, several per core, since build steps wait for networks and disks
     /// as often as they compute.
     pub jobs: Option<usize>,
-    /// All other vertices: downloads, copies.
-    pub others: usize,
+    /// Vertices that only fetch something.
+    pub fetches: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { jobs: None, others: 64 }
+        Self { jobs: None, fetches: 64 }
     }
 }
 
 impl Limits {
-    /// Asks the kernel if need be, which takes as long as finding a dozen results.
-    pub(crate) fn jobs(self) -> usize {
-        self.jobs.unwrap_or_else(|| {
-            let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-            (4 * cores).max(16)
-        })
+    /// As many processes as may run. Without a wish the kernel is asked, which takes as long as finding a dozen results.
+    fn jobs(self) -> usize {
+        self.jobs.unwrap_or_else(several)
     }
+
+    /// The most of `op`'s kind that execute at once.
+    pub(crate) fn of(self, op: &Op) -> usize {
+        match op.work() {
+            Work::Process => self.jobs(),
+            Work::Files => several(),
+            Work::Fetch => self.fetches,
+        }
+    }
+}
+
+/// Several for each core: who waits for a disk or a network leaves it to others.
+fn several() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (4 * cores).max(16)
 }
 
 /// Why a solve failed.
@@ -148,16 +160,16 @@ pub(crate) struct Inner<W: Worker, R> {
     pub(crate) worker: W,
     pub(crate) records: R,
     pub(crate) limits: Limits,
-    processes: OnceLock<Slots>,
-    pub(crate) others: Slots,
+    /// By kind of work.
+    slots: [OnceLock<Slots>; 3],
     pub(crate) flights: Flights<W::Output, W::Error>,
     pub(crate) builds: AtomicU64,
 }
 
 impl<W: Worker, R> Inner<W, R> {
-    /// For vertices that start a process.
-    pub(crate) fn processes(&self) -> &Slots {
-        self.processes.get_or_init(|| Slots::new(self.limits.jobs()))
+    /// Where `op` waits for its turn.
+    pub(crate) fn slots(&self, op: &Op) -> &Slots {
+        self.slots[op.work() as usize].get_or_init(|| Slots::new(self.limits.of(op)))
     }
 }
 
@@ -168,8 +180,7 @@ impl<W: Worker, R: Records<W::Output>> Solver<W, R> {
             worker,
             records,
             limits,
-            processes: OnceLock::new(),
-            others: Slots::new(limits.others),
+            slots: std::array::from_fn(|_| OnceLock::new()),
             flights: Flights::new(),
             builds: AtomicU64::new(0),
         }))

@@ -7,7 +7,7 @@ use rbuild_core::KeyHasher;
 
 use super::{
     Component, CopyAction, CopySource, ExecMount, ExecMountKind, ExecOp, FileAction, GitOp, GitTime, HttpOp, Mode,
-    NetworkMode, Op, Owner, Principal, SecurityMode, Unpack,
+    NetworkMode, Op, Owner, Principal, SecurityMode, Unpack, Work,
 };
 
 impl Op {
@@ -44,9 +44,13 @@ impl Op {
         matches!(self, Self::Exec(_)) && place == 0
     }
 
-    /// Whether executing it starts a process, of which only so many may run at once.
-    pub fn runs_process(&self) -> bool {
-        matches!(self, Self::Exec(_))
+    /// What executing it takes, so how many may execute at once.
+    pub fn work(&self) -> Work {
+        match self {
+            Self::Exec(_) => Work::Process,
+            Self::File(_) => Work::Files,
+            Self::Scratch | Self::Image(_) | Self::Local(_) | Self::Http(_) | Self::Git(_) | Self::Merge => Work::Fetch,
+        }
     }
 }
 

@@ -29,6 +29,17 @@ pub enum Op {
     Merge,
 }
 
+/// What executing a vertex takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Work {
+    /// A process in a sandbox.
+    Process,
+    /// Reading and writing files, by our own code.
+    Files,
+    /// Waiting for somebody else, if anything.
+    Fetch,
+}
+
 /// A base image, already resolved.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ImageOp {

@@ -258,7 +258,7 @@ impl Bench {
     pub(crate) fn on(memory: Memory, jobs: usize) -> Self {
         let worker = Fake::default();
         let ledger = Arc::clone(&worker.0);
-        let solver = Solver::new(worker, memory.clone(), Limits { jobs: Some(jobs), others: 4 });
+        let solver = Solver::new(worker, memory.clone(), Limits { jobs: Some(jobs), fetches: 4 });
         Self { solver, ledger, memory }
     }
 
