@@ -24,13 +24,15 @@ pub enum Lower {
     Directory(PathBuf),
     /// A file with an EROFS file system, to be mounted first.
     Erofs(PathBuf),
+    /// One that is mounted, by a path through the descriptors of the process that holds the mount.
+    Mounted(PathBuf),
 }
 
 impl Lower {
     /// Where the layer lies on the host.
     pub fn path(&self) -> &Path {
         match self {
-            Self::Directory(path) | Self::Erofs(path) => path,
+            Self::Directory(path) | Self::Erofs(path) | Self::Mounted(path) => path,
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::{sys, userns};
 
 mod erofs;
 
-pub use erofs::read_from_erofs_layer;
+pub use erofs::{Loan, lend, read_from_erofs_layer};
 
 /// Why a mount could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +175,7 @@ pub(crate) fn overlay(
         }
         ([only], None) => {
             let made = match only {
-                Lower::Directory(only) => bind(open_layer(only)?.as_fd(), false)
+                Lower::Directory(only) | Lower::Mounted(only) => bind(open_layer(only)?.as_fd(), false)
                     .map_err(|error| MountError::mount(format!("`{}`", only.display()), error))?,
                 Lower::Erofs(file) => erofs::single(file)?,
             };
@@ -218,9 +218,9 @@ struct Layers {
 
 impl Layers {
     fn open(lower: &[Lower], upper: Option<&OverlayUpper>) -> Result<Self, MountError> {
-        let has_erofs = lower.iter().any(|lower| matches!(lower, Lower::Erofs(_)));
+        let has_erofs = lower.iter().any(|lower| matches!(lower, Lower::Erofs(_) | Lower::Mounted(_)));
         let open = |lower: &Lower| match lower {
-            Lower::Directory(path) => open_layer(path).map(Arc::new),
+            Lower::Directory(path) | Lower::Mounted(path) => open_layer(path).map(Arc::new),
             Lower::Erofs(path) => erofs::shared(path),
         };
         let lower = lower.iter().map(open).collect::<Result<_, _>>()?;

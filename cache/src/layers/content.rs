@@ -262,7 +262,7 @@ pub(crate) fn make_upper(path: &Path, topmost: Option<&Lower>) -> Result<(), Sto
     rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)).context("create", path)?;
     let (mode, uid, gid) = match topmost {
         None => return rustix::fs::chmod(path, Mode::from_raw_mode(0o755)).context("change the mode of", path),
-        Some(Lower::Directory(below)) => {
+        Some(Lower::Directory(below) | Lower::Mounted(below)) => {
             let stat = rustix::fs::stat(below).context("read", below)?;
             (stat.st_mode, stat.st_uid, stat.st_gid)
         }

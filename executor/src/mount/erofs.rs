@@ -1,8 +1,8 @@
 //! How is a layer that is a file mounted?
 //!
 //! The kernel reads the file itself, without a loop device. Two mounts of one file are two file systems with a page
-//! cache each, so a process has one of each file and hands it to all its overlays. Nothing of it outlasts the process
-//! and the overlays.
+//! cache each, and each takes as long as a layer takes otherwise in an overlay, so a process has one of each file for all
+//! its overlays, and [lends](lend) it to the supervisors for theirs. Nothing of it outlasts the processes and the overlays.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,6 +10,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use rbuild_core::{Lower, MountKind};
 
 use rustix::fs::{Advice, Mode, OFlags, fadvise};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
@@ -19,7 +21,7 @@ use super::{Layers, MountError, OverlayOptions, bind, open_beneath, open_layer, 
 
 /// How many mounts are kept that no overlay may need any more: as many as one can have, and no more than a part of the
 /// files that this process may open.
-const KEPT: usize = 500;
+const KEPT: usize = 1000;
 const PART: u64 = 4;
 /// The superblock, and where in it the metadata's first block is.
 const SUPERBLOCK: usize = 1024;
@@ -62,6 +64,31 @@ fn make_room<T>(mounted: &mut Vec<(Key, Arc<T>)>, most: usize) {
         surplus -= usize::from(goes);
         !goes
     });
+}
+
+/// Holds mounts that another process is to open.
+#[derive(Debug, Default)]
+#[must_use = "the mounts must be there until the sandbox has started"]
+pub struct Loan {
+    _mounts: Vec<Arc<OwnedFd>>,
+}
+
+/// Mounts what layers of an overlay are files, and names the mounts in their place, for a supervisor: there are several,
+/// and each would mount them all again.
+///
+/// # Errors
+/// The first file that cannot be mounted.
+pub fn lend(kind: &mut MountKind) -> Result<Loan, MountError> {
+    let MountKind::Overlay { lower, .. } = kind else { return Ok(Loan::default()) };
+    let mut mounts = Vec::new();
+    for layer in lower {
+        if let Lower::Erofs(path) = layer {
+            let mount = shared(path)?;
+            *layer = Lower::Mounted(format!("/proc/{}/fd/{}", std::process::id(), mount.as_raw_fd()).into());
+            mounts.push(mount);
+        }
+    }
+    Ok(Loan { _mounts: mounts })
 }
 
 /// The same as a mount of its own, which may be attached and restricted.
