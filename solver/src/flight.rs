@@ -21,9 +21,10 @@ use futures_util::future::{BoxFuture, Either, FutureExt, Shared, WeakShared, sel
 use rbuild_core::{Digest, Resources, StepId};
 use tokio::sync::oneshot;
 
-use crate::graph::Vertex;
+use crate::graph::{Vertex, Work};
 use crate::progress::{Audience, Listener};
 use crate::records::{Provenance, Records};
+use crate::slots::Permit;
 use crate::solve::Inner;
 use crate::worker::{Executed, Naming, Task, Worker};
 
@@ -200,18 +201,27 @@ pub(crate) async fn fly<W: Worker, R: Records<W::Output>>(
     }
 }
 
+/// What was executed, how long it took, and what is given back when that is recorded.
+type Execution<T> = (Executed<T>, Duration, Option<Permit>);
+
 /// Takes a slot and executes.
 async fn execute<W: Worker, R: Records<W::Output>>(
     solver: &Inner<W, R>,
     order: &OrderOf<W>,
     key: &Digest,
     audience: &Arc<Audience>,
-) -> Result<(Executed<W::Output>, Duration), Arc<W::Error>> {
-    let permit = solver.slots(&order.vertex.op).acquire(order.path).await;
+) -> Result<Execution<W::Output>, Arc<W::Error>> {
+    let op = &order.vertex.op;
+    // It is held while inputs are named, which can wait for nobody: their steps have executed, so they have theirs.
+    let unrecorded = match op.work() {
+        Work::Process | Work::Files => Some(solver.unrecorded().acquire(order.path).await),
+        Work::Fetch => None,
+    };
+    let slot = solver.slots(op).acquire(order.path).await;
     audience.start();
     let reporter = audience.reporter(order.step);
     let task = Task {
-        op: &order.vertex.op,
+        op,
         origin: &order.vertex.origin,
         key,
         definition: &order.definition,
@@ -221,15 +231,15 @@ async fn execute<W: Worker, R: Records<W::Output>>(
     };
     let began = Instant::now();
     let executed = solver.worker.execute(task, &order.inputs).await.map_err(Arc::new)?;
-    drop(permit);
-    Ok((executed, began.elapsed()))
+    drop(slot);
+    Ok((executed, began.elapsed(), unrecorded))
 }
 
 /// Waits until inputs and outputs have names, and records what was made.
 async fn record<W: Worker, R: Records<W::Output>>(
     solver: &Inner<W, R>,
     order: &OrderOf<W>,
-    (executed, duration): (Executed<W::Output>, Duration),
+    (executed, duration, _unrecorded): Execution<W::Output>,
     herald: Herald<W::Output>,
     content: impl Future<Output = Result<Digest, Arc<W::Error>>>,
 ) -> Landed<W::Output, W::Error> {

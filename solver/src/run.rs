@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::{self, StreamExt};
 use rbuild_core::{Digest, Outcome};
 
 use self::ongoing::{Arrival, ArrivalOf};
@@ -32,6 +32,9 @@ use crate::worker::Worker;
 /// What steps that never ran are assumed to take, so that at least their number counts.
 const UNKNOWN_PROCESS: Duration = Duration::from_secs(1);
 const UNKNOWN_FILES: Duration = Duration::from_millis(10);
+
+/// How many records are asked for at once: each takes a thread for as long as it takes to look.
+const ASKED: usize = 16;
 
 pub(crate) struct Run<'a, W: Worker, R> {
     solver: &'a Arc<Inner<W, R>>,
@@ -223,7 +226,7 @@ async fn formers<T, R: Records<T>>(
 ) -> Vec<Option<Provenance>> {
     let mut formers = vec![None; count];
     let ask = |id: VertexId| async move { (id, previous(records, &names[id.index()]).await) };
-    let mut asked: FuturesUnordered<_> = missed.iter().copied().map(ask).collect();
+    let mut asked = stream::iter(missed.iter().copied().map(ask)).buffer_unordered(ASKED);
     while let Some((id, former)) = asked.next().await {
         formers[id.index()] = former;
     }

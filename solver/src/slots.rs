@@ -3,10 +3,10 @@
 //! A semaphore that chooses among its waiters:
 //!
 //! - The one with the longest path of work still behind it, the earlier of two equal ones: a path that begins late ends
-//!   late. This is what counts where few wait.
-//! - Where so many wait that the longest path will not decide when everything ends, the one that came last. It goes on
-//!   where another has just ended, with layers that are mounted and files that are in memory; two hundred stages that
-//!   take turns, a step each, mount every layer anew for each step.
+//!   late.
+//! - While more wait than there are slots, paths are only told apart roughly, by powers of two, and of alike ones that
+//!   is next which came last. It goes on where another has just ended, with layers that are mounted and files that are in
+//!   memory. Two hundred stages that take turns, a step each, mount most layers anew for each step.
 //!
 //! A dropped [`Permit`] goes straight to the next waiter.
 
@@ -16,10 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-
-/// The paths of those who wait must be this many times what the slots work off in the time of the longest one for that
-/// to be of no account. With one they would just fill the slots until it ends, if all were as expected.
-const PLENTY: u32 = 2;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Slots(Arc<Mutex<State>>);
@@ -31,15 +27,13 @@ pub(crate) struct Permit(Option<Slots>);
 
 #[derive(Debug)]
 struct State {
-    count: u32,
+    count: usize,
     free: usize,
-    /// By arrival.
-    waiting: BTreeMap<u64, Waiter>,
-    /// The same waiters, the longest path last.
-    paths: BTreeSet<(Duration, Reverse<u64>)>,
-    /// The sum of their paths.
-    work: Duration,
     arrivals: u64,
+    /// The latest of the roughly longest paths is the last.
+    waiting: BTreeMap<(u32, u64), Waiter>,
+    /// The same waiters; the earliest of the longest paths is the last.
+    paths: BTreeSet<(Duration, Reverse<u64>)>,
 }
 
 #[derive(Debug)]
@@ -51,15 +45,9 @@ struct Waiter {
 impl Slots {
     /// At least one, whatever `count` says: with none nothing would ever end.
     pub(crate) fn new(count: usize) -> Self {
-        let free = count.max(1);
-        Self(Arc::new(Mutex::new(State {
-            count: u32::try_from(free).unwrap_or(u32::MAX),
-            free,
-            waiting: BTreeMap::new(),
-            paths: BTreeSet::new(),
-            work: Duration::ZERO,
-            arrivals: 0,
-        })))
+        let count = count.max(1);
+        let (waiting, paths) = (BTreeMap::new(), BTreeSet::new());
+        Self(Arc::new(Mutex::new(State { count, free: count, arrivals: 0, waiting, paths })))
     }
 
     /// Waits for a slot; dropping the future leaves the queue. `path` is the longest path of work that begins here.
@@ -95,21 +83,26 @@ impl Slots {
 impl State {
     fn push(&mut self, waiter: Waiter) {
         self.arrivals += 1;
-        self.work = self.work.saturating_add(waiter.path);
         self.paths.insert((waiter.path, Reverse(self.arrivals)));
-        self.waiting.insert(self.arrivals, waiter);
+        self.waiting.insert((rough(waiter.path), self.arrivals), waiter);
     }
 
     fn pop(&mut self) -> Option<Waiter> {
-        let (longest, Reverse(first)) = *self.paths.last()?;
-        let meanwhile = longest.saturating_mul(self.count).saturating_mul(PLENTY);
-        let arrival = if meanwhile < self.work { *self.waiting.last_key_value()?.0 } else { first };
-        let waiter = self.waiting.remove(&arrival)?;
-        self.paths.remove(&(waiter.path, Reverse(arrival)));
-        // What saturated is not exact any more, and does not have to be.
-        self.work = self.work.saturating_sub(waiter.path);
-        Some(waiter)
+        let (path, arrival) = if self.waiting.len() > self.count {
+            let ((_, arrival), waiter) = self.waiting.last_key_value()?;
+            (waiter.path, *arrival)
+        } else {
+            let (path, Reverse(arrival)) = *self.paths.last()?;
+            (path, arrival)
+        };
+        self.paths.remove(&(path, Reverse(arrival)));
+        self.waiting.remove(&(rough(path), arrival))
     }
+}
+
+/// Equal for paths that differ by less than a factor of two.
+fn rough(path: Duration) -> u32 {
+    u128::BITS - path.as_millis().leading_zeros()
 }
 
 impl Drop for Permit {
@@ -171,16 +164,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_longest_path_is_served_first_and_the_earlier_of_two_equal() {
-        assert_eq!(order(2, &[1, 3, 2, 3]).await, [1, 3, 2, 0]);
-        assert_eq!(order(1, &[0, 0, 0]).await, [0, 1, 2], "no paths are known");
+        assert_eq!(order(4, &[1, 3, 2, 3]).await, [1, 3, 2, 0]);
+        assert_eq!(order(3, &[0, 0, 0]).await, [0, 1, 2], "no paths are known");
     }
 
     #[tokio::test]
-    async fn where_many_wait_the_last_goes_on_until_the_longest_path_decides() {
-        // 90 seconds wait, and 70 are what twice the slots work off within the longest path.
-        let paths = [&[5; 10][..], &[4; 10]].concat();
-        let expected: Vec<_> = (15..20).rev().chain(0..15).collect();
-        assert_eq!(order(7, &paths).await, expected);
+    async fn of_many_alike_the_last_goes_on() {
+        // In milliseconds, 9 seconds are like 15, and 2 are less than 3. When two are left, the first of them is next.
+        assert_eq!(order(2, &[3, 15, 2, 9, 3, 2]).await, [3, 1, 4, 0, 2, 5]);
     }
 
     #[tokio::test]

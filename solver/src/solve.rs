@@ -65,8 +65,11 @@ impl Limits {
 
 /// Several for each core: who waits for a disk or a network leaves it to others.
 fn several() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    (4 * cores).max(16)
+    (4 * cores()).max(16)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Why a solve failed.
@@ -162,11 +165,18 @@ pub(crate) struct Inner<W: Worker, R> {
     pub(crate) limits: Limits,
     /// By kind of work.
     slots: [OnceLock<Slots>; 3],
+    unrecorded: OnceLock<Slots>,
     pub(crate) flights: Flights<W::Output, W::Error>,
     pub(crate) builds: AtomicU64,
 }
 
 impl<W: Worker, R> Inner<W, R> {
+    /// Where steps wait until others are recorded, one for each core more than processes may run. Recording takes its
+    /// time, and if nobody waited for it, all chains of steps would take turns, see [`crate::slots`].
+    pub(crate) fn unrecorded(&self) -> &Slots {
+        self.unrecorded.get_or_init(|| Slots::new(self.limits.jobs() + cores()))
+    }
+
     /// Where `op` waits for its turn.
     pub(crate) fn slots(&self, op: &Op) -> &Slots {
         self.slots[op.work() as usize].get_or_init(|| Slots::new(self.limits.of(op)))
@@ -181,6 +191,7 @@ impl<W: Worker, R: Records<W::Output>> Solver<W, R> {
             records,
             limits,
             slots: std::array::from_fn(|_| OnceLock::new()),
+            unrecorded: OnceLock::new(),
             flights: Flights::new(),
             builds: AtomicU64::new(0),
         }))

@@ -51,7 +51,7 @@ async fn the_next_process_begins_while_the_input_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn a_chain_goes_on_without_names() {
-    let bench = Bench::new(4);
+    let bench = Bench::new(30);
     let mut graph = Graph::new();
     let mut last = add(&mut graph, &["0", "late 1000"], &[]);
     for number in 1..20 {
@@ -70,6 +70,25 @@ async fn a_chain_goes_on_without_names() {
     let again = Bench::on(bench.memory.clone(), 4);
     again.solve(&graph, last).await;
     assert!(again.ledger.began().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_waits_for_names_before_too_many_are_missing() {
+    let (jobs, cores) = (2, std::thread::available_parallelism().unwrap().get());
+    let bench = Bench::new(jobs);
+    let mut graph = Graph::new();
+    let mut last = add(&mut graph, &["0", "late 1000"], &[]);
+    for number in 1..3 * (jobs + cores) {
+        last = add(&mut graph, &[&number.to_string(), "late 1000"], &[last]);
+    }
+    let (targets, reporter) = ([last], Reporter::silent());
+    let mut solve = Box::pin(bench.solver.solve(&graph, &targets, &reporter));
+    while settled(&bench).is_empty() {
+        assert!(poll_immediate(&mut solve).await.is_none());
+        tokio::time::advance(std::time::Duration::from_millis(1)).await;
+    }
+    assert_eq!(bench.ledger.began().len() - settled(&bench).len(), jobs + cores);
+    solve.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
