@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use rbuild_core::Digest;
 use rbuild_image::Descriptor;
@@ -11,24 +12,25 @@ use super::file::FileStamp;
 use super::tree::Tree;
 use crate::store;
 
-/// Names one layer in this store; its text is a safe file name.
+/// Names one layer in this store; its text is a safe file name. Cloning copies nothing: a step on top of forty layers
+/// holds their forty ids, and so do all steps before it.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct LayerId(String);
+pub struct LayerId(Arc<str>);
 
 impl LayerId {
     pub(super) fn of_diff_id(diff_id: &Digest) -> Self {
-        Self(format!("{}-{}", diff_id.algorithm().name(), diff_id.hex()))
+        Self(format!("{}-{}", diff_id.algorithm().name(), diff_id.hex()).into())
     }
 
     /// A fresh id. The tree digest's beginning is only for people who look around in the store.
     pub(super) fn of_built(identity: &Digest) -> Self {
-        Self(format!("{}-{}", &identity.hex()[..16], crate::aside::unique()))
+        Self(format!("{}-{}", &identity.hex()[..16], crate::aside::unique()).into())
     }
 
     /// A fresh id for what has no digest yet.
     pub(super) fn of_unsealed() -> Self {
-        Self(format!("run-{}", crate::aside::unique()))
+        Self(format!("run-{}", crate::aside::unique()).into())
     }
 
     /// What to do when the layer is lost.
@@ -73,7 +75,7 @@ impl FromStr for LayerId {
     fn from_str(text: &str) -> Result<Self, LayerIdError> {
         let fits = (1..=128).contains(&text.len());
         if fits && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(LayerIdError(text.to_owned()))
         }
@@ -90,7 +92,7 @@ impl TryFrom<String> for LayerId {
 
 impl From<LayerId> for String {
     fn from(id: LayerId) -> Self {
-        id.0
+        (*id.0).to_owned()
     }
 }
 
