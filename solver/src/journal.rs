@@ -48,6 +48,11 @@ impl Journal {
         self.lock().of.iter().map(|(id, entry)| (*id, entry.clone())).collect()
     }
 
+    /// Whether `is_so` of all entries.
+    pub fn all(&self, is_so: impl Fn(&Entry) -> bool) -> bool {
+        self.lock().of.values().all(is_so)
+    }
+
     /// The solve begins anew, since something it had found turned out to be damaged and was given up.
     pub fn begin_again(&self) {
         self.lock().again = true;

@@ -14,6 +14,7 @@ use rbuild_cache::Build;
 use rbuild_core::{Digest, Event, KeyHasher, Platform, Reporter, Resources, StepId};
 use rbuild_solver::{Entry, Journal, Verdict};
 use serde::{Deserialize, Serialize};
+use serde_json::value::to_raw_value;
 
 use super::cause::{Cause, causes, reason};
 use super::contexts::Main;
@@ -183,8 +184,8 @@ pub(super) struct Account<'a> {
 
 /// Whether there is something to tell of a build: it made something or failed.
 pub(super) fn is_worth_a_row(account: &Account<'_>) -> bool {
-    let found = |(_, entry): &(_, Entry)| matches!(entry.verdict, Verdict::Hit(_) | Verdict::Same(_));
-    account.result.is_err() || !account.journal.entries().iter().all(found)
+    let found = |entry: &Entry| matches!(entry.verdict, Verdict::Hit(_) | Verdict::Same(_));
+    account.result.is_err() || !account.journal.all(found)
 }
 
 impl PastBuild {
@@ -239,7 +240,7 @@ impl PastBuild {
     }
 
     pub(super) fn row(&self, scope: &Scope) -> Build {
-        let told = serde_json::to_value(self).expect("texts and numbers are JSON");
+        let told = to_raw_value(self).expect("texts and numbers are JSON");
         Build { scopes: scope.digests(), told }
     }
 }
@@ -272,6 +273,6 @@ impl Engine {
     fn read_past_build(&self, scopes: &[Digest]) -> Result<Option<PastBuild>, Error> {
         let build = self.store().builds().latest(scopes)?;
         // What another version wrote may read differently: then it is as good as forgotten.
-        Ok(build.and_then(|build| serde_json::from_value(build.told).ok()))
+        Ok(build.and_then(|build| serde_json::from_str(build.told.get()).ok()))
     }
 }
