@@ -7,7 +7,7 @@
 use rbuild_core::Digest;
 use serde_json::value::RawValue;
 
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::meta::Table;
 use crate::store::Store;
 
@@ -50,8 +50,17 @@ impl Builds<'_> {
     /// The metadata cannot be read.
     pub fn latest(&self, scopes: &[Digest]) -> Result<Option<Build>> {
         let fits = |build: &Build| scopes.is_empty() || build.scopes.iter().any(|scope| scopes.contains(scope));
-        let builds = self.0.0.meta.read(|reader| reader.list_sound(&BUILDS))?;
-        Ok(builds.rows.into_iter().map(|(_, build)| build).rfind(fits))
+        // One after the other: a build of ten thousand steps takes megabytes.
+        self.0.0.meta.read(|reader| {
+            for key in reader.keys(&BUILDS)?.iter().rev() {
+                match reader.find(&BUILDS, key) {
+                    Ok(Some(build)) if fits(&build) => return Ok(Some(build)),
+                    Ok(_) | Err(StoreError::Row { .. } | StoreError::Format { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(None)
+        })
     }
 }
 

@@ -22,6 +22,9 @@ use crate::prune::condemned;
 use crate::store::{self, Store, used_key};
 
 pub(crate) const RECORDS: Table<Record> = Table::new(b'r', "build record");
+/// The same rows, without what only a build or an explanation wants to know: a store may have a hundred thousand, and
+/// the outputs of one take kilobytes as JSON values.
+pub(crate) const HOLDERS: Table<Holder> = Table::new(b'r', "build record");
 /// Cache key → key in [`RECORDS`].
 pub(crate) const KEYS: Table<Digest> = Table::new(b'k', "cache key");
 /// Step key → key in [`RECORDS`] of its latest record.
@@ -45,6 +48,16 @@ pub struct Record {
     pub created: u64,
     /// How long it took.
     pub duration_ms: u64,
+}
+
+/// What a [`Record`] needs, and when it was made.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Holder {
+    pub(crate) layers: Vec<LayerId>,
+    #[serde(default)]
+    pub(crate) listings: Vec<Digest>,
+    pub(crate) title: String,
+    pub(crate) created: u64,
 }
 
 /// The build records of a [`Store`].

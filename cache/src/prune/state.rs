@@ -17,7 +17,7 @@ use crate::error::{Context, Result, StoreError};
 use crate::images::{IMAGES, Image, NAMES, REMOTES};
 use crate::layers::{self, LAYERS, Layer, LayerId};
 use crate::meta::Reader;
-use crate::records::{KEYS, RECORDS, Record, STEPS};
+use crate::records::{HOLDERS, Holder, KEYS, STEPS};
 use crate::store::{self, Store, USED, used_key};
 
 /// Everything a decision can depend on.
@@ -93,12 +93,12 @@ impl State {
         };
         let transaction = reader.transaction();
         let mut state = Self { now: store::now(), layers: layers::list(reader)?, transaction, ..Self::default() };
-        let records = reader.list_sound(&RECORDS)?;
+        let records = reader.list_sound(&HOLDERS)?;
         state.damaged = records.damaged;
         for (key, record) in records.rows {
             let Ok(id) = <[u8; 32]>::try_from(key.as_slice()).map(Digest::blake3) else { continue };
-            let used = used(b'r', &key, record.created)?;
-            let Record { title, layers, listings, .. } = record;
+            let Holder { title, layers, listings, created } = record;
+            let used = used(b'r', &key, created)?;
             state.records.push(RecordState { id, title, layers, listings, used });
         }
         state.keys = reader.list(&KEYS, b"")?;
@@ -133,7 +133,7 @@ pub(super) fn needed(reader: &Reader<'_>) -> Result<Needed> {
     for (_, container) in reader.list(&CONTAINERS, b"")? {
         needed.layers.extend(container.layers);
     }
-    for (_, record) in reader.list_sound(&RECORDS)?.rows {
+    for (_, record) in reader.list_sound(&HOLDERS)?.rows {
         needed.layers.extend(record.layers);
     }
     for id in &needed.layers {
