@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use rbuild_core::Digest;
-use rbuild_engine::files::{ContextScan, Selection, Selector, StatCache};
+use rbuild_engine::files::{ContextScan, Selector, StatCache};
 use rbuild_frontend::IgnoreFile;
 
 /// Makes `count` small files: ten to a directory, ten directories to a directory, and some that are ignored.
@@ -34,7 +34,7 @@ pub fn look(root: &Path, known: Vec<u8>) -> io::Result<(Digest, Option<Vec<u8>>)
     let ignore = IgnoreFile::parse("out\n*.log\n").map_err(|_| io::ErrorKind::InvalidInput)?;
     let scan = ContextScan::new(root, ignore, StatCache::from_bytes(known)).map_err(io::Error::other)?;
     let all = Selector { owners: false, ..Selector::path("") };
-    let digest = Selection::digest(&scan, &all).map_err(io::Error::other)?;
+    let digest = all.digest(&scan).map_err(io::Error::other)?;
     let mut learnt = Vec::new();
     if scan.has_news() {
         scan.save_to(&mut learnt)?;

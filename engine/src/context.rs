@@ -29,7 +29,7 @@ pub(crate) use self::look::{IGNORE_FILE, Look, Malformed, Place};
 pub(crate) use self::source::{Layout, NamedSource};
 use crate::blocking::{blocking, event_loop, has_event_loop};
 use crate::error::Error;
-use crate::files::{ContextScan, Selection, Selector, StatCache};
+use crate::files::{ContextScan, Selector, StatCache};
 use crate::files_error::FilesError;
 use crate::request::{ContextSource, RemoteIgnore};
 use crate::worker::WorkerError;
@@ -121,10 +121,10 @@ impl Context {
         }
         let scan = self.scan(fetcher).await?;
         let selector = Selector::from(selection);
-        let easy = if has_event_loop() { None } else { Selection::known_digest(&*scan, &selector).ok().flatten() };
+        let easy = if has_event_loop() { None } else { selector.known_digest(&*scan).ok().flatten() };
         let digest = match easy {
             Some(digest) => digest,
-            None => blocking(move || Selection::digest(&*scan, &selector)).await.map_err(FilesError::from)?,
+            None => blocking(move || selector.digest(&*scan)).await.map_err(FilesError::from)?,
         };
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(selection.clone(), digest);
         Ok(digest)

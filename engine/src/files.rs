@@ -37,6 +37,6 @@ pub use path::InnerPath;
 pub use root::Root;
 pub use scan::{ContextScan, ScanError};
 pub use select::{Exclude, PatternError, SelectError};
-pub use selection::{Component, DigestError, Selection, Selector};
+pub use selection::{DigestError, Selector};
 pub use stat_cache::StatCache;
 pub use tree::{Resolved, SourceTree, Tree, resolve};

@@ -256,11 +256,6 @@ impl Entries {
         }
     }
 
-    /// How many entries there are.
-    pub(super) fn len(&self) -> usize {
-        self.listings.iter().map(|listing| listing.count as usize).sum()
-    }
-
     /// Above every entry's number.
     pub(super) fn numbers(&self) -> usize {
         self.parts.iter().map(Part::len).sum()

@@ -15,7 +15,7 @@ use std::collections::BinaryHeap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use super::path::walk_order;
-use super::{DigestError, FileDigest, InnerPath, Kind, Node, Selection, Selector, SourceTree};
+use super::{DigestError, FileDigest, InnerPath, Kind, Node, Selector, SourceTree};
 
 /// How many paths [`Changes`] names.
 const SHOWN: usize = 10;
@@ -70,11 +70,11 @@ impl Listing {
     /// Lists what is selected. Reads nothing that was read for the selection's digest.
     ///
     /// # Errors
-    /// As [`Selection::of`].
+    /// As [`Selector::digest`].
     pub fn of(tree: &dyn SourceTree, selector: &Selector) -> Result<Self, DigestError> {
         // Each source is in order, and most often their paths are, too.
         let (mut runs, mut run) = (Vec::new(), Run::default());
-        Selection::visit(tree, selector, |path, node, content| {
+        selector.visit(tree, |path, node, content| {
             let fact = Fact::of(node, content);
             if !run.add(path, fact) {
                 runs.push(std::mem::take(&mut run).finish());

@@ -85,16 +85,6 @@ impl ContextScan {
         self.unreadable.is_empty()
     }
 
-    /// How many files, directories and links there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether the context is empty.
-    pub fn is_empty(&self) -> bool {
-        self.entries.len() == 0
-    }
-
     /// Whether the next scan would learn anything new from [`save_to`](Self::save_to).
     pub fn has_news(&self) -> bool {
         self.contents.any_read()

@@ -1,7 +1,6 @@
 //! What is the content of what a step copies or mounts?
 //!
-//! One digest over everything that is selected; if it is asked for, a component for each path, so that a miss can be
-//! explained. What counts (and what does not):
+//! One digest over everything that is selected. What counts (and what does not):
 //!
 //! | of each | counts |
 //! |---|---|
@@ -104,73 +103,37 @@ impl From<WalkError> for DigestError {
     }
 }
 
-/// The part that one path has in a digest.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Component {
-    /// The path from the tree's root, links followed.
-    pub path: InnerPath,
-    /// Digest of all that counts of it.
-    pub digest: Digest,
-}
-
-/// The files a [`Selector`] selects, as digests.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Selection {
-    /// Of everything.
-    pub digest: Digest,
-    /// Of each path, in the order of the sources.
-    pub components: Vec<Component>,
-}
-
-impl Selection {
-    /// Looks at everything selected, and reads what is not known yet.
+impl Selector {
+    /// The digest of everything selected. Reads what is not known yet.
     ///
     /// # Errors
     /// If a pattern is malformed or something selected cannot be read. A path that does not exist is no error: its
     /// absence is part of the digest.
-    pub fn of(tree: &dyn SourceTree, selector: &Selector) -> Result<Self, DigestError> {
-        let mut components = Vec::new();
-        let mut hashing = Hashing::new(selector.owners);
-        read_each(tree, selector, &mut |item| {
-            let digest = Digest::blake3(*blake3::hash(hashing.add(&item)).as_bytes());
-            components.push(Component { path: InnerPath::from_clean(item.path), digest });
-        })?;
-        Ok(Self { digest: hashing.finish(), components })
-    }
-
-    /// As [`Selection::of`], without components.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn digest(tree: &dyn SourceTree, selector: &Selector) -> Result<Digest, DigestError> {
-        let mut hashing = Hashing::new(selector.owners);
-        read_each(tree, selector, &mut |item| {
-            hashing.add(&item);
-        })?;
+    pub fn digest(&self, tree: &dyn SourceTree) -> Result<Digest, DigestError> {
+        let mut hashing = Hashing::new(self.owners);
+        read_each(tree, self, &mut |item| hashing.add(&item))?;
         Ok(hashing.finish())
     }
 
     /// Shows everything selected, in the order of the sources: its path, what is there, and the digest of its content.
     ///
     /// # Errors
-    /// As [`Selection::of`].
+    /// As [`Selector::digest`].
     pub(super) fn visit(
+        &self,
         tree: &dyn SourceTree,
-        selector: &Selector,
         mut look: impl FnMut(&[u8], Option<&Node>, FileDigest),
     ) -> Result<(), DigestError> {
-        read_each(tree, selector, &mut |item| look(item.path, item.node, item.content))
+        read_each(tree, self, &mut |item| look(item.path, item.node, item.content))
     }
 
-    /// As [`Selection::digest`]; nothing if a file would have to be read for it.
+    /// As [`Selector::digest`]; nothing if a file would have to be read for it.
     ///
     /// # Errors
     /// The same, but for errors of reading files.
-    pub fn known_digest(tree: &dyn SourceTree, selector: &Selector) -> Result<Option<Digest>, DigestError> {
-        let mut hashing = Hashing::new(selector.owners);
-        match each(tree, selector, Reading::Never, &mut |item| {
-            hashing.add(&item);
-        }) {
+    pub fn known_digest(&self, tree: &dyn SourceTree) -> Result<Option<Digest>, DigestError> {
+        let mut hashing = Hashing::new(self.owners);
+        match each(tree, self, Reading::Never, &mut |item| hashing.add(&item)) {
             Ok(()) => Ok(Some(hashing.finish())),
             Err(Stop::Unknown) => Ok(None),
             Err(Stop::Failed(error)) => Err(error),
@@ -227,7 +190,7 @@ mod tests {
     fn digest(directory: &Path, include: &str) -> Digest {
         let ignore = IgnoreFile::parse("logs").unwrap();
         let scan = ContextScan::new(directory, ignore, StatCache::default()).unwrap();
-        Selection::of(&scan, &selector(include)).unwrap().digest
+        selector(include).digest(&scan).unwrap()
     }
 
     #[test]
@@ -300,28 +263,29 @@ mod tests {
         let scan = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::default()).unwrap();
         let root = Root::open(directory.path()).unwrap();
         for include in ["", "d", "to-d", "w?.txt", "missing", "--parents d/e"] {
-            let [scan, root] =
-                [&scan as &dyn SourceTree, &root].map(|tree| Selection::of(tree, &selector(include)).unwrap());
+            let [scan, root] = [&scan as &dyn SourceTree, &root].map(|tree| selector(include).digest(tree).unwrap());
             assert_eq!(scan, root, "{include}");
         }
     }
 
     #[test]
-    fn components_name_what_changed() {
+    fn what_is_selected_is_shown_with_its_content() {
         let directory = context();
-        let components = || {
+        let shown = || {
             let scan = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::default()).unwrap();
-            Selection::of(&scan, &selector("d")).unwrap().components
+            let mut shown = Vec::new();
+            let look = |path: &[u8], _: Option<&Node>, content| {
+                shown.push((String::from_utf8_lossy(path).into_owned(), content));
+            };
+            selector("d").visit(&scan, look).unwrap();
+            shown
         };
-        let before = components();
-        assert_eq!(
-            before.iter().map(|part| part.path.to_string()).collect::<Vec<_>>(),
-            ["/d", "/d/e", "/d/e/deep", "/d/in", "/d/x.md"]
-        );
+        let before = shown();
+        let paths: Vec<_> = before.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, ["d", "d/e", "d/e/deep", "d/in", "d/x.md"]);
         write(directory.path(), "d/e/deep", "new");
-        let after = components();
-        let changed: Vec<_> =
-            before.iter().zip(&after).filter(|(old, new)| old != new).map(|(old, _)| &old.path).collect();
-        assert_eq!(changed, [&InnerPath::new("d/e/deep")]);
+        let after = shown();
+        let changed = before.iter().zip(&after).filter(|(old, new)| old != new).map(|(old, _)| old.0.as_str());
+        assert_eq!(changed.collect::<Vec<_>>(), ["d/e/deep"]);
     }
 }

@@ -8,7 +8,7 @@ use rbuild_solver::graph::{FileAction, FileOp, LocalOp};
 
 use super::{BuildWorker, WorkerError};
 use crate::blocking::blocking;
-use crate::files::{ContextScan, Selection, Selector, SourceTree};
+use crate::files::{ContextScan, Selector, SourceTree};
 use crate::files_error::FilesError;
 use crate::mounted::Mounted;
 use crate::value::Value;
@@ -70,7 +70,7 @@ impl BuildWorker {
         blocking(move || {
             let mut hasher = KeyHasher::new("copied/1");
             for selector in &selectors {
-                hasher.digest(&Selection::digest(&view.root, selector).map_err(FilesError::from)?);
+                hasher.digest(&selector.digest(&view.root).map_err(FilesError::from)?);
             }
             Ok(hasher.finish())
         })
@@ -84,7 +84,7 @@ impl BuildWorker {
         }
         let view = self.view(layers).await?;
         let selector = Selector::path(source);
-        Ok(blocking(move || Selection::digest(&view.root, &selector)).await.map_err(FilesError::from)?)
+        Ok(blocking(move || selector.digest(&view.root)).await.map_err(FilesError::from)?)
     }
 
     /// Selected files of a context as a layer, for mounting them: owned by root and without what the ignore file

@@ -11,7 +11,7 @@ use rbuild_frontend::IgnoreFile;
 use rbuild_solver::graph::{Mode, Principal};
 
 use super::*;
-use crate::files::{ContextScan, Selection, Selector, StatCache};
+use crate::files::{ContextScan, Selector, StatCache};
 
 mod archives;
 mod buildkit;

@@ -243,15 +243,14 @@ impl Hashing {
         Self { hasher: KeyHasher::new("selection/1"), batch: Vec::with_capacity(BATCH), owners }
     }
 
-    /// Adds an item, and returns what is hashed of it.
-    pub(super) fn add(&mut self, item: &Item<'_>) -> &[u8] {
+    /// Adds an item.
+    pub(super) fn add(&mut self, item: &Item<'_>) {
         self.end_batch();
         let start = self.batch.len();
         self.batch.extend_from_slice(&[0; 8]);
         item.write(&mut self.batch, self.owners);
         let (length, record) = self.batch[start..].split_at_mut(8);
         length.copy_from_slice(&(record.len() as u64).to_le_bytes());
-        record
     }
 
     /// A batch ends with the item that makes it long enough.

@@ -25,7 +25,7 @@ fn many_files_are_copied_in_batches() {
     let context = bench.context();
     let image = Root::open(&bench.at("image/all")).unwrap();
     let selector = Selector { owners: false, ..Selector::path("") };
-    let digests = [&context as &dyn SourceTree, &image].map(|tree| Selection::of(tree, &selector).unwrap().digest);
+    let digests = [&context as &dyn SourceTree, &image].map(|tree| selector.digest(tree).unwrap());
     assert_eq!(digests[0], digests[1], "the copy has the content that the key was made of");
 }
 
@@ -58,7 +58,7 @@ fn files_that_change_within_a_tick_are_told() {
             let bench = Bench::new();
             let path = bench.file(&format!("context/{name}"), before.clone());
             let context = bench.context();
-            Selection::of(&context, &selector).unwrap();
+            selector.digest(&context).unwrap();
             let seen = context.known(&InnerPath::new(name)).unwrap().node.clone();
             // What no metadata tell: times that are those of before. The change time is not to be set, so it is another
             // file that the digest must not be believed of.
@@ -108,7 +108,7 @@ fn a_large_file_that_becomes_shorter_is_named() {
     std::thread::sleep(std::time::Duration::from_millis(40));
     let context = bench.context();
     // The scan knows the file's digest from now on, so that nobody hashes it again.
-    Selection::of(&context, &Selector::path("")).unwrap();
+    Selector::path("").digest(&context).unwrap();
     let sources: Sources<'_> = BTreeMap::from([(1, &context as &dyn SourceTree)]);
     let mut stage = Stage::over(None, None).unwrap();
     stage.copy(&parse(r#"COPY ["d", "/elsewhere/"]"#), &sources).unwrap();

@@ -21,7 +21,7 @@ fn digests(bench: &Bench, action: &CopyAction) -> [Option<rbuild_core::Digest>; 
     let (context, selector) = (bench.context(), Selector::of_copy(action, 1));
     let root = Root::open(&bench.at("context")).unwrap();
     let unignored: &dyn SourceTree = &root;
-    [&context as &dyn SourceTree, unignored].map(|tree| Selection::of(tree, &selector).ok().map(|found| found.digest))
+    [&context as &dyn SourceTree, unignored].map(|tree| selector.digest(tree).ok())
 }
 
 proptest! {
