@@ -217,7 +217,7 @@ async fn execute<W: Worker, R: Records<W::Output>>(
         Work::Process | Work::Files => Some(solver.unrecorded().acquire(order.path).await),
         Work::Fetch => None,
     };
-    let slot = solver.slots(op).acquire(order.path).await;
+    let slot = solver.slots(op.work()).acquire(order.path).await;
     audience.start();
     let reporter = audience.reporter(order.step);
     let task = Task {

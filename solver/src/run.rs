@@ -185,19 +185,16 @@ impl<'a, W: Worker, R: Records<W::Output>> Run<'a, W, R> {
         }
     }
 
-    /// Works out the longest paths, if there are more steps of one kind than may execute at once.
+    /// Works out the longest paths, if a step may have to wait for its turn.
     fn measure_paths(&mut self) {
-        let op = |id: &VertexId| &self.graph.vertex(*id).op;
-        let waits = |work: Work| {
-            let mut such = self.missed.iter().map(op).filter(|op| op.work() == work).peekable();
-            let most = such.peek().map_or(0, |op| self.solver.limits.of(op));
-            such.nth(most).is_some()
-        };
-        if !waits(Work::Process) && !waits(Work::Files) {
+        let work = |id: &VertexId| self.graph.vertex(*id).op.work();
+        let limits = self.solver.limits;
+        let steps = self.missed.iter().filter(|id| work(id) != Work::Fetch).count();
+        if steps == 0 || steps <= limits.of(Work::Process).min(limits.of(Work::Files)) {
             return;
         }
         for id in &self.missed {
-            let unknown = match op(id).work() {
+            let unknown = match work(id) {
                 Work::Process => UNKNOWN_PROCESS,
                 Work::Files => UNKNOWN_FILES,
                 Work::Fetch => Duration::ZERO,

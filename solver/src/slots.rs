@@ -100,7 +100,7 @@ impl State {
     }
 }
 
-/// Equal for paths that differ by less than a factor of two.
+/// The power of two that a path reaches, in milliseconds: the same for paths that differ by less than that factor.
 fn rough(path: Duration) -> u32 {
     u128::BITS - path.as_millis().leading_zeros()
 }

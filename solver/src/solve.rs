@@ -22,7 +22,7 @@ use rbuild_core::{Outcome, Reporter, Span, StepId, with_causes};
 
 use crate::explain::Verdict;
 use crate::flight::Flights;
-use crate::graph::{Graph, Op, Output, VertexId, Work};
+use crate::graph::{Graph, Output, VertexId, Work};
 use crate::journal::Journal;
 use crate::plan::{Keys, Plan};
 use crate::progress::{Closing, Progress};
@@ -48,15 +48,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// As many processes as may run. Without a wish the kernel is asked, which takes as long as finding a dozen results.
-    fn jobs(self) -> usize {
-        self.jobs.unwrap_or_else(several)
-    }
-
-    /// The most of `op`'s kind that execute at once.
-    pub(crate) fn of(self, op: &Op) -> usize {
-        match op.work() {
-            Work::Process => self.jobs(),
+    /// The most of one kind that execute at once. Unless it was said, the kernel is asked, which takes as long as finding
+    /// a dozen results.
+    pub(crate) fn of(self, work: Work) -> usize {
+        match work {
+            Work::Process => self.jobs.unwrap_or_else(several),
             Work::Files => several(),
             Work::Fetch => self.fetches,
         }
@@ -174,12 +170,12 @@ impl<W: Worker, R> Inner<W, R> {
     /// Where steps wait until others are recorded, one for each core more than processes may run. Recording takes its
     /// time, and if nobody waited for it, all chains of steps would take turns, see [`crate::slots`].
     pub(crate) fn unrecorded(&self) -> &Slots {
-        self.unrecorded.get_or_init(|| Slots::new(self.limits.jobs() + cores()))
+        self.unrecorded.get_or_init(|| Slots::new(self.limits.of(Work::Process) + cores()))
     }
 
-    /// Where `op` waits for its turn.
-    pub(crate) fn slots(&self, op: &Op) -> &Slots {
-        self.slots[op.work() as usize].get_or_init(|| Slots::new(self.limits.of(op)))
+    /// Where such work waits for its turn.
+    pub(crate) fn slots(&self, work: Work) -> &Slots {
+        self.slots[work as usize].get_or_init(|| Slots::new(self.limits.of(work)))
     }
 }
 
