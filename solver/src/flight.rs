@@ -214,7 +214,7 @@ async fn execute<W: Worker, R: Records<W::Output>>(
     let op = &order.vertex.op;
     // It is held while inputs are named, which can wait for nobody: their steps have executed, so they have theirs.
     let unrecorded = match op.work() {
-        Work::Process | Work::Files => Some(solver.unrecorded().acquire(order.path).await),
+        work @ (Work::Process | Work::Files) => Some(solver.unrecorded(work).acquire(order.path).await),
         Work::Fetch => None,
     };
     let slot = solver.slots(op.work()).acquire(order.path).await;

@@ -100,7 +100,7 @@ impl State {
     }
 }
 
-/// The power of two that a path reaches, in milliseconds: the same for paths that differ by less than that factor.
+/// The power of two that a path reaches, in milliseconds.
 fn rough(path: Duration) -> u32 {
     u128::BITS - path.as_millis().leading_zeros()
 }

@@ -161,16 +161,16 @@ pub(crate) struct Inner<W: Worker, R> {
     pub(crate) limits: Limits,
     /// By kind of work.
     slots: [OnceLock<Slots>; 3],
-    unrecorded: OnceLock<Slots>,
+    unrecorded: [OnceLock<Slots>; 3],
     pub(crate) flights: Flights<W::Output, W::Error>,
     pub(crate) builds: AtomicU64,
 }
 
 impl<W: Worker, R> Inner<W, R> {
-    /// Where steps wait until others are recorded, one for each core more than processes may run. Recording takes its
+    /// Where such work waits until other steps are recorded, one for each core more than may execute. Recording takes its
     /// time, and if nobody waited for it, all chains of steps would take turns, see [`crate::slots`].
-    pub(crate) fn unrecorded(&self) -> &Slots {
-        self.unrecorded.get_or_init(|| Slots::new(self.limits.of(Work::Process) + cores()))
+    pub(crate) fn unrecorded(&self, work: Work) -> &Slots {
+        self.unrecorded[work as usize].get_or_init(|| Slots::new(self.limits.of(work) + cores()))
     }
 
     /// Where such work waits for its turn.
@@ -187,7 +187,7 @@ impl<W: Worker, R: Records<W::Output>> Solver<W, R> {
             records,
             limits,
             slots: std::array::from_fn(|_| OnceLock::new()),
-            unrecorded: OnceLock::new(),
+            unrecorded: std::array::from_fn(|_| OnceLock::new()),
             flights: Flights::new(),
             builds: AtomicU64::new(0),
         }))

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rbuild_cache::{ActiveSnapshot, CacheMount, LayerId};
 use rbuild_core::{Event, Mount, MountKind, OverlayUpper};
-use rbuild_executor::mount::{Loan, lend};
+use rbuild_executor::mount::lend;
 use rbuild_executor::{
     Durability, Exit, Network, Privileges, Process, Sandbox, SandboxDevice, SandboxFile, SandboxMount, SandboxSpec,
     Stdio,
@@ -50,17 +50,11 @@ impl BuildWorker {
         let mut below = self.layers_of(inputs, 0)?;
         self.materialize(&below, task.reporter, task.step).await?;
         let (store, parents) = (self.store().clone(), below.clone());
-        let (snapshot, root, lent) = blocking(move || {
-            let snapshot = store.layers().prepare(&parents)?;
-            let mut root = snapshot.root_mount().kind;
-            let lent = lend(&mut root)?;
-            Ok::<_, WorkerError>((snapshot, root, lent))
-        })
-        .await?;
-        let prepared = self.prepare(task, op, inputs, &snapshot, root).await?;
+        let snapshot = blocking(move || store.layers().prepare(&parents)).await?;
+        let mut prepared = self.prepare(task, op, inputs, &snapshot).await?;
         let mut agents: FuturesUnordered<_> = prepared.agents.iter().map(AgentSocket::serve).collect();
         let exit = tokio::select! {
-            exit = self.execute_in(&prepared.spec, lent, task) => exit?,
+            exit = self.execute_in(&mut prepared.spec, task) => exit?,
             Some(never) = agents.next() => match never {},
         };
         drop(agents);
@@ -75,7 +69,15 @@ impl BuildWorker {
     }
 
     /// Runs the process to its end.
-    async fn execute_in(&self, spec: &SandboxSpec, lent: Loan, task: Task<'_>) -> Result<Exit, WorkerError> {
+    async fn execute_in(&self, spec: &mut SandboxSpec, task: Task<'_>) -> Result<Exit, WorkerError> {
+        // Only now that nothing has to be waited for: mounts that are lent cannot be let go.
+        let (mut root, mut mounts) = (spec.root.clone(), std::mem::take(&mut spec.mounts));
+        let lent;
+        (spec.root, spec.mounts, lent) = blocking(move || {
+            let lent = lend(mounts.iter_mut().map(|mount| &mut mount.mount.kind).chain([&mut root]));
+            (root, mounts, lent)
+        })
+        .await;
         let plan = spec.plan(self.engine.host())?;
         let mut sandbox = Sandbox::start(plan, Stdio::default()).await?;
         drop(lent);
@@ -95,11 +97,10 @@ impl BuildWorker {
         op: &ExecOp,
         inputs: &[Value],
         snapshot: &ActiveSnapshot,
-        root: MountKind,
     ) -> Result<Prepared, WorkerError> {
         let variables = op.env.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mut environment: Vec<(String, String)> = variables.collect();
-        let mut spec = SandboxSpec::new(root, Process::default());
+        let mut spec = SandboxSpec::new(snapshot.root_mount().kind, Process::default());
         spec.durability = Durability::Volatile;
         spec.hostname.clone_from(&op.hostname);
         spec.hosts.clone_from(&op.extra_hosts);

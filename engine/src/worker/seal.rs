@@ -18,12 +18,15 @@ use rbuild_cache::{ActiveSnapshot, Layer, LayerError, LayerId, LayerKind, Store}
 use rbuild_core::StepId;
 use rbuild_solver::Naming;
 use rbuild_solver::graph::{Graph, Op, Output};
+use tokio::sync::Semaphore;
 
 use super::{BuildWorker, WorkerError};
 use crate::blocking::blocking;
 
 /// So long a process waits for the digest of what it is to run on: some ten megabytes, or a few thousand files.
 const HEAD_START: Duration = Duration::from_millis(5);
+/// How many are digested at once. Each has some forty directories open, and a process may open a thousand by default.
+const AT_ONCE: usize = 8;
 /// The tars of smaller layers are hashed at the end: not worth a thread.
 const LARGE: u64 = 1 << 20;
 /// How much nicer than processes of the build.
@@ -32,9 +35,9 @@ const NICE: i32 = 10;
 type Digesting = Pin<Box<dyn Future<Output = Result<(), LayerError>> + Send>>;
 
 /// The layers of one build that are being hashed.
-#[derive(Default)]
 pub(crate) struct Seals {
     digesting: Mutex<HashMap<LayerId, Digesting>>,
+    places: Arc<Semaphore>,
     tars: Arc<Tars>,
     /// The steps whose layers the image will have.
     exported: HashSet<StepId>,
@@ -60,7 +63,8 @@ impl Seals {
             let count = if matches!(vertex.op, Op::Merge) { vertex.inputs().len() } else { 1 };
             waiting.extend(vertex.inputs().iter().take(count).map(|input| input.vertex));
         }
-        Self { exported, ..Self::default() }
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        Self { digesting: Mutex::default(), places, tars: Arc::default(), exported }
     }
 
     /// Waits until the tars of all large layers are hashed, now by all processors.
@@ -90,7 +94,11 @@ impl BuildWorker {
         }
         let unsealed = snapshot.leave(LayerKind::Run);
         let id = unsealed.id().clone();
-        let mut digesting = Box::pin(blocking(move || unsealed.seal()));
+        let places = Arc::clone(&self.seals.places);
+        let mut digesting = Box::pin(async move {
+            let _place = places.acquire().await.expect("nobody closes it");
+            blocking(move || unsealed.seal()).await
+        });
         let tars = self.seals.exported.contains(&step).then(|| Arc::clone(&self.seals.tars));
         let store = self.store().clone();
         let sealed = move |layer: Layer| {

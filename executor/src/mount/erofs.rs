@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rbuild_core::{Lower, MountKind};
 
@@ -19,8 +19,8 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{Layers, MountError, OverlayOptions, bind, open_beneath, open_layer, tmpfs};
 
-/// How many mounts are kept that no overlay may need any more: as many as one can have, and no more than a part of the
-/// files that this process may open.
+/// How many mounts are kept that no overlay may need any more: what some thirty chains of steps have, at 30 KB of kernel
+/// memory each, and no more than a part of the files that this process may open.
 const KEPT: usize = 1000;
 const PART: u64 = 4;
 /// The superblock, and where in it the metadata's first block is.
@@ -73,22 +73,31 @@ pub struct Loan {
     _mounts: Vec<Arc<OwnedFd>>,
 }
 
-/// Mounts what layers of an overlay are files, and names the mounts in their place, for a supervisor: there are several,
-/// and each would mount them all again.
-///
-/// # Errors
-/// The first file that cannot be mounted.
-pub fn lend(kind: &mut MountKind) -> Result<Loan, MountError> {
-    let MountKind::Overlay { lower, .. } = kind else { return Ok(Loan::default()) };
+/// Mounts what layers of overlays are files, and names the mounts in their place, for a supervisor: there are several,
+/// and each would mount them all again. What cannot be mounted here is left to the supervisor, which tells why.
+pub fn lend<'a>(kinds: impl IntoIterator<Item = &'a mut MountKind>) -> Loan {
     let mut mounts = Vec::new();
-    for layer in lower {
-        if let Lower::Erofs(path) = layer {
-            let mount = shared(path)?;
-            *layer = Lower::Mounted(format!("/proc/{}/fd/{}", std::process::id(), mount.as_raw_fd()).into());
-            mounts.push(mount);
+    let Some(descriptors) = descriptors() else { return Loan::default() };
+    for kind in kinds {
+        let MountKind::Overlay { lower, .. } = kind else { continue };
+        for layer in lower {
+            if let Lower::Erofs(path) = layer
+                && let Ok(mount) = shared(path)
+            {
+                *layer = Lower::Mounted(descriptors.join(mount.as_raw_fd().to_string()));
+                mounts.push(mount);
+            }
         }
     }
-    Ok(Loan { _mounts: mounts })
+    Loan { _mounts: mounts }
+}
+
+/// Where other processes find the descriptors of this one. Not by the number that it has for itself: `/proc` may be that
+/// of another pid namespace.
+fn descriptors() -> Option<&'static Path> {
+    static DESCRIPTORS: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let found = || Some(Path::new("/proc").join(std::fs::read_link("/proc/self").ok()?).join("fd"));
+    DESCRIPTORS.get_or_init(found).as_deref()
 }
 
 /// The same as a mount of its own, which may be attached and restricted.

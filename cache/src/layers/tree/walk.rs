@@ -22,9 +22,9 @@ use crate::error::StoreError;
 
 /// How many entries a batch has, and how many directories they may be in.
 const ENTRIES: usize = 1024;
-const DIRECTORIES: usize = 64;
+const DIRECTORIES: usize = 16;
 /// Directories on the way that stay open; those further down are opened again when the walk comes back to them.
-const OPEN: usize = 32;
+const OPEN: usize = 8;
 
 /// One file, where it lies.
 #[derive(Clone, Debug)]
