@@ -42,12 +42,14 @@ impl Layers<'_> {
         }
         let file = working.handle();
         let Some((tree, entries)) = tree else {
+            drop(guest);
             return self.import_directory(diff_id, &mut Part::new(file, TAR_OFFSET, size));
         };
         match file::complete(file, tree, size, digest, &[]) {
             Ok(()) => {}
             Err(Incomplete::Undescribable(reason)) => {
                 tracing::info!(%diff_id, %reason, "unpacked");
+                drop(guest);
                 return self.import_directory(diff_id, &mut Part::new(file, TAR_OFFSET, size));
             }
             Err(Incomplete::Disk(error)) => return Err(error).context("write", working.path()).map_err(Into::into),
@@ -66,7 +68,10 @@ impl Layers<'_> {
         let file = working.handle();
         let completed = match tree {
             Some((tree, _)) => file::complete(file, tree, size, digest, &[]),
-            None => return self.adopt_directory(&mut Part::new(file, TAR_OFFSET, size)),
+            None => {
+                drop(guest);
+                return self.adopt_directory(&mut Part::new(file, TAR_OFFSET, size));
+            }
         };
         // The layer made of it wants the room, too.
         drop(guest);

@@ -64,15 +64,20 @@ impl<'a> Stage<'a> {
     /// The item of what a directory of a tree contains.
     pub(in super::super) fn source_item(&self, from: u32, name: &OsStr) -> Option<Item> {
         let mirror = &self.directories[from as usize];
-        let node = self.tree_of(mirror).node(&mirror.path.join(name)).ok().flatten()?;
+        let node = self.held_node(mirror, name);
         self.mirrored_item(mirror, name, node)
     }
 
     /// The same as it will be.
     pub(super) fn source_node(&self, from: u32, name: &OsStr) -> Option<Node> {
         let mirror = &self.directories[from as usize];
-        let node = self.tree_of(mirror).node(&mirror.path.join(name)).ok().flatten()?;
+        let node = self.held_node(mirror, name);
         Some(self.mirrored_node(mirror, &node))
+    }
+
+    fn held_node(&self, mirror: &Mirror, name: &OsStr) -> Node {
+        let node = self.tree_of(mirror).node(&mirror.path.join(name));
+        node.ok().flatten().expect("a tree that holds everything finds again what it has shown")
     }
 
     /// Makes the directory at `place`, links in it followed before, a mirror of a directory of a tree; tells whether it
