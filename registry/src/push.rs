@@ -6,6 +6,7 @@
 //! ([`growing`](crate::growing)).
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -39,22 +40,8 @@ impl Client {
     pub async fn has_blob(&self, name: &Reference, descriptor: &Descriptor) -> Result<bool> {
         let subject = Subject::new("look for", format!("blob `{}`", descriptor.digest), name);
         let origin = self.origin(name);
-        let mut ask = Ask::new(Method::HEAD, origin.path(&format!("blobs/{}", descriptor.digest)));
-        // To point elsewhere is to have it; a signed address may not be good for `HEAD`.
-        ask.redirects = Redirects::Return;
         let scopes = Scopes::push(&origin.repository);
-        retry(&self.config().retry, || async {
-            let response = origin.host.ask(&subject, &scopes, &ask).await?;
-            if response.status().is_redirection() {
-                return Ok(true);
-            }
-            match check(&subject, response).await {
-                Ok(_) => Ok(true),
-                Err(Error::NotFound { .. }) => Ok(false),
-                Err(error) => Err(error),
-            }
-        })
-        .await
+        retry(&self.config().retry, || is_there(&subject, &origin, &scopes, descriptor)).await
     }
 
     /// Puts a blob into the repository unless it is there. `open` gives its bytes from the beginning, and is called
@@ -78,13 +65,19 @@ impl Client {
         let origin = self.origin(name);
         let _permit = origin.host.transfer().await;
         let scopes = Scopes::push(&origin.repository);
+        let began = AtomicBool::new(false);
         let attempt = || async {
             let url = with_digest(growing::begin(&subject, &origin, &scopes).await?, descriptor);
             let body = Outgoing::of_length(open(), descriptor.size);
+            began.store(true, Ordering::Relaxed);
             let answer = body.send(&subject, &origin, &scopes, Method::PUT, url).await?;
             check(&subject, answer).await.map(drop)
         };
         retry(&self.config().retry, || async {
+            // What got no answer may have arrived all the same.
+            if began.load(Ordering::Relaxed) && is_there(&subject, &origin, &scopes, descriptor).await? {
+                return Ok(());
+            }
             match attempt().await {
                 // The token expired since the `POST`, which makes the next one fetch another.
                 Err(Error::Unauthorized { .. }) => attempt().await,
@@ -164,6 +157,22 @@ impl Client {
     }
 }
 
+/// Asks once.
+async fn is_there(subject: &Subject, origin: &Origin, scopes: &Scopes, descriptor: &Descriptor) -> Result<bool> {
+    let mut ask = Ask::new(Method::HEAD, origin.path(&format!("blobs/{}", descriptor.digest)));
+    // To point elsewhere is to have it; a signed address may not be good for `HEAD`.
+    ask.redirects = Redirects::Return;
+    let response = origin.host.ask(subject, scopes, &ask).await?;
+    if response.status().is_redirection() {
+        return Ok(true);
+    }
+    match check(subject, response).await {
+        Ok(_) => Ok(true),
+        Err(Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn stated_digest(response: &Response) -> Option<String> {
     response.headers().get("docker-content-digest")?.to_str().ok().map(str::to_owned)
 }
@@ -186,10 +195,17 @@ impl Outgoing {
     where
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
+        Self::watched(bytes, None)
+    }
+
+    fn watched<S>(bytes: S, length: Option<u64>) -> Self
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
         // An error of the body reaches us only as a broken connection, so it is put aside on its way.
         let failure = Arc::new(Mutex::new(None));
         let aside = Arc::clone(&failure);
-        let patience = Patience::new();
+        let patience = Patience::new(length);
         let body = patience.watch(bytes).map_err(move |error| {
             let kind = error.kind();
             *aside.lock().expect("nothing panics while it holds this lock") = Some(error);
@@ -205,7 +221,7 @@ impl Outgoing {
     where
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
-        let mut this = Self::new(bytes);
+        let mut this = Self::watched(bytes, Some(length));
         this.load.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         if length == 0 {
             this.load.body = Body::from(Bytes::new());

@@ -5,6 +5,8 @@
 mod support;
 
 use std::future::{pending, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -63,6 +65,26 @@ async fn a_registry_that_takes_a_blob_and_never_answers_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_blob_that_arrived_without_an_answer_is_not_sent_again() {
+    let put = Arc::new(AtomicBool::new(false));
+    let arrived = Arc::clone(&put);
+    let respond = move |request: &Request| match request.method.as_str() {
+        "HEAD" if put.load(Ordering::Relaxed) => Reply::new(200, ""),
+        _ => accept(request),
+    };
+    let interrupt = move |request: &Request| {
+        let is_put = request.method == "PUT";
+        arrived.fetch_or(is_put, Ordering::Relaxed);
+        is_put.then(|| (usize::MAX, Some(Reply::default().silent())))
+    };
+    let server = FakeServer::impatient(respond, interrupt).await;
+    let (descriptor, bytes) = blob();
+    let pushed = Client::new(hasty()).push_blob(&name(&server), &descriptor, pieces(&bytes)).await;
+    assert_eq!(pushed.unwrap(), Pushed::Sent);
+    assert_eq!(server.seen().iter().filter(|request| request.method == "POST").count(), 1);
+}
+
+#[tokio::test]
 async fn a_registry_that_falls_silent_over_a_growing_blob_is_given_up() {
     for (method, after) in [("PATCH", usize::MAX), ("PATCH", 1000), ("PUT", usize::MAX)] {
         let (descriptor, bytes) = if after == 1000 { large_blob() } else { blob() };
@@ -76,17 +98,19 @@ async fn a_registry_that_falls_silent_over_a_growing_blob_is_given_up() {
 
 #[tokio::test]
 async fn our_own_slowness_is_not_counted() {
+    // Long enough for a busy machine, on which the registry's turns take their time.
+    const IDLE: Duration = Duration::from_secs(2);
     let server = FakeServer::start(accept).await;
     let (descriptor, bytes) = blob();
     let slow = || {
         let (first, rest) = (bytes.slice(..1000), bytes.slice(1000..));
         let later = async move {
-            tokio::time::sleep(4 * IDLE).await;
+            tokio::time::sleep(IDLE + Duration::from_secs(1)).await;
             Ok(rest)
         };
         stream::once(ready(Ok(first))).chain(stream::once(later)).boxed()
     };
-    let client = Client::new(hasty());
+    let client = Client::new(Config { idle_timeout: IDLE, ..hasty() });
     assert_eq!(client.push_blob(&name(&server), &descriptor, slow).await.unwrap(), Pushed::Sent);
     let grown = client.push_growing(&name(&server), slow(), ready(Some(descriptor)), pending()).await;
     assert!(matches!(grown, Ok(Streamed::Sent)), "{grown:?}");
