@@ -199,10 +199,13 @@ impl Containers<'_> {
             for key in reader.keys(&CONTAINERS)? {
                 match reader.find(&CONTAINERS, &key) {
                     Ok(container) => containers.extend(container),
-                    Err(error) => broken.push((String::from_utf8_lossy(&key).into_owned(), error)),
+                    Err(error @ (StoreError::Row { .. } | StoreError::Format { .. })) => {
+                        broken.push((String::from_utf8_lossy(&key).into_owned(), error));
+                    }
+                    Err(error) => return Err(error),
                 }
             }
-            Ok::<_, StoreError>(())
+            Ok(())
         })?;
         containers.sort_by_key(|container| std::cmp::Reverse(container.created));
         Ok((containers, broken))

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use rbuild_core::{Algorithm, Digest};
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result};
@@ -50,7 +51,8 @@ pub struct Record {
     pub duration_ms: u64,
 }
 
-/// What a [`Record`] needs, and when it was made.
+/// What a [`Record`] needs, and when it was made. The rest has to be there, or the record cannot be read, but is not
+/// kept.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Holder {
     pub(crate) layers: Vec<LayerId>,
@@ -58,6 +60,12 @@ pub(crate) struct Holder {
     pub(crate) listings: Vec<Digest>,
     pub(crate) title: String,
     pub(crate) created: u64,
+    #[serde(rename = "outputs")]
+    _outputs: IgnoredAny,
+    #[serde(rename = "provenance")]
+    _provenance: IgnoredAny,
+    #[serde(rename = "duration_ms")]
+    _duration_ms: IgnoredAny,
 }
 
 /// The build records of a [`Store`].

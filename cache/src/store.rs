@@ -186,17 +186,16 @@ impl Store {
     /// many entries were deleted.
     ///
     /// # Errors
-    /// The disk fails. What this process may not delete stays for one that may.
+    /// The disk fails, or a row that keeps something alive cannot be read: the first of several. The rest is done all the
+    /// same. What this process may not delete stays for one that may.
     pub fn reap(&self) -> Result<usize> {
-        self.0.meta.clear_dead_readers()?;
-        self.reap_ingest()?;
-        if self.has_condemned()? {
-            self.sweep()?;
-        }
-        let deleted = self.0.aside.empty_trash()?;
+        let readers = self.0.meta.clear_dead_readers().map(drop);
+        let ingest = self.reap_ingest().map(drop);
+        let swept = self.has_condemned().and_then(|has| if has { self.sweep().map(drop) } else { Ok(()) });
+        let deleted = self.0.aside.empty_trash();
         // Last: writing may need the room that was just made.
-        self.flush_used()?;
-        Ok(deleted)
+        let flushed = self.flush_used();
+        readers.and(ingest).and(swept).and(deleted).and_then(|deleted| flushed.map(|()| deleted))
     }
 
     /// Moves to the trash what dead processes left, except transfers that somebody may go on with.

@@ -43,7 +43,7 @@ pub(super) fn lost(env: &Env<WithoutTls>) -> heed::Result<Option<u64>> {
         let info = env.info();
         // After the number: a file only grows, and does before the number says so.
         let length = env.real_disk_size()?;
-        let needed = (info.last_page_number as u64 + 1) * page;
+        let Some(needed) = length_with(info.last_page_number as u64, page) else { return Ok(Some(u64::MAX)) };
         if length >= needed {
             return Ok(None);
         }
@@ -60,6 +60,11 @@ pub(super) fn lost(env: &Env<WithoutTls>) -> heed::Result<Option<u64>> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// How long a file with this last page is; `None` if none can be so long.
+fn length_with(last: u64, page: u64) -> Option<u64> {
+    last.checked_add(1)?.checked_mul(page)
 }
 
 struct Pages<'a> {
@@ -95,7 +100,8 @@ impl Pages<'_> {
 
     /// Whether the free list is there and has all pages that are not. One that cannot be understood has not.
     fn lists_rest(&self, snapshot: &Snapshot) -> io::Result<bool> {
-        let Some(missing) = (snapshot.last + 1).checked_sub(self.present) else { return Ok(true) };
+        let Some(count) = snapshot.last.checked_add(1) else { return Ok(false) };
+        let Some(missing) = count.checked_sub(self.present) else { return Ok(true) };
         let mut listed = vec![false; usize::try_from(missing).unwrap_or_default()];
         let mut waiting = vec![snapshot.free];
         let mut visits = 0;
@@ -173,4 +179,22 @@ fn half(bytes: &[u8], at: usize) -> Option<u16> {
 
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_that_no_file_has_is_none() {
+        for (last, expected) in [
+            (0, Some(4096)),
+            (1, Some(8192)),
+            (u64::MAX / 4096 - 1, Some((u64::MAX / 4096) * 4096)),
+            (u64::MAX / 4096, None),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(length_with(last, 4096), expected, "{last}");
+        }
+    }
 }

@@ -157,7 +157,7 @@ impl Store {
         let generation = lease::end_generation(writer)?;
         let mark = if is_current { generation } else { generation | SUSPECTED };
         condemned::condemn(writer, &layers, &blobs, mark)?;
-        self.discard_strangers(writer, seen, &going.records)?;
+        self.discard_strangers(writer, seen, &going.records, is_current)?;
         Ok(Some(report))
     }
 
@@ -182,7 +182,13 @@ impl Store {
 
     /// Discards what is in the store's directories and has no row: what crashes leave. A directory gets its row in the
     /// transaction that makes it.
-    fn discard_strangers(&self, writer: &Writer<'_>, seen: &Seen, going: &HashSet<Digest>) -> Result<()> {
+    fn discard_strangers(
+        &self,
+        writer: &Writer<'_>,
+        seen: &Seen,
+        going: &HashSet<Digest>,
+        is_current: bool,
+    ) -> Result<()> {
         let Seen { state, entries } = seen;
         let reader = writer.reader();
         let root = self.root();
@@ -198,11 +204,14 @@ impl Store {
                 self.0.aside.discard(&root.join("containers").join(name))?;
             }
         }
-        let stay = state.records.iter().filter(|record| !going.contains(&record.id));
-        let known: HashSet<OsString> =
-            stay.flat_map(|record| record.listings.iter().map(|key| key.hex().into())).collect();
-        for name in entries.listings.iter().filter(|name| !known.contains(*name)) {
-            self.0.aside.discard(&root.join(listings::DIRECTORY).join(name))?;
+        // A record that was stored meanwhile may name any of them: the next prune sees it.
+        if is_current {
+            let stay = state.records.iter().filter(|record| !going.contains(&record.id));
+            let known: HashSet<OsString> =
+                stay.flat_map(|record| record.listings.iter().map(|key| key.hex().into())).collect();
+            for name in entries.listings.iter().filter(|name| !known.contains(*name)) {
+                self.0.aside.discard(&root.join(listings::DIRECTORY).join(name))?;
+            }
         }
         let known: HashSet<_> = state.mounts.iter().map(|mount| mount.hash.as_bytes()).collect();
         for name in &entries.mounts {
@@ -368,6 +377,40 @@ mod tests {
         assert!(has(&store, &orphan) && has(&store, &new) && !has(&store, &old));
         assert_eq!((report.count("step"), report.count("layer"), report.swept.layers), (2, 1, 1), "{report:?}");
         assert!(!store.has_condemned().unwrap());
+    }
+
+    #[test]
+    fn a_listing_that_a_record_names_meanwhile_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        for number in [1, 2] {
+            store.listings().save(&key(number), b"listing").unwrap();
+        }
+        let name = || {
+            let record = Record { listings: vec![key(1)], created: 1, ..Record::default() };
+            store.records().insert(&[key(9)], &[], &record).unwrap();
+        };
+        prune_around(&store, name).unwrap();
+        assert!(store.listings().has(&key(1)));
+        store.prune(&PrunePolicy { records: false, ..PrunePolicy::default() }).unwrap();
+        assert!(store.listings().has(&key(1)) && !store.listings().has(&key(2)));
+    }
+
+    #[test]
+    fn a_record_that_lacks_what_only_builds_read_goes() {
+        const ROWS: crate::meta::Table<serde_json::Value> = crate::meta::Table::new(b'r', "build record");
+        let fields = ["layers", "outputs", "provenance", "title", "created", "duration_ms"];
+        for lacking in fields.map(Some).into_iter().chain([None]) {
+            let root = tempfile::tempdir().unwrap();
+            let store = Store::open(root.path()).unwrap();
+            let mut row = serde_json::to_value(Record { title: "a".to_owned(), ..Record::default() }).unwrap();
+            lacking.map(|field| row.as_object_mut().unwrap().remove(field).unwrap());
+            store.0.meta.write(|writer| writer.put(&ROWS, key(1).as_bytes(), &row)).unwrap();
+            assert_eq!(store.look(&[]).unwrap().state.damaged.len(), usize::from(lacking.is_some()), "{lacking:?}");
+            store.prune(&PrunePolicy { records: false, ..PrunePolicy::default() }).unwrap();
+            let is_there = store.0.meta.read(|reader| reader.contains(&ROWS, key(1).as_bytes())).unwrap();
+            assert_eq!(is_there, lacking.is_none(), "{lacking:?}");
+        }
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl State {
         state.damaged = records.damaged;
         for (key, record) in records.rows {
             let Ok(id) = <[u8; 32]>::try_from(key.as_slice()).map(Digest::blake3) else { continue };
-            let Holder { title, layers, listings, created } = record;
+            let Holder { title, layers, listings, created, .. } = record;
             let used = used(b'r', &key, created)?;
             state.records.push(RecordState { id, title, layers, listings, used });
         }
