@@ -12,6 +12,7 @@ mod contexts;
 mod date;
 mod dockerfile;
 mod history;
+mod numbers;
 mod outcome;
 mod plan;
 mod steps;
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use rbuild_cache::LayerId;
+use rbuild_cache::{LayerId, StoreError};
 use rbuild_core::{Digest, Event, Platform, Reporter, with_causes};
 use rbuild_frontend::{
     CacheUse, DateSource, Diagnostic, Entitlements, LowerError, LowerOptions, Lowered, ResolveImage, Severity, Source,
@@ -35,8 +36,9 @@ pub use self::cause::Cause;
 pub use self::check::Checked;
 use self::check::{Purpose, Read};
 use self::contexts::Contexts;
-use self::history::{Account, Numbers, Scope};
+use self::history::{Account, Scope};
 pub use self::history::{PastBuild, PastResult, PastStep, PastVerdict};
+use self::numbers::Numbers;
 pub use self::outcome::{BuildError, BuildOutcome};
 pub use self::plan::{BuildPlan, Forecast, PlannedStage, PlannedStep, StepInput, StepKind};
 use crate::assemble::{self, LayerFact};
@@ -94,7 +96,7 @@ impl Engine {
         let account = self.account(&prepared, &account).await;
         // Also after a failure: what it discarded may be all that stands between a full disk and the next build.
         drop(lease);
-        self.clean_up(prepared.solver.worker()).await;
+        self.clean_up(prepared.solver.worker(), reporter).await;
         let Prepared { source, warnings, .. } = prepared;
         let (id, manifest) = match result {
             Err(BuildError::Step { text, diagnostic, vertex, .. }) => {
@@ -220,8 +222,9 @@ impl Engine {
     }
 
     /// Remembers what was learnt about files, and deletes what the build discarded and what the store has too much of, now
-    /// that its result is there. A failure leaves work for the next build, no more.
-    async fn clean_up(&self, worker: &BuildWorker) {
+    /// that its result is there. A failure leaves work for the next build, no more; the user is told of one that no later
+    /// build gets over.
+    async fn clean_up(&self, worker: &BuildWorker, reporter: &Reporter) {
         worker.stubs.discard();
         let (engine, store, contexts) = (self.clone(), self.store().clone(), worker.contexts.clone());
         let listings = worker.listings.clone();
@@ -232,14 +235,23 @@ impl Engine {
             listings.finish();
             // First: on a full disk nothing can be remembered before there is room again. Who only looked has left nothing,
             // but may have been what a prune was waiting for.
-            if waited || store.has_condemned()? {
-                store.reap()?;
-            }
-            contexts.values().try_for_each(|context| context.remember(&store))?;
-            if made { engine.collect() } else { Ok(()) }
+            let reaped = match waited || store.has_condemned().unwrap_or(true) {
+                true => store.reap().map(drop).map_err(Error::from),
+                false => Ok(()),
+            };
+            // None keeps the others from being done.
+            let remembered = contexts.values().map(|context| context.remember(&store));
+            let remembered = remembered.fold(Ok(()), Result::and);
+            let collected = if made { engine.collect() } else { Ok(()) };
+            reaped.and(remembered).and(collected)
         });
         if let Err(error) = cleaned.await {
             tracing::debug!(%error, "cleaning up failed");
+            if let Error::Store(StoreError::Row { .. } | StoreError::Format { .. }) = &error {
+                let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+                let message = format!("the store was not cleaned up: {}{hint}", with_causes(&error));
+                reporter.emit(Event::Notice { message });
+            }
         }
     }
 

@@ -7,11 +7,10 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rbuild_cache::Build;
-use rbuild_core::{Digest, Event, KeyHasher, Platform, Reporter, Resources, StepId};
+use rbuild_core::{Digest, KeyHasher, Platform, Resources, StepId};
 use rbuild_solver::{Entry, Journal, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
@@ -19,6 +18,7 @@ use serde_json::value::to_raw_value;
 use super::cause::{Cause, causes, reason};
 use super::contexts::Main;
 use super::dockerfile::{DockerfilePlace, NAMES};
+use super::numbers::Numbers;
 use super::plan::StepKind;
 use super::steps::Steps;
 use super::{BuildError, Prepared};
@@ -146,30 +146,6 @@ fn scope(kind: &str, name: &str) -> Digest {
     let mut hasher = KeyHasher::new("build-scope/1");
     hasher.text(kind).text(name);
     hasher.finish()
-}
-
-/// The numbers that progress gives to steps: they are counted in the order in which they are first mentioned.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Numbers(Arc<Mutex<HashMap<StepId, usize>>>);
-
-impl Numbers {
-    /// Counts what is passed on to `reporter`.
-    pub(super) fn counting(&self, reporter: &Reporter) -> Reporter {
-        let (numbers, reporter) = (Arc::clone(&self.0), reporter.clone());
-        Reporter::new(move |event| {
-            // Passed on under the lock: the order here must be that of whoever counts there.
-            let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Event::StepStarted { step, .. } | Event::Transfer { step, .. } | Event::Log { step, .. } = &event {
-                let next = numbers.len() + 1;
-                numbers.entry(*step).or_insert(next);
-            }
-            reporter.emit(event);
-        })
-    }
-
-    fn of(&self, step: StepId) -> Option<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&step).copied()
-    }
 }
 
 /// What is known of a build besides its steps.

@@ -32,6 +32,9 @@ const INHERITED: &[&str] = &[
     "GIT_SSH_COMMAND",
     "GIT_SSL_CAINFO",
     "GIT_SSL_CAPATH",
+    // Git prefers them to the settings below.
+    "GIT_HTTP_LOW_SPEED_LIMIT",
+    "GIT_HTTP_LOW_SPEED_TIME",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "HTTP_PROXY",
@@ -56,10 +59,10 @@ const SETTINGS: &[(&str, &str)] = &[
     ("maintenance.auto", "false"),
     ("init.defaultBranch", "main"),
     ("fetch.recurseSubmodules", "false"),
-    // A server that says nothing for a minute says nothing more: one that is at work sends a sign of life every 5 s
-    // (`uploadpack.keepAlive`).
+    // A server that says nothing for so long says nothing more. Git's own sends a sign of life every 5 s while it counts
+    // objects (`uploadpack.keepAlive`), of so few bytes that it is hardly faster than the limit; others send none.
     ("http.lowSpeedLimit", "1"),
-    ("http.lowSpeedTime", "60"),
+    ("http.lowSpeedTime", "600"),
 ];
 
 /// So much of what git prints is kept.
@@ -202,8 +205,10 @@ impl RemoteError {
     }
 }
 
-/// Never asks, and gives up a host that cannot be reached for a minute.
-const SSH: &str = "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4";
+/// Never asks, and gives up a host that says nothing for a minute, or for two before it has said what it is: up to there
+/// `ServerAlive…` does not count. What stands here overrides the user's configuration, so the two minutes are what a
+/// connection takes at most without a limit of ssh's own (`tcp_syn_retries`).
+const SSH: &str = "ssh -o BatchMode=yes -o ConnectTimeout=130 -o ServerAliveInterval=15 -o ServerAliveCountMax=4";
 
 /// What is in the home directory is named, since in a user namespace ssh takes itself for root.
 fn ssh() -> String {
