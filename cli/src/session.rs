@@ -46,6 +46,14 @@ impl Session {
     pub fn engine(&self) -> Result<Engine, Failure> {
         Ok(Engine::open(self.config.clone())?)
     }
+
+    /// The same, but does not make it: `None` if nothing is there.
+    pub fn engine_if_there(&self) -> Result<Option<Engine>, Failure> {
+        if matches!(self.config.root.try_exists(), Ok(false)) {
+            return Ok(None);
+        }
+        self.engine().map(Some)
+    }
 }
 
 /// Does something with each name; what goes wrong with one does not keep it from the others.

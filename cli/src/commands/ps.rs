@@ -44,8 +44,9 @@ impl PsArgs {
             self.filters.iter().map(|(name, value)| Filter::new(name, value)).collect::<Result<Vec<_>, _>>()?;
         let (mut containers, broken) = session.engine()?.containers()?;
         for BrokenContainer { id, error } in broken {
-            let (id, error) = (if self.no_trunc { id } else { short(&id) }, rbuild_core::with_causes(&error));
-            note(&format!("container `{id}` is left out: {error}; `rbuild rm {id}` removes it"));
+            let id = if self.no_trunc { id } else { short(&id) };
+            let hint = error.hint().unwrap_or_else(|| format!("`rbuild rm {id}` removes it"));
+            note(&format!("container `{id}` is left out: {}; {hint}", rbuild_core::with_causes(&error)));
         }
         containers.retain(|container| filters.iter().all(|filter| filter.matches(container)));
         let named_state = filters.iter().any(|filter| matches!(filter, Filter::Status(_) | Filter::Exited(_)));

@@ -47,8 +47,16 @@ pub struct DoctorArgs {}
 impl DoctorArgs {
     pub fn execute(&self, session: &Session) -> Result<(), Failure> {
         let mut text = format!("rbuild {VERSION}, state directory {}\n", session.root().display());
-        let form = match session.engine() {
-            Ok(engine) => engine.layer_form(),
+        let form = match session.engine_if_there() {
+            // To look is no reason to make one.
+            Ok(None) => Finding {
+                what: "layers",
+                ok: true,
+                detail: "which form they take is found out by a trial in the state directory, which is not there yet"
+                    .to_owned(),
+                hint: None,
+            },
+            Ok(Some(engine)) => engine.layer_form(),
             // What keeps the store from being opened is said where the machine is at fault, and by every other command.
             Err(failure) => Finding {
                 what: "layers",

@@ -67,6 +67,10 @@ fn doctor_and_version_tell_about_the_machine() {
 #[test]
 fn doctor_tells_which_form_layers_take_and_why() {
     let bench = bare_bench!();
+    let absent = bench.path("absent");
+    let said = bench.run(&["--root", absent.to_str().unwrap(), "doctor"]).ok().says(&["ok       layers: "]).stdout;
+    assert!(said.contains("the state directory, which is not there yet") && !absent.exists(), "{said}");
+    bench.run(&["images"]).ok();
     bench.run(&["--layers", "directory", "doctor"]).ok().says(&["ok       layers: directories, as `--layers`"]);
     let said = bench.run(&["doctor"]).ok().stdout;
     let form = said.lines().find(|line| line.contains("  layers: ")).unwrap_or_else(|| panic!("{said}"));
@@ -101,6 +105,7 @@ fn one_container_that_cannot_be_understood_hides_no_other() {
     fs::write(&path, bytes).unwrap();
     let listed =
         bench.run(&["ps", "-a"]).ok().says(&["sound", &format!("note: container `{}` is left out", &broken[..12])]);
+    assert!(listed.stderr.contains("; `rbuild rm "), "{}", listed.stderr);
     assert!(!listed.stdout.contains(&broken[..12]) && listed.stdout.contains(&sound[..12]), "{}", listed.stdout);
     bench.run(&["info"]).ok().says(&["Containers: 2"]);
     bench.run(&["inspect", "sound"]).ok();
