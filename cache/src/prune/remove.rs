@@ -397,6 +397,27 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_keeps_the_sweep_from_its_work_keeps_nothing_else() {
+        const CONTAINER: crate::meta::Table<u32> = crate::meta::Table::new(b'c', "number");
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let kept = layer(&store, "kept");
+        let condemned = |writer: &mut Writer<'_>| {
+            writer.put(&CONTAINER, b"abc1", &7)?;
+            condemned::condemn(writer, &[kept.clone()], &[], 0)
+        };
+        store.0.meta.write(condemned).unwrap();
+        let trash = root.path().join("trash");
+        fs::write(trash.join("left"), "").unwrap();
+        let reaped = store.reap();
+        assert!(matches!(reaped, Err(crate::StoreError::Row { table: "container", .. })), "{reaped:?}");
+        assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
+        store.0.meta.write(|writer| writer.delete(&CONTAINER, b"abc1")).unwrap();
+        store.reap().unwrap();
+        assert!(!has(&store, &kept));
+    }
+
+    #[test]
     fn a_record_that_lacks_what_only_builds_read_goes() {
         const ROWS: crate::meta::Table<serde_json::Value> = crate::meta::Table::new(b'r', "build record");
         let fields = ["layers", "outputs", "provenance", "title", "created", "duration_ms"];
