@@ -404,7 +404,7 @@ mod tests {
         let kept = layer(&store, "kept");
         let condemned = |writer: &mut Writer<'_>| {
             writer.put(&CONTAINER, b"abc1", &7)?;
-            condemned::condemn(writer, &[kept.clone()], &[], 0)
+            condemned::condemn(writer, std::slice::from_ref(&kept), &[], 0)
         };
         store.0.meta.write(condemned).unwrap();
         let trash = root.path().join("trash");
