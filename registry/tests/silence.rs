@@ -31,9 +31,9 @@ fn blob() -> (Descriptor, Bytes) {
     Image::new(1).blobs[1].clone()
 }
 
-/// More than what fits between two processes.
+/// More than what fits between two processes: a receiver's buffer grows to 32 MiB on large machines.
 fn large_blob() -> (Descriptor, Bytes) {
-    let bytes = Bytes::from(vec![7; 32 << 20]);
+    let bytes = Bytes::from(vec![7; 80 << 20]);
     (Descriptor::of("application/octet-stream", &bytes), bytes)
 }
 
