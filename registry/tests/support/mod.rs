@@ -315,7 +315,7 @@ async fn read_body(socket: &mut BufReader<tokio::net::TcpStream>, request: &mut 
             socket.read_line(&mut line).await.ok().filter(|count| *count > 0)?;
             usize::from_str_radix(line.trim_end(), 16).ok()?
         } else {
-            length
+            length.min(most)
         };
         let start = request.body.len();
         request.body.resize(start + length, 0);
