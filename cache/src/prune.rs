@@ -15,6 +15,7 @@ mod plan;
 mod policy;
 mod remove;
 mod state;
+mod strangers;
 mod usage;
 
 use std::time::Duration;

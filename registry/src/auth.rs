@@ -13,10 +13,11 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
+use crate::answer::{read_limited, server_words, transport_error};
 use crate::challenge::{self, Challenge};
 use crate::credentials::{Credential, CredentialStore};
 use crate::error::{Error, Result, Subject};
-use crate::host::{Host, read_limited, server_words, transport_error};
+use crate::host::Host;
 
 /// How long a token lasts if its service does not say, by the specification.
 const SHORTEST_LIFE: u64 = 60;

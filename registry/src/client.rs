@@ -7,11 +7,12 @@ use rbuild_image::Reference;
 use reqwest::Method;
 use tokio::sync::OnceCell;
 
+use crate::answer::check;
 use crate::auth::{Auth, Scopes};
 use crate::config::Config;
 use crate::credentials::Credential;
 use crate::error::{Error, Result, Subject};
-use crate::host::{Ask, Host, check};
+use crate::host::{Ask, Host};
 
 /// A client for any number of registries. Cloning is cheap and shares connections and tokens.
 #[derive(Clone, Debug)]

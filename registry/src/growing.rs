@@ -20,10 +20,11 @@ use futures_util::future::{Either, select};
 use rbuild_image::{Descriptor, Reference};
 use reqwest::{Method, StatusCode, Url};
 
+use crate::answer::check;
 use crate::auth::Scopes;
 use crate::client::{Client, Origin};
 use crate::error::{Error, Result, Subject};
-use crate::host::{Ask, Host, Place, check};
+use crate::host::{Ask, Host, Place};
 use crate::patience::allowance;
 use crate::push::{Outgoing, expect, with_digest};
 

@@ -16,6 +16,7 @@
 //!
 //! Credentials go to the host they were configured for and to the token service it names, never to where it redirects.
 
+mod answer;
 mod auth;
 mod challenge;
 mod client;

@@ -14,10 +14,11 @@ use reqwest::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValu
 use reqwest::{Method, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::answer::{check, read_limited, transport_error};
 use crate::auth::Scopes;
 use crate::client::{Client, Origin};
 use crate::error::{Error, Result, Subject};
-use crate::host::{Ask, check, read_limited, transport_error};
+use crate::host::Ask;
 use crate::retry::{pause, retry};
 
 /// How deep indexes may be nested in indexes.

@@ -15,11 +15,12 @@ use rbuild_image::{Descriptor, Reference, sha256};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 
+use crate::answer::check;
 use crate::auth::Scopes;
 use crate::client::{Client, Origin};
 use crate::error::{Error, Result, Subject};
 use crate::growing;
-use crate::host::{Ask, Host, Load, Redirects, check};
+use crate::host::{Ask, Host, Load, Redirects};
 use crate::patience::Patience;
 use crate::retry::retry;
 

@@ -6,9 +6,7 @@
 //! so layers and blobs are then only [suspected](condemned::SUSPECTED), which the sweep looks into.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt;
+use std::fs::File;
 use std::path::Path;
 
 use rbuild_core::Digest;
@@ -20,13 +18,12 @@ use super::condemned::{self, SUSPECTED};
 use super::plan::{Item, Removal, plan};
 use super::policy::PrunePolicy;
 use super::state::{State, mount_sizes, slots};
+use super::strangers::Entries;
 use crate::cache_mounts::{CACHE_MOUNTS, is_same};
 use crate::containers::CONTAINERS;
 use crate::error::{Context, Result};
 use crate::images::{IMAGES, NAMES, REMOTES};
-use crate::layers::LAYERS;
 use crate::lease;
-use crate::listings;
 use crate::meta::{Reader, Writer};
 use crate::records::{KEYS, RECORDS, STEPS};
 use crate::store::{Store, USED, used_key};
@@ -37,37 +34,7 @@ const READS: usize = 3;
 /// What a decision was made of.
 pub(super) struct Seen {
     pub(super) state: State,
-    entries: Entries,
-}
-
-/// What there was in some directories before the rows were read.
-struct Entries {
-    layers: Vec<OsString>,
-    containers: Vec<OsString>,
-    listings: Vec<OsString>,
-    mounts: Vec<OsString>,
-}
-
-impl Entries {
-    fn read(store: &Store) -> Result<Self> {
-        let names = |directory: &str| -> Result<Vec<OsString>> {
-            let directory = store.root().join(directory);
-            match fs::read_dir(&directory) {
-                // Some are only made when something is put there.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-                entries => {
-                    let entries = entries.context("read", &directory)?;
-                    entries.map(|entry| Ok(entry.context("read", &directory)?.file_name())).collect()
-                }
-            }
-        };
-        Ok(Self {
-            layers: names("layers-v1")?,
-            containers: names("containers")?,
-            listings: names(listings::DIRECTORY)?,
-            mounts: names("cache-mounts")?,
-        })
-    }
+    pub(super) entries: Entries,
 }
 
 /// What goes, by kind.
@@ -179,54 +146,6 @@ impl Store {
         writer.delete(&USED, &used_key(b'q', hash.as_bytes()))?;
         Ok(true)
     }
-
-    /// Discards what is in the store's directories and has no row: what crashes leave. A directory gets its row in the
-    /// transaction that makes it.
-    fn discard_strangers(
-        &self,
-        writer: &Writer<'_>,
-        seen: &Seen,
-        going: &HashSet<Digest>,
-        is_current: bool,
-    ) -> Result<()> {
-        let Seen { state, entries } = seen;
-        let reader = writer.reader();
-        let root = self.root();
-        let known: HashSet<_> = state.layers.iter().map(|layer| OsStr::new(layer.id.as_str())).collect();
-        for name in entries.layers.iter().filter(|name| !known.contains(name.as_os_str())) {
-            if !reader.contains(&LAYERS, name.as_bytes())? {
-                self.0.aside.discard(&root.join("layers-v1").join(name))?;
-            }
-        }
-        let known: HashSet<_> = state.containers.iter().map(|container| OsStr::new(&container.id)).collect();
-        for name in entries.containers.iter().filter(|name| !known.contains(name.as_os_str())) {
-            if !reader.contains(&CONTAINERS, name.as_bytes())? {
-                self.0.aside.discard(&root.join("containers").join(name))?;
-            }
-        }
-        // A record that was stored meanwhile may name any of them: the next prune sees it.
-        if is_current {
-            let stay = state.records.iter().filter(|record| !going.contains(&record.id));
-            let known: HashSet<OsString> =
-                stay.flat_map(|record| record.listings.iter().map(|key| key.hex().into())).collect();
-            for name in entries.listings.iter().filter(|name| !known.contains(*name)) {
-                self.0.aside.discard(&root.join(listings::DIRECTORY).join(name))?;
-            }
-        }
-        let known: HashSet<_> = state.mounts.iter().map(|mount| mount.hash.as_bytes()).collect();
-        for name in &entries.mounts {
-            let hash = name.as_bytes().split(|byte| *byte == b'.').next().unwrap_or_default();
-            let path = root.join("cache-mounts").join(name);
-            // One that is just being made has a user.
-            if !known.contains(hash)
-                && !reader.contains(&CACHE_MOUNTS, hash)?
-                && let Claim::Ours(_lock) = lock_directory(&path)?
-            {
-                self.0.aside.discard(&path)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Whether images, their names and containers are what they were.
@@ -284,7 +203,7 @@ fn forget(writer: &mut Writer<'_>, state: &State, going: &Going, is_current: boo
     Ok(())
 }
 
-enum Claim {
+pub(super) enum Claim {
     /// The lock lasts as long as the file is open.
     Ours(File),
     Absent,
@@ -292,7 +211,7 @@ enum Claim {
 }
 
 /// Locks a cache mount's directory if nobody has it.
-fn lock_directory(path: &Path) -> Result<Claim> {
+pub(super) fn lock_directory(path: &Path) -> Result<Claim> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -309,6 +228,8 @@ fn lock_directory(path: &Path) -> Result<Claim> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::layers::LayerId;
     use crate::{Image, LayerKind, Lease, PruneImages, Record};

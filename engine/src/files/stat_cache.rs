@@ -13,6 +13,8 @@
 //! its file, and a piece of it is in memory. Whoever keeps the bytes makes sure that they come back whole; bytes that are
 //! not like this count as an empty cache, and a record that cannot be read as none.
 
+mod record;
+
 use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -20,21 +22,16 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
+pub(crate) use self::record::Record;
+use self::record::{RECORD, key_of, number};
 use super::{FileDigest, Node};
 
 const MAGIC: &[u8; 16] = b"rbuild-stat/3\0\0\0";
 const HEADER: usize = 24;
-const RECORD: usize = 80;
 
 /// How many times a cache is rewritten before it forgets a file that no scan has met since: other Dockerfiles with
 /// other ignore files may share the directory.
 const MAX_AGE: u32 = 8;
-
-/// The kernel stamps files with a clock that stands still for up to one tick (10 ms at 100 Hz).
-const TICK: i64 = 20_000_000;
-
-/// Some file systems keep even or whole seconds only.
-const COARSE_TICK: i64 = 2_000_000_000;
 
 /// Digests of files as they were, from one scan of a context to the next.
 #[derive(Debug, Default)]
@@ -93,74 +90,6 @@ pub(crate) struct Cursor {
     /// Records from `start` on.
     window: Vec<[u8; RECORD]>,
     start: usize,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Record {
-    dev: u64,
-    ino: u64,
-    size: u64,
-    mtime: i64,
-    ctime: i64,
-    mode: u32,
-    age: u32,
-    digest: FileDigest,
-}
-
-impl Record {
-    pub(crate) fn new(node: &Node, digest: FileDigest) -> Self {
-        Self {
-            dev: node.dev,
-            ino: node.ino,
-            size: node.size,
-            mtime: node.mtime.total_nanoseconds(),
-            ctime: node.ctime.total_nanoseconds(),
-            mode: node.mode,
-            age: 0,
-            digest,
-        }
-    }
-
-    fn is_of(&self, node: &Node) -> bool {
-        Self { age: self.age, ..Self::new(node, self.digest) } == *self
-    }
-
-    /// Whether a change after `clock` would have given the file other times.
-    fn is_settled(&self, clock: i64) -> bool {
-        let coarse = self.mtime % 1_000_000_000 == 0 && self.ctime % 1_000_000_000 == 0;
-        let tick = if coarse { COARSE_TICK } else { TICK };
-        self.mtime.max(self.ctime) < clock.saturating_sub(tick)
-    }
-
-    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut bytes = [0; RECORD];
-        let numbers = [self.dev, self.ino, self.size, self.mtime.cast_unsigned(), self.ctime.cast_unsigned()];
-        for (place, number) in bytes.as_chunks_mut().0.iter_mut().zip(numbers) {
-            *place = number.to_le_bytes();
-        }
-        bytes[40..44].copy_from_slice(&self.mode.to_le_bytes());
-        bytes[44..48].copy_from_slice(&self.age.to_le_bytes());
-        bytes[48..].copy_from_slice(&self.digest.0);
-        out.write_all(&bytes)
-    }
-
-    fn read(bytes: &[u8; RECORD]) -> Self {
-        let small = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
-        Self {
-            dev: number(bytes, 0),
-            ino: number(bytes, 8),
-            size: number(bytes, 16),
-            mtime: number(bytes, 24).cast_signed(),
-            ctime: number(bytes, 32).cast_signed(),
-            mode: small(40),
-            age: small(44),
-            digest: FileDigest(bytes[48..RECORD].try_into().expect("the rest of a record")),
-        }
-    }
-}
-
-fn number(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
 /// Whether a change after `clock` would have given a file other times.
@@ -302,19 +231,16 @@ impl StatCache {
         for place in (0..self.count).filter(|place| !replaced[*place]) {
             let Some(record) = self.record(place, &mut cursor).map(Record::read) else { continue };
             if record.age < MAX_AGE && record.is_settled(self.clock) {
-                Record { age: record.age + 1, ..record }.write(out)?;
+                record.aged().write(out)?;
             }
         }
         Ok(())
     }
 }
 
-fn key_of(record: &[u8; RECORD]) -> (u64, u64) {
-    (number(record, 0), number(record, 8))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::record::TICK;
     use super::*;
     use crate::files::{Kind, Timestamp};
 

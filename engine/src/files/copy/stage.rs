@@ -20,6 +20,7 @@
 
 mod edit;
 mod mirror;
+mod up;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
