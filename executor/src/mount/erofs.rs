@@ -207,4 +207,24 @@ mod tests {
         let opened = shared(directory.path()).unwrap();
         assert!(rustix::fs::statat(&opened, "file", rustix::fs::AtFlags::empty()).is_ok());
     }
+
+    #[test]
+    fn what_cannot_be_lent_is_left_to_the_supervisor() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::create_dir(path("layer")).unwrap();
+        std::fs::write(path("layer/file"), "").unwrap();
+        std::fs::write(path("damaged"), [0; 4096]).unwrap();
+        let erofs = |name: &str| Lower::Erofs(path(name));
+        let lower = vec![erofs("missing"), erofs("layer"), Lower::Directory(path("layer")), erofs("damaged")];
+        let mut kinds = [MountKind::Overlay { lower: lower.clone(), upper: None }, MountKind::Proc];
+        let loan = lend(&mut kinds);
+        let [MountKind::Overlay { lower: lent, .. }, _] = &kinds else { panic!("{kinds:?}") };
+        let (Lower::Mounted(mount), [first, _, rest @ ..]) = (&lent[1], &lent[..]) else { panic!("{lent:?}") };
+        assert_eq!((first, rest), (&lower[0], &lower[2..]));
+        let descriptors = format!("/proc/{}/fd", std::process::id());
+        assert_eq!(mount.parent(), Some(Path::new(&descriptors)), "other processes find it");
+        assert!(std::fs::metadata(mount.join("file")).unwrap().is_file());
+        drop(loan);
+    }
 }
