@@ -46,6 +46,8 @@ fn serve() -> io::Result<()> {
     rustix::process::chdir("/")?;
     // Processes inherit what is ignored: once here instead of in each of them.
     sys::reset_signals();
+    // Not so this one, which is a handler: it is for supervisors, and pid 1 until it is the process.
+    sys::let_large_writes_fail();
     crate::mount::remember_user_namespace();
     let mut supervisor = supervisor::Supervisor::new()?;
     while let Some((command, descriptors)) = channel::receive::<Command>(rustix::stdio::stdin())? {

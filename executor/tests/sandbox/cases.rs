@@ -24,6 +24,7 @@ pub(crate) const ALL: &[Case] = &[
     ("nothing_passes_from_one_sandbox_to_the_next", nothing_passes_from_one_sandbox_to_the_next),
     ("changes_can_be_used_at_once", changes_can_be_used_at_once),
     ("sandboxes_follow_one_another_in_one_supervisor", sandboxes_follow_one_another_in_one_supervisor),
+    ("a_limit_on_the_size_of_files_kills_no_supervisor", a_limit_on_the_size_of_files_kills_no_supervisor),
     ("a_sandbox_takes_few_system_calls", a_sandbox_takes_few_system_calls),
     ("process_is_alone_in_its_namespaces", process_is_alone_in_its_namespaces),
     ("root_has_dockers_capabilities", root_has_dockers_capabilities),
@@ -169,6 +170,40 @@ fn sandboxes_follow_one_another_in_one_supervisor(bench: &mut Bench) {
     }
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(bench.output("echo here"), "here");
+}
+
+fn a_limit_on_the_size_of_files_kills_no_supervisor(bench: &mut Bench) {
+    // The supervisor writes names, pid 1 what only this sandbox has.
+    let mut named = bench.script("true");
+    named.hostname = "another".to_owned();
+    let mut given = bench.script("true");
+    given.files = vec![SandboxFile {
+        target: "/run/secrets/token".into(),
+        content: b"s3cret\n".to_vec(),
+        mode: 0o440,
+        uid: 0,
+        gid: 0,
+        read_only: true,
+    }];
+    for spec in [named, given] {
+        let plan = bench.script("cat").plan(&bench.host).unwrap();
+        bench.runtime.block_on(async {
+            let (reader, writer) = std::io::pipe().unwrap();
+            let stdio = Stdio { stdin: Input::Descriptor(reader.into()), ..Stdio::default() };
+            let sandbox = Sandbox::start(plan, stdio).await.unwrap();
+            let supervisor = rustix::process::Pid::from_raw(parent_of(sandbox.pid()));
+            let resource = rustix::process::Resource::Fsize;
+            let limit = rustix::process::Rlimit { current: Some(1), ..rustix::process::getrlimit(resource) };
+            rustix::process::prlimit(supervisor, resource, limit).unwrap();
+            drop(writer);
+            assert!(finish(sandbox).await.unwrap().exit.success());
+        });
+        // The same supervisor makes it.
+        let error = bench.run(&spec).unwrap_err();
+        let said = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+        let said: Vec<String> = said.map(ToString::to_string).collect();
+        assert!(said.iter().any(|text| text.contains("File too large")), "{said:?}");
+    }
 }
 
 /// Of rbuild, the supervisor and pid 1 together, with those of `true` and of a test that makes directories. They do not
