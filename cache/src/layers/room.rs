@@ -58,7 +58,9 @@ impl Drop for Guest {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::mpsc;
+    use std::time::Duration;
 
     use rbuild_image::{Change, Entry, EntryKind, Timestamp};
 
@@ -76,24 +78,35 @@ mod tests {
 
     #[test]
     fn large_layers_come_one_after_the_other_and_small_ones_do_not_wait() {
+        /// Long enough for whoever does not wait to be seen.
+        const MOMENT: Duration = Duration::from_millis(20);
         let (large, small) = (tree(60_000), tree(100));
         let room = Arc::default();
-        let inside = AtomicUsize::new(0);
+        let (is_left, inside) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let (ready, begun) = mpsc::channel();
         let mut first = Guest::of(&room);
         first.hold(&large);
         std::thread::scope(|scope| {
             for _ in 0..3 {
-                scope.spawn(|| {
-                    let mut guest = Guest::of(&room);
-                    guest.hold(&large);
+                let ready = ready.clone();
+                let (large, room, is_left, inside) = (&large, &room, &is_left, &inside);
+                scope.spawn(move || {
+                    let mut guest = Guest::of(room);
+                    ready.send(()).unwrap();
+                    guest.hold(large);
+                    assert!(is_left.load(Ordering::SeqCst), "somebody has the room");
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
-                    guest.hold(&large);
-                    std::thread::yield_now();
+                    guest.hold(large);
+                    std::thread::sleep(MOMENT);
                     inside.fetch_sub(1, Ordering::SeqCst);
                 });
             }
+            for _ in 0..3 {
+                begun.recv().unwrap();
+            }
+            std::thread::sleep(MOMENT);
             Guest::of(&room).hold(&small);
-            assert_eq!(inside.load(Ordering::SeqCst), 0, "somebody has the room");
+            is_left.store(true, Ordering::SeqCst);
             drop(first);
         });
         Guest::of(&room).hold(&large);
