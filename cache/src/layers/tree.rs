@@ -34,7 +34,7 @@ use rayon::prelude::*;
 use rbuild_core::{Digest, KeyHasher};
 use rbuild_image::erofs::ErofsNode;
 use rbuild_image::{EntryKind, Timestamp};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 pub(crate) use self::digest::digest;
@@ -129,8 +129,14 @@ pub(crate) fn open_root(path: &Path) -> Result<OwnedFd, StoreError> {
 pub(crate) fn open_file(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<File> {
     // A sandbox is gone before its files are read, so a fifo in the file's place is a bug, not a race; still no reason
     // to hang.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    rustix::fs::openat(root, path, flags, Mode::empty()).map(File::from)
+    open_beneath(root, path, OFlags::NONBLOCK).map(File::from)
+}
+
+/// Opens what lies below a directory for reading. A symlink anywhere on the way, put there meanwhile, is an error.
+fn open_beneath(directory: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | flags;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    rustix::fs::openat2(directory, path, flags, Mode::empty(), resolve)
 }
 
 /// Everything in a directory, in canonical order, the directory itself first. Nothing follows an error.

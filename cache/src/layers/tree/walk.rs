@@ -3,8 +3,8 @@
 //! Depth first. In memory are the names of the directories on the way to where the walk is, packed, and one *batch* of
 //! entries that come next: those are looked at side by side, and open files are those of their directories.
 //!
-//! Nothing but a directory is opened by a joined path: every name is looked up, without following symlinks, below the
-//! directory's own handle.
+//! Nothing but a directory is opened by a joined path, on which no symlink is followed either: every name is looked up
+//! below the directory's own handle.
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,12 +12,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, FileType, OFlags, RawDir};
 use rustix::io::Errno;
 
 use super::super::Result;
 use super::super::error::LayerError;
-use super::open_root;
+use super::{open_beneath, open_root};
 use crate::error::StoreError;
 
 /// How many entries a batch has, and how many directories they may be in.
@@ -149,7 +149,7 @@ impl Walk {
             let handle = match &open.handle {
                 Some(handle) => Arc::clone(handle),
                 None => {
-                    let opened = open_below(self.root.as_fd(), &open.names.path);
+                    let opened = open_beneath(self.root.as_fd(), &open.names.path, OFlags::DIRECTORY);
                     let path = &open.names.path;
                     let opened = Arc::new(opened.map_err(|error| failed(&self.path, path, error))?);
                     directories += 1;
@@ -159,7 +159,7 @@ impl Walk {
             let place = Place { directory: Arc::clone(&open.names), handle, index };
             if open.names.is_directory(index) {
                 let path = place.path();
-                let below = open_below(place.directory(), Path::new(place.name()));
+                let below = open_beneath(place.directory(), Path::new(place.name()), OFlags::DIRECTORY);
                 self.enter(path.clone(), Arc::new(below.map_err(|error| self.failed(&path, error))?))?;
                 directories += 1;
             }
@@ -185,11 +185,45 @@ impl Walk {
     }
 }
 
-fn open_below(directory: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(directory, path, flags, Mode::empty())
-}
-
 fn failed(root: &Path, path: &Path, error: Errno) -> LayerError {
     StoreError::io("read", root.join(path), error).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_became_a_link_is_not_followed() {
+        // After the last directory of the first batch come those whose handles were closed.
+        const DEPTH: usize = DIRECTORIES + OPEN;
+        for replaced in [0, 1, OPEN, DIRECTORIES - 2] {
+            let directory = tempfile::tempdir().unwrap();
+            let (layer, outside) = (directory.path().join("layer"), directory.path().join("outside"));
+            for root in [&layer, &outside] {
+                let mut path = root.clone();
+                for _ in 0..DEPTH {
+                    path.push("d");
+                    fs::create_dir_all(&path).unwrap();
+                    fs::write(path.join("z"), root.as_os_str().as_bytes()).unwrap();
+                }
+            }
+            let mut walk = Walk::new(&layer).unwrap();
+            walk.batch().unwrap();
+            let middle: PathBuf = std::iter::repeat_n("d", replaced + 1).collect();
+            fs::rename(layer.join(&middle), directory.path().join("gone")).unwrap();
+            symlink(outside.join(&middle), layer.join(&middle)).unwrap();
+            let error = loop {
+                match walk.batch() {
+                    Err(error) => break error,
+                    Ok(batch) => assert!(!batch.is_empty(), "the link at {replaced} is seen"),
+                }
+            };
+            let source = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
+            assert!(source.unwrap().to_string().contains("symbolic link"), "{replaced}: {error:?}");
+        }
+    }
 }
