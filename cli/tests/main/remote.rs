@@ -1,5 +1,7 @@
 //! What does `ADD` fetch, how, and when again?
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
 
 use rbuild_testkit::git::{Repository, TIME};
@@ -203,6 +205,41 @@ fn a189_a_branch_that_moved_is_built_again() {
     bench.build(&["-t", "known", "app"]).ok();
     dockerfile(&bench, "ADD git://127.0.0.1:1/app.git /src");
     bench.build(&["app"]).fails(1).says(&["Dockerfile:2", "cannot ask `git://127.0.0.1:1/app.git`"]);
+}
+
+#[test]
+fn a189_what_the_user_says_of_ssh_counts() {
+    needs!(Need::Command("git"));
+    let bench = busybox_bench!();
+    let repository = Repository::new("app");
+    repository.file("a", "1").commit("one");
+    // Connects to no host, but to this machine.
+    bench.file(
+        "bin/ssh",
+        "#!/bin/sh\nhere=${0%/*}\nif [ \"$1\" = -G ]; then cat \"$here/config\"; exit; fi\n\
+         printf '%s ' \"$@\" >\"$here/asked\"\nfor command; do :; done\nexec sh -c \"$command\"\n",
+    );
+    fs::set_permissions(bench.path("bin/ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bench.path("bin").display(), std::env::var("PATH").unwrap());
+    dockerfile(&bench, &format!("ADD ssh://git@host:7{} /src", repository.path().display()));
+    let own = format!("{} -o ConnectTimeout=9", bench.path("bin/ssh").display());
+    let (ours, batch) = ("-o ConnectTimeout=130 ", "-o BatchMode=yes ");
+    for (timeout, own, expected, missing) in [
+        ("none", None, &[batch, ours, "-p 7 git@host "][..], "=5"),
+        ("5", None, &[batch], ours),
+        ("none", Some(&own), &["-o ConnectTimeout=9 ", "-p 7 git@host "], ours),
+    ] {
+        bench.file("bin/config", format!("host host\nconnecttimeout {timeout}\nversion 1\n"));
+        let mut command = bench.command(&["build", "app"]);
+        command.env("PATH", &path);
+        if let Some(own) = own {
+            command.env("GIT_SSH_COMMAND", own);
+        }
+        rbuild_testkit::bench::finish(command, b"").ok();
+        let asked = bench.read("bin/asked");
+        let is_there = expected.iter().all(|text| asked.contains(text));
+        assert!(is_there && !asked.contains(missing), "{timeout} {own:?}: {asked}");
+    }
 }
 
 #[test]

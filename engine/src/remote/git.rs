@@ -11,6 +11,7 @@
 //! and holds each fetched commit as `refs/rbuild/COMMIT`.
 
 mod command;
+mod ssh;
 mod tree;
 
 use std::path::{Path, PathBuf};

@@ -21,6 +21,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::super::{RemoteError, redacted, secret};
+use super::ssh;
 use crate::blocking::event_loop;
 use crate::secret::Secrets;
 
@@ -153,7 +154,8 @@ impl Git {
             }
         }
         if std::env::var_os("GIT_SSH_COMMAND").is_none() {
-            command.env("GIT_SSH_COMMAND", ssh());
+            let home = std::env::var("HOME").unwrap_or_default();
+            command.env("GIT_SSH_COMMAND", ssh::command(&home)).env("GIT_SSH_VARIANT", "ssh");
         }
         command.env("LC_ALL", "C").env("HOME", "/dev/null").env("GIT_TERMINAL_PROMPT", "0");
         command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_ATTR_NOSYSTEM", "1");
@@ -203,21 +205,6 @@ impl RemoteError {
         let texts = ["not our ref", "unadvertised object", "couldn't find remote ref", "no such remote ref"];
         self.is_about_depth() || matches!(self, Self::Git { said, .. } if texts.iter().any(|text| said.contains(text)))
     }
-}
-
-/// Never asks, and gives up a host that says nothing for a minute, or for two before it has said what it is: up to there
-/// `ServerAlive…` does not count. What stands here overrides the user's configuration, so the two minutes are what a
-/// connection takes at most without a limit of ssh's own (`tcp_syn_retries`).
-const SSH: &str = "ssh -o BatchMode=yes -o ConnectTimeout=130 -o ServerAliveInterval=15 -o ServerAliveCountMax=4";
-
-/// What is in the home directory is named, since in a user namespace ssh takes itself for root.
-fn ssh() -> String {
-    let home = std::env::var("HOME").unwrap_or_default();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    if home.is_empty() || !home.chars().all(is_plain) {
-        return SSH.to_owned();
-    }
-    format!("{SSH} -o UserKnownHostsFile={home}/.ssh/known_hosts")
 }
 
 /// The settings that make git send the user's credentials to the remote's host, and to no other.
