@@ -1,6 +1,7 @@
 //! What does `ADD` fetch, how, and when again?
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
 
@@ -240,6 +241,21 @@ fn a189_what_the_user_says_of_ssh_counts() {
         let is_there = expected.iter().all(|text| asked.contains(text));
         assert!(is_there && !asked.contains(missing), "{timeout} {own:?}: {asked}");
     }
+}
+
+#[test]
+fn a_server_of_git_that_says_nothing_is_given_up_when_the_user_says_so() {
+    needs!(Need::Command("git"));
+    let bench = busybox_bench!();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    dockerfile(&bench, &format!("ADD http://{}/app.git /src", listener.local_addr().unwrap()));
+    let mut command = bench.command(&["build", "app"]);
+    command.env("GIT_HTTP_LOW_SPEED_TIME", "1").env("GIT_HTTP_LOW_SPEED_LIMIT", "1");
+    rbuild_testkit::bench::finish(command, b"").fails(1).says(&[
+        "Dockerfile:2",
+        "cannot ask `http://127.0.0.1",
+        "slow",
+    ]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! Credentials are handed over in the environment, where only this user sees them. Those in an address are taken off it:
 //! git would write them into configurations and messages, and everybody sees command lines.
 
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
@@ -17,7 +18,7 @@ use rbuild_solver::graph::GitOp;
 use reqwest::Url;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use super::super::{RemoteError, redacted, secret};
@@ -66,9 +67,15 @@ const SETTINGS: &[(&str, &str)] = &[
     ("http.lowSpeedTime", "600"),
 ];
 
-/// So much of what git prints is kept.
-const MOST_OUTPUT: u64 = 64 << 20;
-const MOST_MESSAGES: u64 = 1 << 20;
+/// A listing of a million refs; of messages, more than anybody reads.
+const LIMITS: Limits = Limits { output: 64 << 20, messages: 1 << 20 };
+
+/// How many bytes git may print. One that prints more is killed.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    output: u64,
+    messages: u64,
+}
 
 /// How to run `git` for one remote.
 #[derive(Clone, Debug)]
@@ -79,6 +86,7 @@ pub(super) struct Git {
     protocols: &'static str,
     /// The settings that carry the credentials, and keep them where they belong.
     own: Vec<(String, String)>,
+    limits: Limits,
 }
 
 impl Git {
@@ -86,7 +94,7 @@ impl Git {
         let protocols = if op.remote.starts_with("file://") { "http:https:ssh:git:file" } else { "http:https:ssh:git" };
         let (url, login) = split_login(&op.remote);
         let own = settings(&url, login.as_ref(), secrets)?;
-        Ok(Self { remote: redacted(&url), url, protocols, own })
+        Ok(Self { remote: redacted(&url), url, protocols, own, limits: LIMITS })
     }
 
     /// The address that may stand in command lines and configurations.
@@ -107,37 +115,22 @@ impl Git {
         arguments: &[&str],
     ) -> Result<String, RemoteError> {
         event_loop().await;
-        let (status, output, messages) = self.execute(directory, arguments).await.map_err(|error| {
-            if error.kind() == std::io::ErrorKind::NotFound && directory.is_dir() {
-                RemoteError::NoGit { remote: self.remote.clone() }
-            } else {
-                RemoteError::file("run git in", directory)(error)
-            }
-        })?;
-        if status.success() {
-            return Ok(output);
-        }
-        Err(RemoteError::Git { action, remote: self.remote.clone(), said: last_words(&messages) })
+        let says = |said| RemoteError::Git { action, remote: self.remote.clone(), said };
+        let (status, output, messages) =
+            self.execute(directory, arguments).await.map_err(|error| match error.kind() {
+                ErrorKind::NotFound if directory.is_dir() => RemoteError::NoGit { remote: self.remote.clone() },
+                ErrorKind::FileTooLarge => says(error.to_string()),
+                _ => RemoteError::file("run git in", directory)(error),
+            })?;
+        if status.success() { Ok(output) } else { Err(says(last_words(&messages))) }
     }
 
-    async fn execute(&self, directory: &Path, arguments: &[&str]) -> std::io::Result<(ExitStatus, String, String)> {
+    async fn execute(&self, directory: &Path, arguments: &[&str]) -> io::Result<(ExitStatus, String, String)> {
         let mut child = self.command(directory, arguments).spawn()?;
         let group = Group(child.id());
-        let (out, err) = (child.stdout.take(), child.stderr.take());
-        let (mut output, mut messages) = (Vec::new(), Vec::new());
-        let read_output = async {
-            if let Some(out) = out {
-                out.take(MOST_OUTPUT).read_to_end(&mut output).await?;
-            }
-            Ok::<_, std::io::Error>(())
-        };
-        let read_messages = async {
-            if let Some(err) = err {
-                err.take(MOST_MESSAGES).read_to_end(&mut messages).await?;
-            }
-            Ok(())
-        };
-        tokio::try_join!(read_output, read_messages)?;
+        let output = read(child.stdout.take(), self.limits.output);
+        let messages = read(child.stderr.take(), self.limits.messages);
+        let (output, messages) = tokio::try_join!(output, messages)?;
         let status = child.wait().await?;
         group.done();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -172,6 +165,18 @@ impl Git {
         command.env("GIT_CONFIG_COUNT", count.to_string());
         command
     }
+}
+
+/// All that comes. [`ErrorKind::FileTooLarge`] if that is more than `most` bytes.
+async fn read(stream: Option<impl AsyncRead + Unpin>, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(stream) = stream {
+        stream.take(most + 1).read_to_end(&mut bytes).await?;
+    }
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("more than {most} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// A git and all that it started, which are killed together when this is dropped: a killed git alone leaves the others
@@ -264,8 +269,50 @@ fn last_words(messages: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use rbuild_testkit::{Need, needs};
+
     use super::*;
     use crate::request::{SecretFrom, SecretSource};
+
+    fn said(git: &Git, arguments: &[&str]) -> Result<String, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let patience = Duration::from_secs(60);
+        let directory = tempfile::tempdir().unwrap();
+        let run = async { tokio::time::timeout(patience, git.run("ask", directory.path(), arguments)).await };
+        runtime.block_on(run).expect("it is not endless").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_git_that_prints_without_end_is_killed() {
+        needs!(Need::Command("git"));
+        let (url, limits) = ("http://h/a.git".to_owned(), Limits { output: 1000, messages: 500 });
+        let git = Git { remote: url.clone(), url, protocols: "http", own: Vec::new(), limits };
+        let run = |script: &str| said(&git, &["-c", &format!("alias.x=!{script}"), "x"]);
+        assert_eq!(run("printf %01000d 1").map(|output| output.len()), Ok(1000));
+        assert_eq!(run("printf %0500d 1 >&2"), Ok(String::new()));
+        let says = |said: &str| Err(format!("cannot ask `http://h/a.git`: git says `{said}`"));
+        assert_eq!(run("printf %01001d 1"), says("more than 1000 bytes"));
+        assert_eq!(run("yes"), says("more than 1000 bytes"));
+        assert_eq!(run("yes >&2"), says("more than 500 bytes"));
+        assert_eq!(run("echo fatal: no >&2; exit 1"), says("fatal: no"));
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_is_given_up() {
+        needs!(Need::Command("git"));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}/a.git", listener.local_addr().unwrap());
+        let own = Vec::new();
+        let mut git = Git { remote: url.clone(), url, protocols: "http", own, limits: LIMITS };
+        let ten_minutes = "http.lowspeedlimit 1\nhttp.lowspeedtime 600\n";
+        assert_eq!(said(&git, &["config", "--get-regexp", "^http\\.lowspeed"]).as_deref(), Ok(ten_minutes));
+        git.own.push(("http.lowSpeedTime".to_owned(), "1".to_owned()));
+        let error = said(&git, &["ls-remote", git.url()]).unwrap_err();
+        assert!(error.contains("too slow"), "{error}");
+    }
 
     #[test]
     fn a188_credentials_go_to_the_remotes_host_only() {
