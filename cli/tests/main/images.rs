@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rbuild_testkit::Bench;
 use serde_json::Value;
 
 #[test]
@@ -84,25 +85,44 @@ fn doctor_tells_which_form_layers_take_and_why() {
     }
 }
 
+/// Makes the row of a container one that nobody understands: it is JSON, of which one key is another one now.
+fn damage(bench: &Bench<'_>, container: &str, key: &str) {
+    let path = bench.state().join("meta-v1/data.mdb");
+    let mut bytes = fs::read(&path).unwrap();
+    let start = format!("\"id\":\"{container}\"").into_bytes();
+    // Older states of the row are in the file, too.
+    let starts: Vec<_> = (0..bytes.len() - start.len()).filter(|at| bytes[*at..].starts_with(&start)).collect();
+    for at in starts {
+        let place = bytes[at..].windows(key.len()).take(4000).position(|window| window == key.as_bytes());
+        if let Some(place) = place {
+            bytes[at + place + 1] = b'X';
+        }
+    }
+    fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn a_build_says_what_keeps_the_store_from_being_cleaned_up() {
+    let bench = bare_bench!();
+    bench.file("app/Dockerfile", "FROM scratch\nCOPY file /\n").file("app/file", "1");
+    bench.build(&["--gc", "off", "-t", "one", "app"]).ok();
+    let container = bench.run(&["create", "one", "/file"]).ok().stdout.trim().to_owned();
+    damage(&bench, &container, "\"layers\"");
+    bench.file("app/file", "2");
+    let says = ["the store was not cleaned up: ", "cannot be read", "; `rbuild rm ", &container[..12]];
+    bench.build(&["-t", "two", "app"]).ok().says(&says);
+    bench.run(&["rm", &container]).ok();
+    bench.file("app/file", "3");
+    bench.build(&["app"]).ok().never_says(&["cleaned up"]);
+}
+
 #[test]
 fn one_container_that_cannot_be_understood_hides_no_other() {
     let bench = busybox_bench!();
     let create = |name: &str| bench.run(&["create", "--name", name, "busybox", "true"]).ok().stdout.trim().to_owned();
     let broken = create("broken");
     let sound = create("sound");
-    // The record is JSON, of which one key is another one now. Older states of the row are in the file, too.
-    let path = bench.state().join("meta-v1/data.mdb");
-    let mut bytes = fs::read(&path).unwrap();
-    let start = format!("\"id\":\"{broken}\"").into_bytes();
-    let starts: Vec<_> = (0..bytes.len() - start.len()).filter(|at| bytes[*at..].starts_with(&start)).collect();
-    for at in starts {
-        let key = b"\"hostname\"";
-        let place = bytes[at..].windows(key.len()).take(4000).position(|window| window == key);
-        if let Some(place) = place {
-            bytes[at + place + 1] = b'X';
-        }
-    }
-    fs::write(&path, bytes).unwrap();
+    damage(&bench, &broken, "\"hostname\"");
     let listed =
         bench.run(&["ps", "-a"]).ok().says(&["sound", &format!("note: container `{}` is left out", &broken[..12])]);
     assert!(listed.stderr.contains("; `rbuild rm "), "{}", listed.stderr);
