@@ -32,7 +32,7 @@ pub fn make(root: &Path, count: usize) -> io::Result<()> {
 /// If something cannot be read.
 pub fn look(root: &Path, known: Vec<u8>) -> io::Result<(Digest, Option<Vec<u8>>)> {
     let ignore = IgnoreFile::parse("out\n*.log\n").map_err(|_| io::ErrorKind::InvalidInput)?;
-    let scan = ContextScan::new(root, ignore, StatCache::from_bytes(known)).map_err(io::Error::other)?;
+    let scan = ContextScan::new(root, ignore, StatCache::from_bytes(known), None).map_err(io::Error::other)?;
     let all = Selector { owners: false, ..Selector::path("") };
     let digest = all.digest(&scan).map_err(io::Error::other)?;
     let mut learnt = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! In a directory of `ingest/`, so that nobody else sees them and the next command removes what a killed process left.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::aside::Working;
 use crate::error::Result;
@@ -33,6 +33,11 @@ impl Store {
     /// The disk fails.
     pub fn working_directory(&self, what: &str) -> Result<WorkingDirectory> {
         self.0.aside.make_directory(what).map(WorkingDirectory)
+    }
+
+    /// Where files without names may be made, which are gone as soon as nobody has them open.
+    pub fn nameless_files(&self) -> PathBuf {
+        self.root().join("ingest")
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which words do all crates share?
 //!
-//! Pure data and pure functions: no I/O, no async, no knowledge of images, stores or sandboxes.
+//! Pure data and pure functions: no I/O but in the one file that a [`Shelf`] is given, no async, no knowledge of images,
+//! stores or sandboxes.
 
 mod causes;
 mod digest;
@@ -10,6 +11,7 @@ mod mount;
 mod names;
 mod platform;
 mod resources;
+mod shelf;
 mod size;
 mod span;
 
@@ -21,5 +23,6 @@ pub use mount::{Lower, Mount, MountKind, OverlayUpper};
 pub use names::{Names, NamesIter};
 pub use platform::{Platform, PlatformError};
 pub use resources::Resources;
+pub use shelf::{Held, MakeFile, OnShelf, Shelf, Shelved};
 pub use size::parse_size;
 pub use span::Span;

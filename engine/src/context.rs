@@ -96,7 +96,7 @@ impl Context {
             let look = move || {
                 let known = if is_kept { store.stat_cache().open(&path)? } else { None };
                 let known = known.map(|(file, length)| StatCache::from_file(file, length)).unwrap_or_default();
-                let scan = ContextScan::new(&path, ignore.clone(), known);
+                let scan = ContextScan::new(&path, ignore.clone(), known, Some(store.nameless_files()));
                 Ok::<_, WorkerError>(Arc::new(scan.map_err(FilesError::from)?))
             };
             if !has_event_loop() {

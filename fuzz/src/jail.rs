@@ -85,7 +85,7 @@ impl Jail {
         }
         symlink(self.root.join("outside"), image.join("dir/absolute")).expect("a link");
         fs::write(context.join("archive"), archive).expect("an archive");
-        let scan = ContextScan::new(&context, IgnoreFile::default(), StatCache::default()).expect("a context");
+        let scan = ContextScan::new(&context, IgnoreFile::default(), StatCache::default(), None).expect("a context");
         let action = CopyAction {
             sources: vec![CopySource::Path { input: 1, path: "archive".to_owned(), written: "archive".to_owned() }],
             destination: "/dir".to_owned(),

@@ -1,310 +1,172 @@
-//! How are all files of a context held in memory, if there are half a million of them?
+//! How are all files of a context held in little memory, however many they are?
 //!
-//! 48 bytes for each entry, and its name. Paths are made while one walks, a [`Node`] when somebody asks for it.
+//! 48 bytes for each entry, and its name. Paths are made while one walks, a [`Node`] when somebody asks for it. What is more
+//! than some megabytes is in a file.
 //!
 //! ```text
-//! listings   [ part, first, count ]         one for each directory, by number; 0 is the root's
-//! part       entries  │a│b│c│ │x│y│ …        what a directory contains lies together, sorted by name
-//!            names    a b c target-of-c x y … and where links point
-//!            kinds    what many entries have in common: mode, owner, device
+//! listings   [ first, count ]               one for each directory, by number; 0 is the root's
+//! part       kinds                          what many entries have in common: mode, owner, device
+//!            blocks ─► entries │a│b│c│…     what a directory contains lies together, sorted by name
+//!                      text    a b c target-of-c …
 //! ```
 //!
 //! A part is what one thread has found: nothing is moved or copied when all are done. An entry's number counts through
 //! the parts.
 
+mod part;
+mod pile;
+
 use std::cmp::Ordering;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 
-use super::{Kind, Node, Timestamp};
+use rbuild_core::{Held, OnShelf, Shelf};
 
-/// One entry of a directory.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Packed {
-    size: u64,
-    /// Nanoseconds since the epoch; without the seconds if the entry's kind has those.
-    mtime: i64,
-    ctime: i64,
-    ino: u64,
-    /// Where its name begins.
-    name: u32,
-    /// Of a directory: the number of its listing. Of a link: where its target is.
-    more: u32,
-    kind: u32,
-    length: u16,
-    /// A directory that may be here only because of what was taken back in below it.
-    excluded: bool,
-}
+pub(super) use self::part::{Block, Part};
+use self::pile::Common;
+pub(super) use self::pile::{Packed, Pile};
+use super::{Kind, Node};
 
-/// What many entries have in common.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-struct Common {
-    kind: Kind,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    dev: u64,
-    links: u64,
-    device: u64,
-    /// The seconds of both times, if nanoseconds since the epoch cannot say them.
-    seconds: Option<[i64; 2]>,
-}
+/// How much of a context's entries is in memory, at least.
+pub(super) const MEMORY: usize = 32 << 20;
 
 /// Entries one after the other that are in one directory.
 #[derive(Clone, Copy, Debug, Default)]
 struct Listing {
-    part: u32,
     first: u32,
     count: u32,
 }
 
-/// What one thread has found.
-#[derive(Debug, Default)]
-pub(super) struct Part {
-    names: Vec<u8>,
-    entries: Vec<Packed>,
-    kinds: Vec<Common>,
-    numbers: HashMap<Common, u32>,
-    /// The kinds of the last directory and of the last of the others: most are like them.
-    last: [Option<u32>; 2],
-    listings: Vec<(u32, Range<u32>)>,
-}
-
-impl Part {
-    /// How many entries it has.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Keeps a name and makes an entry of it, for [`Part::add`].
-    pub(super) fn pack(&mut self, name: &[u8], node: &Node, excluded: bool) -> io::Result<Packed> {
-        let too_much = |_| io::Error::from(io::ErrorKind::OutOfMemory);
-        let exact = [node.mtime, node.ctime].map(nanoseconds);
-        let seconds = exact.contains(&None).then_some([node.mtime.seconds, node.ctime.seconds]);
-        let stored = |exact: Option<i64>, time: Timestamp| match (seconds, exact) {
-            (None, Some(exact)) => exact,
-            _ => i64::from(time.nanoseconds),
-        };
-        let kind = self.kind(Common {
-            kind: node.kind,
-            mode: node.mode,
-            uid: node.uid,
-            gid: node.gid,
-            dev: node.dev,
-            links: node.links,
-            device: node.device,
-            seconds,
-        });
-        let place = u32::try_from(self.names.len()).map_err(too_much)?;
-        let length = u16::try_from(name.len()).map_err(too_much)?;
-        self.names.extend_from_slice(name);
-        let mut more = 0;
-        if let Some(target) = &node.target {
-            more = u32::try_from(self.names.len()).map_err(too_much)?;
-            self.names.extend_from_slice(&u32::try_from(target.len()).map_err(too_much)?.to_le_bytes());
-            self.names.extend_from_slice(target.as_bytes());
-        }
-        Ok(Packed {
-            size: node.size,
-            mtime: stored(exact[0], node.mtime),
-            ctime: stored(exact[1], node.ctime),
-            ino: node.ino,
-            name: place,
-            more,
-            kind,
-            length,
-            excluded,
-        })
-    }
-
-    fn kind(&mut self, common: Common) -> u32 {
-        let last = &mut self.last[usize::from(common.kind == Kind::Directory)];
-        if let Some(number) = *last
-            && self.kinds[number as usize] == common
-        {
-            return number;
-        }
-        let kinds = &mut self.kinds;
-        let number = *self.numbers.entry(common).or_insert_with(|| {
-            kinds.push(common);
-            // Each entry adds one at most, and the names end before the numbers do.
-            (kinds.len() - 1) as u32
-        });
-        *last = Some(number);
-        number
-    }
-
-    pub(super) fn name(&self, entry: &Packed) -> &[u8] {
-        &self.names[entry.name as usize..][..usize::from(entry.length)]
-    }
-
-    pub(super) fn is_directory(&self, entry: &Packed) -> bool {
-        self.kinds[entry.kind as usize].kind == Kind::Directory
-    }
-
-    /// Sorts what a directory contains.
-    pub(super) fn sort(&self, entries: &mut [Packed]) {
-        entries.sort_unstable_by(|left, right| self.name(left).cmp(self.name(right)));
-    }
-
-    /// Says which listing a directory has.
-    pub(super) fn enter(entry: &mut Packed, listing: u32) {
-        entry.more = listing;
-    }
-
-    /// Takes what a directory contains, sorted; `listing` is the directory's number.
-    pub(super) fn add(&mut self, listing: u32, entries: &[Packed]) {
-        let first = self.entries.len() as u32;
-        self.entries.extend_from_slice(entries);
-        self.listings.push((listing, first..self.entries.len() as u32));
-    }
-
-    /// Names and nodes of entries that are in no directory here, made as they are asked for.
-    pub(super) fn into_list(self, entries: Vec<Packed>) -> impl Iterator<Item = (OsString, Node)> + Send {
-        let shown = move |entry: Packed| (OsStr::from_bytes(self.name(&entry)).to_owned(), self.node(&entry));
-        entries.into_iter().map(shown)
-    }
-
-    fn node(&self, entry: &Packed) -> Node {
-        let common = &self.kinds[entry.kind as usize];
-        let time = |stored: i64, which: usize| match common.seconds {
-            Some(seconds) => Timestamp { seconds: seconds[which], nanoseconds: stored as u32 },
-            None => Timestamp {
-                seconds: stored.div_euclid(1_000_000_000),
-                nanoseconds: stored.rem_euclid(1_000_000_000) as u32,
-            },
-        };
-        Node {
-            kind: common.kind,
-            mode: common.mode,
-            uid: common.uid,
-            gid: common.gid,
-            size: entry.size,
-            mtime: time(entry.mtime, 0),
-            ctime: time(entry.ctime, 1),
-            dev: common.dev,
-            ino: entry.ino,
-            links: common.links,
-            device: common.device,
-            target: (common.kind == Kind::Symlink).then(|| OsStr::from_bytes(self.target(entry)).into()),
-        }
-    }
-
-    fn target(&self, entry: &Packed) -> &[u8] {
-        let Some((length, rest)) = self.names[entry.more as usize..].split_first_chunk() else { return &[] };
-        &rest[..u32::from_le_bytes(*length) as usize]
-    }
-}
-
-/// Exact, or none.
-fn nanoseconds(time: Timestamp) -> Option<i64> {
-    let whole = time.seconds.checked_mul(1_000_000_000)?;
-    whole.checked_add(i64::from(time.nanoseconds)).filter(|_| time.nanoseconds < 1_000_000_000)
-}
-
 /// Everything below a directory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Entries {
-    parts: Vec<Part>,
-    /// The number of each part's first entry.
-    first: Vec<u32>,
+    shelf: Shelf<Block>,
+    /// Each with the part that it is of.
+    blocks: Vec<(OnShelf<Block>, u32)>,
+    /// The number of each block's first entry.
+    starts: Vec<u32>,
+    /// What the entries of each part have in common.
+    kinds: Vec<Vec<Common>>,
     listings: Vec<Listing>,
+    count: u32,
+    /// Directories that are not there after all.
+    dropped: HashSet<u32>,
+}
+
+/// An entry, and what its numbers mean.
+struct Entry<'a> {
+    packed: Packed,
+    common: &'a Common,
+    block: Held<'a, Block>,
+}
+
+impl Entry<'_> {
+    fn name(&self) -> &[u8] {
+        self.block.text.name(&self.packed)
+    }
+
+    fn node(&self) -> Node {
+        self.block.text.node(&self.packed, self.common)
+    }
+
+    fn is_directory(&self) -> bool {
+        self.common.kind == Kind::Directory
+    }
 }
 
 impl Entries {
     /// Puts together what was found; there are `count` listings at most.
-    pub(super) fn new(mut parts: Vec<Part>, count: usize) -> Self {
-        let mut listings = vec![Listing::default(); count];
-        let mut first = Vec::new();
-        let mut next = 0;
-        for (number, part) in parts.iter_mut().enumerate() {
-            for (listing, range) in std::mem::take(&mut part.listings) {
+    pub(super) fn new(parts: Vec<Part>, listings: usize, shelf: Shelf<Block>) -> Self {
+        let mut entries = Self {
+            shelf,
+            blocks: Vec::new(),
+            starts: Vec::new(),
+            kinds: Vec::new(),
+            listings: vec![Listing::default(); listings],
+            count: 0,
+            dropped: HashSet::new(),
+        };
+        for (part, found) in parts.into_iter().enumerate() {
+            let found = found.finish(&entries.shelf);
+            let before = entries.count;
+            for (listing, range) in found.listings {
                 let count = range.end - range.start;
-                listings[listing as usize] = Listing { part: number as u32, first: next + range.start, count };
+                entries.listings[listing as usize] = Listing { first: before + range.start, count };
             }
-            part.numbers = HashMap::new();
-            part.entries.shrink_to_fit();
-            part.names.shrink_to_fit();
-            first.push(next);
-            next += part.entries.len() as u32;
+            entries.starts.extend(found.starts.into_iter().map(|start| before + start));
+            entries.blocks.extend(found.blocks.into_iter().map(|block| (block, part as u32)));
+            entries.kinds.push(found.kinds);
+            entries.count += found.count;
         }
-        Self { parts, first, listings }
+        entries
     }
 
     /// Drops directories that are excluded and have nothing in them that is not, and those whose listings are `gone`.
     pub(super) fn drop_excluded(&mut self, gone: &HashSet<u32>) {
+        let mut left: Vec<u32> = self.listings.iter().map(|listing| listing.count).collect();
         // A directory has a smaller number than all that are in it.
         for number in (0..self.listings.len()).rev() {
-            let Listing { part, first, count } = self.listings[number];
-            let Some(base) = self.first.get(part as usize) else { continue };
-            let start = (first - base) as usize;
-            let part = &mut self.parts[part as usize];
-            let mut kept = start;
-            for place in start..start + count as usize {
-                let entry = part.entries[place];
-                let is_empty = |number: u32| self.listings[number as usize].count == 0;
-                let is_dropped = |number| entry.excluded && is_empty(number) || gone.contains(&number);
-                if !(part.is_directory(&entry) && is_dropped(entry.more)) {
-                    part.entries[kept] = entry;
-                    kept += 1;
+            let Listing { first, count } = self.listings[number];
+            for entry in first..first + count {
+                let Entry { packed, common, .. } = self.at(entry);
+                let is_directory = common.kind == Kind::Directory;
+                let is_dropped = || packed.excluded && left[packed.more as usize] == 0 || gone.contains(&packed.more);
+                if is_directory && is_dropped() {
+                    left[number] -= 1;
+                    self.dropped.insert(entry);
                 }
             }
-            self.listings[number].count = (kept - start) as u32;
         }
     }
 
     /// Above every entry's number.
     pub(super) fn numbers(&self) -> usize {
-        self.parts.iter().map(Part::len).sum()
+        self.count as usize
     }
 
-    fn at(&self, number: u32) -> (&Part, &Packed) {
-        let part = self.first.partition_point(|first| *first <= number) - 1;
-        let entry = &self.parts[part].entries[(number - self.first[part]) as usize];
-        (&self.parts[part], entry)
+    fn at(&self, number: u32) -> Entry<'_> {
+        let place = self.starts.partition_point(|start| *start <= number) - 1;
+        let (block, part) = &self.blocks[place];
+        let block = self.shelf.get(block);
+        let packed = block.entries[(number - self.starts[place]) as usize];
+        Entry { packed, common: &self.kinds[*part as usize][packed.kind as usize], block }
     }
 
-    pub(super) fn name(&self, number: u32) -> &[u8] {
-        let (part, entry) = self.at(number);
-        part.name(entry)
+    pub(super) fn name(&self, number: u32) -> OsString {
+        OsStr::from_bytes(self.at(number).name()).to_owned()
     }
 
     pub(super) fn node(&self, number: u32) -> Node {
-        let (part, entry) = self.at(number);
-        part.node(entry)
+        self.at(number).node()
     }
 
-    pub(super) fn is_directory(&self, number: u32) -> bool {
-        let (part, entry) = self.at(number);
-        part.is_directory(entry)
-    }
-
-    /// The numbers of what is in a directory, sorted by name; of the root if there is no number.
-    pub(super) fn children(&self, directory: Option<u32>) -> Range<u32> {
-        let listing = match directory.map(|number| self.at(number)) {
+    /// Where what is in a directory is numbered, sorted by name; of the root if there is no number.
+    fn range(&self, directory: Option<&Entry<'_>>) -> Range<u32> {
+        let listing = match directory {
             None => 0,
-            Some((part, entry)) if part.is_directory(entry) => entry.more,
+            Some(entry) if entry.is_directory() => entry.packed.more,
             Some(_) => return 0..0,
         };
-        let Listing { first, count, .. } = self.listings.get(listing as usize).copied().unwrap_or_default();
+        let Listing { first, count } = self.listings.get(listing as usize).copied().unwrap_or_default();
         first..first + count
+    }
+
+    fn is_there(&self, number: u32) -> bool {
+        self.dropped.is_empty() || !self.dropped.contains(&number)
     }
 
     /// Whether any file has several names here.
     pub(super) fn has_links(&self) -> bool {
         let linked = |common: &Common| common.kind == Kind::File && common.links > 1;
-        if !self.parts.iter().flat_map(|part| &part.kinds).any(linked) {
+        if !self.kinds.iter().flatten().any(linked) {
             return false;
         }
         // Others of their names may be elsewhere: in the store of a package manager, in a copy made with `cp -l`.
-        let numbers = self.listings.iter().flat_map(|listing| listing.first..listing.first + listing.count);
-        let files = numbers.filter_map(|number| {
-            let (part, entry) = self.at(number);
-            let common = &part.kinds[entry.kind as usize];
-            linked(common).then_some((common.dev, entry.ino))
+        let files = (0..self.count).filter_map(|number| {
+            let Entry { packed, common, .. } = self.at(number);
+            linked(common).then_some((common.dev, packed.ino))
         });
         let mut files: Vec<(u64, u64)> = files.collect();
         files.sort_unstable();
@@ -313,35 +175,44 @@ impl Entries {
 
     /// What is at a path, which is not the root's.
     pub(super) fn find(&self, path: &[u8]) -> Option<u32> {
-        let mut found = None;
-        for name in path.split(|byte| *byte == b'/') {
-            found = Some(self.child(found, name)?);
+        let mut range = self.range(None);
+        let mut names = path.split(|byte| *byte == b'/');
+        let mut name = names.next()?;
+        loop {
+            let (found, entry) = self.child(range, name)?;
+            let Some(next) = names.next() else { return Some(found) };
+            range = self.range(Some(&entry));
+            name = next;
         }
-        found
     }
 
     /// An entry of a directory.
-    fn child(&self, directory: Option<u32>, name: &[u8]) -> Option<u32> {
-        let Range { mut start, mut end } = self.children(directory);
+    fn child(&self, Range { mut start, mut end }: Range<u32>, name: &[u8]) -> Option<(u32, Entry<'_>)> {
         while start < end {
             let middle = start + (end - start) / 2;
-            match self.name(middle).cmp(name) {
+            let entry = self.at(middle);
+            match entry.name().cmp(name) {
                 Ordering::Less => start = middle + 1,
-                Ordering::Equal => return Some(middle),
+                Ordering::Equal => return self.is_there(middle).then_some((middle, entry)),
                 Ordering::Greater => end = middle,
             }
         }
         None
     }
 
-    /// What is in a directory, made as it is asked for.
+    /// What is in a directory, made as it is asked for; in the root if there is no number.
     pub(super) fn list(&self, directory: Option<u32>) -> impl Iterator<Item = (OsString, Node)> + Send + '_ {
-        self.children(directory).map(|number| (OsStr::from_bytes(self.name(number)).to_owned(), self.node(number)))
+        let range = self.range(directory.map(|number| self.at(number)).as_ref());
+        range.filter(|number| self.is_there(*number)).map(|number| {
+            let entry = self.at(number);
+            (OsStr::from_bytes(entry.name()).to_owned(), entry.node())
+        })
     }
 
     /// Goes through everything below a directory; `path` is the directory's.
     pub(super) fn walk(&self, directory: Option<u32>, path: &[u8]) -> Walk<'_> {
-        Walk { entries: self, open: vec![(self.children(directory), path.len())], path: path.to_vec() }
+        let range = self.range(directory.map(|number| self.at(number)).as_ref());
+        Walk { entries: self, open: vec![(range, path.len())], path: path.to_vec() }
     }
 }
 
@@ -354,8 +225,8 @@ pub(super) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The next entry and its path.
-    pub(super) fn next(&mut self) -> Option<(u32, &[u8])> {
+    /// The next entry, its path and what it is.
+    pub(super) fn next(&mut self) -> Option<(u32, &[u8], Node)> {
         loop {
             let (left, length) = self.open.last_mut()?;
             self.path.truncate(*length);
@@ -363,26 +234,26 @@ impl Walk<'_> {
                 self.open.pop();
                 continue;
             };
+            if !self.entries.is_there(number) {
+                continue;
+            }
+            let entry = self.entries.at(number);
             if !self.path.is_empty() {
                 self.path.push(b'/');
             }
-            self.path.extend_from_slice(self.entries.name(number));
-            if self.entries.is_directory(number) {
-                self.open.push((self.entries.children(Some(number)), self.path.len()));
+            self.path.extend_from_slice(entry.name());
+            if entry.is_directory() {
+                self.open.push((self.entries.range(Some(&entry)), self.path.len()));
             }
-            return Some((number, &self.path));
+            return Some((number, &self.path, entry.node()));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Timestamp;
     use super::*;
-
-    #[test]
-    fn half_a_million_entries_take_half_of_fifty_megabytes() {
-        assert!(size_of::<Packed>() <= 48);
-    }
 
     #[test]
     fn every_node_comes_back_as_it_was() {
@@ -410,13 +281,76 @@ mod tests {
             Node { kind: Kind::Symlink, target: Some(OsStr::new("../where/ever").into()), ..plain.clone() },
             Node { kind: Kind::BlockDevice, device: u64::MAX, ..plain },
         ];
-        let mut part = Part::default();
         let names: Vec<String> = (0..nodes.len()).map(|number| format!("name{number}")).collect();
-        let packed: Vec<_> =
-            nodes.iter().zip(&names).map(|(node, name)| part.pack(name.as_bytes(), node, false).unwrap()).collect();
-        part.add(0, &packed);
-        let entries = Entries::new(vec![Part::default(), part], 1);
-        let found: Vec<_> = entries.list(None).map(|(name, node)| (name.into_string().unwrap(), node)).collect();
-        assert_eq!(found, names.into_iter().zip(nodes).collect::<Vec<_>>());
+        for memory in [0, usize::MAX] {
+            let shelf = Shelf::new(memory, Box::new(tempfile::tempfile));
+            let mut part = Part::default();
+            let pack = |(node, name): (&Node, &String)| part.pile.pack(name.as_bytes(), node, false).unwrap();
+            let packed: Vec<_> = nodes.iter().zip(&names).map(pack).collect();
+            part.add(0, &packed, &shelf).unwrap();
+            let entries = Entries::new(vec![Part::default(), part], 1, shelf);
+            let found: Vec<_> = entries.list(None).map(|(name, node)| (name.into_string().unwrap(), node)).collect();
+            assert_eq!(found, names.clone().into_iter().zip(nodes.clone()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_file_is_found_as_what_is_in_memory() {
+        // 20,000 files in ten directories, found by two threads, in several blocks.
+        let node = |kind, ino| Node {
+            kind,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size: ino,
+            mtime: Timestamp::default(),
+            ctime: Timestamp::default(),
+            dev: 1,
+            ino,
+            links: 1,
+            device: 0,
+            target: (kind == Kind::Symlink).then(|| OsStr::new(&format!("to/{ino}")).into()),
+        };
+        let shelf = Shelf::new(1 << 20, Box::new(tempfile::tempfile));
+        let mut parts = [Part::default(), Part::default()];
+        let mut expected = Vec::new();
+        let mut packed: Vec<_> = (0..10)
+            .map(|number| {
+                let name = format!("directory{number}");
+                let mut packed = parts[0].pile.pack(name.as_bytes(), &node(Kind::Directory, number), false).unwrap();
+                Pile::enter(&mut packed, number as u32 + 1);
+                packed
+            })
+            .collect();
+        parts[0].add(0, &packed, &shelf).unwrap();
+        for directory in 0..10_u32 {
+            let part = &mut parts[directory as usize % 2];
+            part.pile.clear();
+            packed.clear();
+            expected.push((format!("directory{directory}"), u64::from(directory)));
+            for file in 0..2000_u64 {
+                let (name, kind) = (format!("{file:04}"), if file % 3 == 0 { Kind::Symlink } else { Kind::File });
+                let ino = u64::from(directory) * 10_000 + file;
+                packed.push(part.pile.pack(name.as_bytes(), &node(kind, ino), false).unwrap());
+                expected.push((format!("directory{directory}/{name}"), ino));
+            }
+            part.add(directory + 1, &packed, &shelf).unwrap();
+        }
+        let entries = Entries::new(parts.into(), 11, shelf);
+        assert!(entries.blocks.len() >= 4, "{}", entries.blocks.len());
+        let mut walk = entries.walk(None, b"");
+        let mut found = Vec::new();
+        while let Some((number, path, node)) = walk.next() {
+            let path = String::from_utf8(path.to_vec()).unwrap();
+            assert_eq!(entries.find(path.as_bytes()), Some(number));
+            if let Some(target) = &node.target {
+                assert_eq!(**target, *format!("to/{}", node.ino));
+            }
+            found.push((path, node.ino));
+        }
+        assert!(found == expected);
+        for path in ["directory3/2000", "directory3/0000/x", "nothing", "directory3/0"] {
+            assert_eq!(entries.find(path.as_bytes()), None, "{path}");
+        }
     }
 }

@@ -11,15 +11,16 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use rbuild_core::Shelf;
 use rbuild_frontend::{IgnoreFile, Match};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
 use rustix::io::Errno;
 
-use super::entries::{self, Entries, Packed};
+use super::entries::{self, Block, Entries, Packed, Pile};
 use super::root::node_at;
 use super::{InnerPath, Root};
 
@@ -33,16 +34,16 @@ const MOST_THREADS: usize = 12;
 const MOST_OPEN: usize = 128;
 
 /// What a walk found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Found {
     pub(super) entries: Entries,
     pub(super) unreadable: BTreeMap<InnerPath, io::Error>,
 }
 
 /// Lists everything below `root`.
-pub(super) fn gather(root: &Root, ignore: &IgnoreFile) -> Found {
+pub(super) fn gather(root: &Root, ignore: &IgnoreFile, shelf: Shelf<Block>) -> Found {
     let open = AtomicUsize::new(0);
-    let work = Work::new(root, ignore, &open);
+    let work = Work::new(root, ignore, &open, shelf);
     let mut parts = vec![Part::default()];
     if work.run(&mut parts[0], FEW) == Progress::Paused {
         let helpers = std::thread::available_parallelism().map_or(1, usize::from).clamp(2, MOST_THREADS) - 1;
@@ -98,8 +99,6 @@ impl Drop for Opened<'_> {
 struct State<'a> {
     /// The last one comes first: so those that contain it are closed soon.
     waiting: Vec<Directory<'a>>,
-    /// How many numbers are given out.
-    listings: u32,
     /// How many threads may still find directories.
     busy: usize,
 }
@@ -108,6 +107,9 @@ struct Work<'a> {
     root: &'a Root,
     ignore: &'a IgnoreFile,
     open: &'a AtomicUsize,
+    shelf: Shelf<Block>,
+    /// How many numbers are given out.
+    listings: AtomicU32,
     state: Mutex<State<'a>>,
     changed: Condvar,
 }
@@ -119,9 +121,6 @@ enum Progress {
     Paused,
 }
 
-/// The directories among what a directory contains, by place.
-type Below<'a> = Vec<(usize, Directory<'a>)>;
-
 /// What a thread uses again for each directory.
 struct Buffers {
     names: Vec<u8>,
@@ -132,22 +131,21 @@ struct Buffers {
 
 impl<'a> Work<'a> {
     /// With the root directory to begin with.
-    fn new(root: &'a Root, ignore: &'a IgnoreFile, open: &'a AtomicUsize) -> Self {
+    fn new(root: &'a Root, ignore: &'a IgnoreFile, open: &'a AtomicUsize, shelf: Shelf<Block>) -> Self {
         let first = Directory { listing: 0, path: InnerPath::root(), verdict: Match::None, parent: None };
-        let state = Mutex::new(State { waiting: vec![first], listings: 1, busy: 0 });
-        Self { root, ignore, open, state, changed: Condvar::new() }
+        let state = Mutex::new(State { waiting: vec![first], busy: 0 });
+        Self { root, ignore, open, shelf, listings: AtomicU32::new(1), state, changed: Condvar::new() }
     }
 
     /// What all threads have found, when there is nothing left to be listed.
-    fn found(&self, parts: Vec<Part>) -> Found {
-        let listings = self.state().listings as usize;
+    fn found(self, parts: Vec<Part>) -> Found {
         let (mut unreadable, mut gone) = (BTreeMap::new(), HashSet::new());
         let met = parts.into_iter().map(|mut part| {
             unreadable.append(&mut part.unreadable);
             gone.extend(part.gone);
             part.met
         });
-        let mut entries = Entries::new(met.collect(), listings);
+        let mut entries = Entries::new(met.collect(), self.listings.into_inner() as usize, self.shelf);
         if !self.ignore.is_empty() || !gone.is_empty() {
             entries.drop_excluded(&gone);
         }
@@ -179,15 +177,7 @@ impl<'a> Work<'a> {
             state = self.state();
             state.busy -= 1;
             match listed {
-                Ok(below) => {
-                    for (place, mut directory) in below {
-                        directory.listing = state.listings;
-                        entries::Part::enter(&mut buffers.entries[place], state.listings);
-                        state.listings += 1;
-                        state.waiting.push(directory);
-                    }
-                    part.met.add(directory.listing, &buffers.entries);
-                }
+                Ok(below) => state.waiting.extend(below),
                 Err(error) if is_gone(&error) && !directory.path.is_root() => part.gone.push(directory.listing),
                 Err(error) => {
                     part.unreadable.insert(directory.path, error);
@@ -200,8 +190,13 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Looks at all that a directory contains, and sorts it.
-    fn list(&self, directory: &Directory<'a>, part: &mut Part, buffers: &mut Buffers) -> io::Result<Below<'a>> {
+    /// Looks at all that a directory contains, keeps it sorted, and returns the directories.
+    fn list(
+        &self,
+        directory: &Directory<'a>,
+        part: &mut Part,
+        buffers: &mut Buffers,
+    ) -> io::Result<Vec<Directory<'a>>> {
         let opened = self.open(directory)?;
         let Buffers { names, path, entries } = buffers;
         path.clear();
@@ -211,6 +206,7 @@ impl<'a> Work<'a> {
         }
         let above = path.len();
         entries.clear();
+        part.met.pile.clear();
         let mut list = RawDir::new(&opened.fd, names.spare_capacity_mut());
         while let Some(entry) = list.next() {
             let entry = entry?;
@@ -227,7 +223,7 @@ impl<'a> Work<'a> {
             }
             match node_at(opened.fd.as_fd(), name) {
                 Ok(Some(node)) if !self.is_pruned(verdict, path, node.is_directory()) => {
-                    entries.push(part.met.pack(name.to_bytes(), &node, verdict.is_excluded())?);
+                    entries.push(part.met.pile.pack(name.to_bytes(), &node, verdict.is_excluded())?);
                 }
                 // Vanished meanwhile, or no directory after all.
                 Ok(_) => {}
@@ -237,16 +233,19 @@ impl<'a> Work<'a> {
                 Err(_) => {}
             }
         }
-        part.met.sort(entries);
+        let Part { met, .. } = part;
+        met.pile.sort(entries);
         let parent = (self.open.load(Ordering::Relaxed) <= MOST_OPEN).then(|| Arc::new(opened));
-        let enter = |(place, entry): (usize, &Packed)| {
+        let mut below = Vec::new();
+        for entry in entries.iter_mut().filter(|entry| met.pile.is_directory(entry)) {
             path.truncate(above);
-            path.extend_from_slice(part.met.name(entry));
+            path.extend_from_slice(met.pile.name(entry));
             let verdict = self.verdict(directory.verdict, path);
-            let path = InnerPath::from_clean(path);
-            (place, Directory { listing: 0, path, verdict, parent: parent.clone() })
-        };
-        let below = entries.iter().enumerate().filter(|(_, entry)| part.met.is_directory(entry)).map(enter).collect();
+            let listing = self.listings.fetch_add(1, Ordering::Relaxed);
+            Pile::enter(entry, listing);
+            below.push(Directory { listing, path: InnerPath::from_clean(path), verdict, parent: parent.clone() });
+        }
+        met.add(directory.listing, entries, &self.shelf)?;
         Ok(below)
     }
 
@@ -296,7 +295,8 @@ mod tests {
             fs::write(path, "").unwrap();
         }
         let (root, ignore, open) = (Root::open(directory.path()).unwrap(), IgnoreFile::default(), AtomicUsize::new(0));
-        let work = Work::new(&root, &ignore, &open);
+        let shelf = || Shelf::new(0, Box::new(tempfile::tempfile));
+        let work = Work::new(&root, &ignore, &open, shelf());
         let mut part = Part::default();
         assert_eq!(work.run(&mut part, 1), Progress::Paused, "the root is listed, and no more");
         fs::remove_dir_all(directory.path().join("b")).unwrap();
@@ -307,7 +307,7 @@ mod tests {
         assert!(unreadable.is_empty(), "{unreadable:?}");
         let mut walk = entries.walk(None, b"");
         let mut found = Vec::new();
-        while let Some((_, path)) = walk.next() {
+        while let Some((_, path, _)) = walk.next() {
             found.push(String::from_utf8_lossy(path).into_owned());
         }
         assert_eq!(found, ["a", "a/x", "e", "e/f"]);
@@ -316,6 +316,6 @@ mod tests {
         fs::create_dir(&gone).unwrap();
         let root = Root::open(&gone).unwrap();
         fs::remove_dir(&gone).unwrap();
-        assert!(gather(&root, &ignore).unreadable.contains_key(&InnerPath::root()));
+        assert!(gather(&root, &ignore, shelf()).unreadable.contains_key(&InnerPath::root()));
     }
 }

@@ -190,7 +190,7 @@ mod tests {
     use crate::files::{ContextScan, StatCache};
 
     fn listing(directory: &Path, include: &[&str]) -> Listing {
-        let scan = ContextScan::new(directory, IgnoreFile::default(), StatCache::default()).unwrap();
+        let scan = ContextScan::new(directory, IgnoreFile::default(), StatCache::default(), None).unwrap();
         let include = include.iter().map(|path| (*path).to_owned()).collect();
         let selector = Selector { include, wildcards: true, parents: false, exclude: Vec::new(), owners: false };
         Listing::of(&scan, &selector).unwrap()

@@ -13,8 +13,9 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, ResolveFlags, StatxFlags, o
 use rustix::io::Errno;
 use rustix::path::Arg;
 
+use super::entries::Pile;
 use super::tree::Listed;
-use super::{InnerPath, Kind, Node, Tree, entries};
+use super::{InnerPath, Kind, Node, Tree};
 
 /// A directory tree behind a descriptor: a local directory, or the detached mount of an image's root file system.
 #[derive(Debug)]
@@ -133,7 +134,7 @@ impl Tree for Root {
     /// As little as a scan holds of a directory.
     fn entries(&self, directory: &InnerPath) -> io::Result<Listed<'_>> {
         let directory = self.open_directory(directory)?;
-        let mut part = entries::Part::default();
+        let mut pile = Pile::default();
         let mut found = Vec::new();
         let mut buffer = Vec::with_capacity(32 * 1024);
         let mut list = RawDir::new(&directory, buffer.spare_capacity_mut());
@@ -145,11 +146,11 @@ impl Tree for Root {
             }
             // What vanishes between the two calls was not there.
             if let Some(node) = node_at(directory.as_fd(), name)?.filter(|node| self.shows(node)) {
-                found.push(part.pack(name.to_bytes(), &node, false)?);
+                found.push(pile.pack(name.to_bytes(), &node, false)?);
             }
         }
-        part.sort(&mut found);
-        Ok(Box::new(part.into_list(found)))
+        pile.sort(&mut found);
+        Ok(Box::new(pile.into_list(found)))
     }
 
     fn node_without_links(&self, path: &InnerPath) -> Option<Node> {

@@ -8,19 +8,19 @@
 mod contents;
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{OsString};
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rbuild_core::{MakeFile, Shelf};
 use rbuild_frontend::IgnoreFile;
 use rustix::fd::AsFd;
 
 use self::contents::{Contents, Known, Origin};
 use super::content::Reader;
-use super::entries::Entries;
+use super::entries::{self, Entries};
 use super::gather::{Found, gather};
 use super::root::node_of;
 use super::stat_cache::{Cursor, is_settled};
@@ -62,20 +62,30 @@ pub struct ContextScan {
 const BATCH: usize = 8192;
 
 impl ContextScan {
-    /// Walks `directory`. `cache` is what an earlier scan of it left.
+    /// Walks `directory`. `cache` is what an earlier scan of it left. What is too much for memory goes to a file without a
+    /// name in `scratch`, or where the system has such files.
     ///
     /// # Errors
     /// If the directory itself cannot be read.
-    pub fn new(directory: &Path, ignore: IgnoreFile, cache: StatCache) -> Result<Self, ScanError> {
+    pub fn new(
+        directory: &Path,
+        ignore: IgnoreFile,
+        cache: StatCache,
+        scratch: Option<PathBuf>,
+    ) -> Result<Self, ScanError> {
         let error = |source| ScanError::Open { directory: directory.to_owned(), source };
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let root = Root::open(directory).map_err(error)?;
         let node = node_of(root.as_fd()).map_err(error)?;
-        let Found { entries, mut unreadable } = gather(&root, &ignore);
+        let make = || -> MakeFile {
+            let scratch = scratch.clone();
+            Box::new(move || scratch.as_ref().map_or_else(tempfile::tempfile, tempfile::tempfile_in))
+        };
+        let Found { entries, mut unreadable } = gather(&root, &ignore, Shelf::new(entries::MEMORY, make()));
         if let Some(source) = unreadable.remove(&InnerPath::root()) {
             return Err(error(source));
         }
-        let contents = Contents::new(entries.numbers());
+        let contents = Contents::new(entries.numbers(), make());
         let clock = i64::try_from(clock.as_nanos()).unwrap_or(i64::MAX);
         Ok(Self { root, node, ignore, entries, contents, unreadable, has_links: OnceLock::new(), cache, clock })
     }
@@ -98,8 +108,7 @@ impl ContextScan {
         let mut walk = self.entries.walk(None, b"");
         let files = std::iter::from_fn(|| {
             loop {
-                let (number, _) = walk.next()?;
-                let node = self.entries.node(number);
+                let (number, _, node) = walk.next()?;
                 if node.kind == Kind::File {
                     let known = self.contents.of(number).filter(|known| known.origin != Origin::ReadLater);
                     return Some((node, known.map(|known| known.digest)));
@@ -287,8 +296,7 @@ impl SourceTree for ContextScan {
         let mut walk = self.entries.walk(self.directory(directory)?, directory.as_bytes());
         let mut cursor = Cursor::default();
         let mut batch = Batch { scan: self, reader: Reader::new(&self.root), waiting: Vec::new(), unknown: 0 };
-        while let Some((number, path)) = walk.next() {
-            let node = self.entries.node(number);
+        while let Some((number, path, node)) = walk.next() {
             let known = match node.kind {
                 Kind::File => self.known_content(number, &node, &mut cursor),
                 _ => Some(FileDigest::default()),
@@ -320,7 +328,7 @@ impl SourceTree for ContextScan {
     }
 
     fn name(&self, number: u32) -> OsString {
-        OsStr::from_bytes(self.entries.name(number)).to_owned()
+        self.entries.name(number)
     }
 
     fn is_held(&self) -> bool {

@@ -189,7 +189,7 @@ mod tests {
 
     fn digest(directory: &Path, include: &str) -> Digest {
         let ignore = IgnoreFile::parse("logs").unwrap();
-        let scan = ContextScan::new(directory, ignore, StatCache::default()).unwrap();
+        let scan = ContextScan::new(directory, ignore, StatCache::default(), None).unwrap();
         selector(include).digest(&scan).unwrap()
     }
 
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn a_context_and_an_image_with_the_same_files_have_the_same_digest() {
         let directory = context();
-        let scan = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::default()).unwrap();
+        let scan = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::default(), None).unwrap();
         let root = Root::open(directory.path()).unwrap();
         for include in ["", "d", "to-d", "w?.txt", "missing", "--parents d/e"] {
             let [scan, root] = [&scan as &dyn SourceTree, &root].map(|tree| selector(include).digest(tree).unwrap());
@@ -272,7 +272,7 @@ mod tests {
     fn what_is_selected_is_shown_with_its_content() {
         let directory = context();
         let shown = || {
-            let scan = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::default()).unwrap();
+            let scan = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::default(), None).unwrap();
             let mut shown = Vec::new();
             let look = |path: &[u8], _: Option<&Node>, content| {
                 shown.push((String::from_utf8_lossy(path).into_owned(), content));

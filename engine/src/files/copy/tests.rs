@@ -61,7 +61,7 @@ impl Bench {
 
     fn context(&self) -> ContextScan {
         let ignore = IgnoreFile::parse(&self.ignore).unwrap();
-        ContextScan::new(&self.at("context"), ignore, StatCache::default()).unwrap()
+        ContextScan::new(&self.at("context"), ignore, StatCache::default(), None).unwrap()
     }
 
     fn image(&self) -> Root {

@@ -1,11 +1,19 @@
 //! What is known of the content of each entry of a scan?
 //!
-//! Four bytes for each entry, and 32 for each digest that is known. Many ask at the same time, and the first answer stays.
+//! Four bytes for each entry, and 32 for each digest that is known, of which most are in a file if there are very many. Many
+//! ask at the same time, and the first answer stays.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock};
 
+use rbuild_core::{MakeFile, OnShelf, Shelf, Shelved};
+
 use super::super::FileDigest;
+
+/// How many bytes of digests are in memory, at least.
+const MEMORY: usize = 16 << 20;
+/// How many digests are put on the shelf at a time.
+const BLOCK: usize = 8192;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {
@@ -29,19 +37,35 @@ const LATER: u32 = 1 << 30;
 pub(super) struct Contents {
     /// 0, or one more than the place of a digest, and where that came from.
     slots: Box<[AtomicU32]>,
-    digests: RwLock<Vec<FileDigest>>,
+    digests: RwLock<Digests>,
+    shelf: Shelf<Block>,
 }
+
+#[derive(Debug, Default)]
+struct Digests {
+    blocks: Vec<OnShelf<Block>>,
+    /// The last ones.
+    rest: Vec<FileDigest>,
+}
+
+#[derive(Debug)]
+struct Block(Box<[FileDigest]>);
 
 impl Contents {
     /// Of so many entries nothing is known yet.
-    pub(super) fn new(entries: usize) -> Self {
-        Self { slots: (0..entries).map(|_| AtomicU32::new(0)).collect(), digests: RwLock::default() }
+    pub(super) fn new(entries: usize, make: MakeFile) -> Self {
+        let slots = (0..entries).map(|_| AtomicU32::new(0)).collect();
+        Self { slots, digests: RwLock::default(), shelf: Shelf::new(MEMORY, make) }
     }
 
     pub(super) fn of(&self, entry: u32) -> Option<Known> {
         let slot = self.slots[entry as usize].load(Ordering::Acquire);
-        let place = (slot & !(READ | LATER)).checked_sub(1)?;
-        let digest = *self.digests.read().unwrap_or_else(PoisonError::into_inner).get(place as usize)?;
+        let place = (slot & !(READ | LATER)).checked_sub(1)? as usize;
+        let digests = self.digests.read().unwrap_or_else(PoisonError::into_inner);
+        let digest = match digests.blocks.get(place / BLOCK) {
+            Some(block) => self.shelf.get(block).0[place % BLOCK],
+            None => digests.rest[place % BLOCK],
+        };
         Some(Known { digest, origin: origin(slot) })
     }
 
@@ -49,12 +73,16 @@ impl Contents {
     pub(super) fn learn(&self, entry: u32, known: Known) {
         let mut digests = self.digests.write().unwrap_or_else(PoisonError::into_inner);
         let slot = &self.slots[entry as usize];
-        // A thousand million digests are more than there is memory for.
-        let place = digests.len() as u32 + 1;
+        // A thousand million digests are more than there are files.
+        let place = (digests.blocks.len() * BLOCK + digests.rest.len()) as u32 + 1;
         if slot.load(Ordering::Relaxed) != 0 || place >= LATER {
             return;
         }
-        digests.push(known.digest);
+        digests.rest.push(known.digest);
+        if digests.rest.len() == BLOCK {
+            let full = std::mem::take(&mut digests.rest);
+            digests.blocks.push(self.shelf.put(Block(full.into())));
+        }
         let origin = match known.origin {
             Origin::Cache => 0,
             Origin::Read => READ,
@@ -74,5 +102,49 @@ fn origin(slot: u32) -> Origin {
         (true, _) => Origin::Read,
         (_, true) => Origin::ReadLater,
         _ => Origin::Cache,
+    }
+}
+
+impl Shelved for Block {
+    fn size(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.0.iter().for_each(|digest| out.extend_from_slice(&digest.0));
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        Self(bytes.as_chunks().0.iter().map(|digest| FileDigest(*digest)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_in_the_file_are_as_those_in_memory() {
+        // A little more than there is memory for.
+        let count = (MEMORY / size_of::<FileDigest>() + 3 * BLOCK) as u32;
+        let contents = Contents::new(count as usize, Box::new(tempfile::tempfile));
+        let known = |entry: u32| {
+            let origin = [Origin::Cache, Origin::Read, Origin::ReadLater][entry as usize % 3];
+            Known { digest: FileDigest(*blake3::hash(&entry.to_le_bytes()).as_bytes()), origin }
+        };
+        for entry in (0..count).filter(|entry| entry % 1000 != 7) {
+            contents.learn(entry, known(entry));
+        }
+        // The first answer stays.
+        contents.learn(count - 1, known(0));
+        for entry in 0..count {
+            let found = contents.of(entry);
+            if entry % 1000 == 7 {
+                assert!(found.is_none());
+            } else {
+                let (found, expected) = (found.unwrap(), known(entry));
+                assert_eq!((found.digest, found.origin), (expected.digest, expected.origin));
+            }
+        }
     }
 }

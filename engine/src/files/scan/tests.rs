@@ -16,13 +16,13 @@ fn context(files: &[&str]) -> tempfile::TempDir {
 }
 
 fn scan(directory: &Path, ignore: &str) -> ContextScan {
-    ContextScan::new(directory, IgnoreFile::parse(ignore).unwrap(), StatCache::default()).unwrap()
+    ContextScan::new(directory, IgnoreFile::parse(ignore).unwrap(), StatCache::default(), None).unwrap()
 }
 
 fn names(scan: &ContextScan) -> String {
     let mut walk = scan.entries.walk(None, b"");
     let mut names = Vec::new();
-    while let Some((_, path)) = walk.next() {
+    while let Some((_, path, _)) = walk.next() {
         names.push(String::from_utf8_lossy(path).into_owned());
     }
     names.join(" ")
@@ -104,19 +104,19 @@ fn unchanged_files_are_not_read_again() {
     let digest = selector.digest(&first).unwrap();
     // Younger than the scan: nothing may be believed yet.
     let bytes = saved(&first);
-    let second = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::from_bytes(bytes)).unwrap();
+    let second = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::from_bytes(bytes), None).unwrap();
     assert_eq!(selector.digest(&second).unwrap(), digest);
     assert!(second.has_news());
     std::thread::sleep(Duration::from_millis(40));
     let third = scan(directory.path(), "");
     selector.digest(&third).unwrap();
     let bytes = saved(&third);
-    let fourth = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::from_bytes(bytes)).unwrap();
+    let fourth = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::from_bytes(bytes), None).unwrap();
     assert_eq!(selector.digest(&fourth).unwrap(), digest);
     assert!(!fourth.has_news(), "nothing was read");
     fs::write(directory.path().join("a"), "A").unwrap();
     let bytes = saved(&third);
-    let fifth = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::from_bytes(bytes)).unwrap();
+    let fifth = ContextScan::new(directory.path(), IgnoreFile::default(), StatCache::from_bytes(bytes), None).unwrap();
     assert_ne!(selector.digest(&fifth).unwrap(), digest);
 }
 
@@ -145,7 +145,7 @@ fn what_cannot_be_read_matters_only_when_it_is_selected() {
 fn a_missing_directory_is_no_context() {
     let directory = context(&["file"]);
     for name in ["none", "file"] {
-        let error = ContextScan::new(&directory.path().join(name), IgnoreFile::default(), StatCache::default());
+        let error = ContextScan::new(&directory.path().join(name), IgnoreFile::default(), StatCache::default(), None);
         assert!(error.unwrap_err().to_string().ends_with("as a build context"), "{name}");
     }
 }

@@ -1,0 +1,205 @@
+//! Where is what is too much for memory, until it is asked for again?
+//!
+//! Things of some 256 KiB are put on a shelf. As long as they are few they stay in memory. The others are written to a file
+//! that has no name, and read from it again; those that were read last are kept for a while. So whoever holds a million
+//! things that mostly are wanted in order takes the memory of a few.
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// How many of those that are in the file are in memory, too.
+const RECENT: usize = 48;
+
+/// What can be put on a [`Shelf`].
+pub trait Shelved: Sized {
+    /// About how many bytes of memory it takes.
+    fn size(&self) -> usize;
+
+    /// Adds bytes that [`read`](Self::read) makes the same thing of.
+    fn write(&self, out: &mut Vec<u8>);
+
+    /// What was written.
+    fn read(bytes: &[u8]) -> Self;
+}
+
+/// Makes the file, when there is too much for memory for the first time.
+pub type MakeFile = Box<dyn Fn() -> io::Result<File> + Send + Sync>;
+
+/// A place for more than there should be in memory.
+pub struct Shelf<T> {
+    make: MakeFile,
+    /// None if it cannot be made.
+    file: OnceLock<Option<File>>,
+    /// How many bytes may still stay in memory.
+    room: AtomicUsize,
+    /// Where the next one is written.
+    end: AtomicU64,
+    /// By their places in the file, the last one that was asked for at the end.
+    recent: Mutex<Vec<(u64, Arc<T>)>>,
+}
+
+/// Something on a [`Shelf`].
+#[derive(Debug)]
+pub struct OnShelf<T>(Place<T>);
+
+#[derive(Debug)]
+enum Place<T> {
+    Memory(T),
+    File { at: u64, length: usize },
+}
+
+/// Something that was on a [`Shelf`], in memory as long as this lives.
+#[derive(Debug)]
+pub enum Held<'a, T> {
+    /// It had stayed there.
+    Here(&'a T),
+    /// It was read.
+    Read(Arc<T>),
+}
+
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Self::Here(here) => here,
+            Self::Read(read) => read,
+        }
+    }
+}
+
+impl<T: Shelved> Shelf<T> {
+    /// A shelf that keeps about `memory` bytes in memory before anything is written to a file.
+    pub fn new(memory: usize, make: MakeFile) -> Self {
+        let (room, end, recent) = (AtomicUsize::new(memory), AtomicU64::new(0), Mutex::default());
+        Self { make, file: OnceLock::new(), room, end, recent }
+    }
+
+    /// Takes something. Without a file, or room in it, it stays in memory.
+    pub fn put(&self, thing: T) -> OnShelf<T> {
+        let size = thing.size();
+        let fits = |room: usize| room.checked_sub(size);
+        if self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok() {
+            return OnShelf(Place::Memory(thing));
+        }
+        match self.write(&thing) {
+            Some((at, length)) => OnShelf(Place::File { at, length }),
+            None => OnShelf(Place::Memory(thing)),
+        }
+    }
+
+    fn write(&self, thing: &T) -> Option<(u64, usize)> {
+        let file = self.file.get_or_init(|| (self.make)().ok()).as_ref()?;
+        let mut bytes = Vec::with_capacity(thing.size());
+        thing.write(&mut bytes);
+        let at = self.end.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        file.write_all_at(&bytes, at).ok()?;
+        Some((at, bytes.len()))
+    }
+
+    /// What was put there.
+    ///
+    /// # Panics
+    /// The file was written, and cannot be read any more.
+    pub fn get<'a>(&self, thing: &'a OnShelf<T>) -> Held<'a, T> {
+        let (at, length) = match &thing.0 {
+            Place::Memory(here) => return Held::Here(here),
+            Place::File { at, length } => (*at, *length),
+        };
+        if let Some(known) = self.known(at) {
+            return Held::Read(known);
+        }
+        let mut bytes = vec![0; length];
+        let read = self.file.get().and_then(Option::as_ref).map(|file| file.read_exact_at(&mut bytes, at));
+        read.expect("only a file gives out places in it").expect("what this process has written can be read");
+        let read = Arc::new(T::read(&bytes));
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() >= RECENT {
+            recent.remove(0);
+        }
+        recent.push((at, read.clone()));
+        Held::Read(read)
+    }
+
+    fn known(&self, at: u64) -> Option<Arc<T>> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = recent.iter().rposition(|(known, _)| *known == at)?;
+        recent[place..].rotate_left(1);
+        recent.last().map(|(_, known)| known.clone())
+    }
+}
+
+impl<T> std::fmt::Debug for Shelf<T> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Shelf").field("room", &self.room).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Eq, PartialEq)]
+    struct Text(Vec<u8>);
+
+    impl Shelved for Text {
+        fn size(&self) -> usize {
+            self.0.len()
+        }
+
+        fn write(&self, out: &mut Vec<u8>) {
+            out.extend_from_slice(&self.0);
+        }
+
+        fn read(bytes: &[u8]) -> Self {
+            Self(bytes.to_vec())
+        }
+    }
+
+    fn text(number: usize) -> Text {
+        Text(vec![number as u8; 100 + number])
+    }
+
+    #[test]
+    fn everything_comes_back_from_memory_and_from_the_file() {
+        let shelf = Shelf::new(1000, Box::new(tempfile::tempfile));
+        let things: Vec<_> = (0..200).map(|number| shelf.put(text(number))).collect();
+        let in_memory = things.iter().filter(|thing| matches!(thing.0, Place::Memory(_))).count();
+        assert_eq!(in_memory, 9, "of 100 bytes and some more each");
+        for number in (0..200).chain([0, 199, 100, 100, 50]) {
+            assert_eq!(*shelf.get(&things[number]), text(number));
+        }
+        assert_eq!(shelf.recent.lock().unwrap().len(), RECENT);
+    }
+
+    #[test]
+    fn what_is_held_stays_though_others_are_read() {
+        let shelf = Shelf::new(0, Box::new(tempfile::tempfile));
+        let things: Vec<_> = (0..100).map(|number| shelf.put(text(number))).collect();
+        let held = shelf.get(&things[7]);
+        for (number, thing) in things.iter().enumerate() {
+            assert_eq!(*shelf.get(thing), text(number));
+        }
+        assert_eq!(*held, text(7));
+    }
+
+    #[test]
+    fn without_a_file_everything_stays_in_memory() {
+        let shelf = Shelf::new(0, Box::new(|| Err(io::ErrorKind::StorageFull.into())));
+        let things: Vec<_> = (0..100).map(|number| shelf.put(text(number))).collect();
+        assert!(things.iter().enumerate().all(|(number, thing)| *shelf.get(thing) == text(number)));
+    }
+
+    #[test]
+    fn a_full_disk_is_as_none() {
+        // Nothing can be written to it.
+        let shelf = Shelf::new(0, Box::new(|| File::open("/dev/null")));
+        let thing = shelf.put(text(3));
+        assert!(matches!(thing.0, Place::Memory(_)));
+        assert_eq!(*shelf.get(&thing), text(3));
+    }
+}
