@@ -178,6 +178,11 @@ impl<'a> Header<'a> {
         self.0[KIND]
     }
 
+    /// Whether GNU's fields are in it.
+    pub(super) fn is_gnu(&self) -> bool {
+        self.0[MAGIC] == *b"ustar  \0"
+    }
+
     /// The path, with the prefix if the header has one. GNU uses that place for other things.
     pub(super) fn path(&self) -> Vec<u8> {
         let prefix = if &self.0[MAGIC][..6] == b"ustar\0" { text(&self.0[PREFIX]) } else { &[] };

@@ -48,7 +48,8 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Reads a block of records; `None` if it is malformed. Later records win, unknown keys are ignored.
+    /// Reads a block of records; `None` if it is malformed. Later records win, unknown keys are ignored, and a value that
+    /// is empty leaves what the header says.
     pub(super) fn parse(&mut self, mut data: &[u8]) -> Option<()> {
         while !data.is_empty() {
             // Some writers pad with NUL.
@@ -67,12 +68,16 @@ impl Records {
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let text = || (!value.is_empty()).then(|| value.to_vec());
+        // `None` if it is malformed, as everywhere here.
+        let number = || if value.is_empty() { Some(None) } else { number(value).map(Some) };
         match key {
-            b"path" => self.path = Some(value.to_vec()),
-            b"linkpath" => self.link = Some(value.to_vec()),
-            b"size" => self.size = Some(number(value)?),
-            b"uid" => self.uid = Some(number(value)?),
-            b"gid" => self.gid = Some(number(value)?),
+            b"path" => self.path = text(),
+            b"linkpath" => self.link = text(),
+            b"size" => self.size = number()?,
+            b"uid" => self.uid = number()?,
+            b"gid" => self.gid = number()?,
+            b"mtime" if value.is_empty() => self.mtime = None,
             b"mtime" => self.mtime = Some(timestamp(value)?),
             _ => {
                 if let Some(key) = key.strip_prefix(b"GNU.sparse.") {

@@ -75,7 +75,7 @@ pub enum LayerError {
         target: PathBuf,
     },
     /// A sparse file whose holes are nowhere, or not where they can be.
-    #[error("`{0}` is a sparse file of a kind that nobody knows, or its map of holes is wrong")]
+    #[error("`{0}` is a sparse file whose map of holes is wrong")]
     Sparse(PathBuf),
     /// An entry type that we do not know.
     #[error("`{path}` has the tar entry type `{kind}`, which is not supported")]
@@ -203,23 +203,21 @@ impl<R: Read> LayerReader<R> {
             match header.kind() {
                 b'x' => {
                     let data = self.input.read_extension(size, &mut extensions)?;
+                    records = Records::default();
                     records.parse(&data).ok_or(LayerError::Pax(self.input.offset))?;
                 }
                 b'L' => long_path = Some(until_nul(self.input.read_extension(size, &mut extensions)?)),
                 b'K' => long_link = Some(until_nul(self.input.read_extension(size, &mut extensions)?)),
-                // Global headers; volume labels.
+                // Global headers; volume labels. To Go they are entries.
                 b'g' | b'V' => {
                     self.input.expect(size);
                     self.input.skip_content()?;
+                    (records, long_path, long_link) = (Records::default(), None, None);
                 }
                 _ => {
-                    let path = records
-                        .sparse
-                        .take_name()
-                        .or(records.path.take())
-                        .or(long_path)
-                        .unwrap_or_else(|| header.path());
-                    let link = records.link.take().or(long_link).unwrap_or_else(|| header.link().to_vec());
+                    let long = |long: Option<Vec<u8>>| long.filter(|long| !long.is_empty());
+                    let path = long(long_path).or(records.path.take()).unwrap_or_else(|| header.path());
+                    let link = long(long_link).or(records.link.take()).unwrap_or_else(|| header.link().to_vec());
                     return self.entry(header, records, path, link);
                 }
             }
@@ -229,10 +227,13 @@ impl<R: Read> LayerReader<R> {
     fn entry(
         &mut self,
         header: Header<'_>,
-        records: Records,
-        written: Vec<u8>,
+        mut records: Records,
+        path: Vec<u8>,
         link: Vec<u8>,
     ) -> Result<Step, LayerError> {
+        let is_old_directory = header.kind() == b'\0' && path.ends_with(b"/");
+        let name = if header.kind() == b'S' { None } else { records.sparse.take_name() };
+        let written = name.unwrap_or(path);
         let display = || name::path_buf(written.clone());
         let content = match records.size {
             Some(size) => size,
@@ -244,7 +245,7 @@ impl<R: Read> LayerReader<R> {
         let target = || name::path_buf(link.clone());
         let bad_target = || LayerError::Target { path: display(), target: target() };
         let kind = match header.kind() {
-            b'\0' if written.ends_with(b"/") => EntryKind::Directory,
+            b'\0' if is_old_directory => EntryKind::Directory,
             b'0' | b'\0' | b'7' | b'S' => EntryKind::File { size },
             b'1' => {
                 let clean = name::clean(&link).filter(|link| !link.is_empty()).ok_or_else(bad_target)?;
@@ -318,7 +319,8 @@ impl<R: Read> LayerReader<R> {
             if input.read_block(&mut block)? { Ok(block) } else { Err(LayerError::Truncated(input.offset)) }
         };
         if header.kind() == b'S' {
-            let mut map = OldMap::new(header.block()).ok_or_else(wrong)?;
+            // Others put something else in the map's place.
+            let mut map = header.is_gnu().then(|| OldMap::new(header.block())).flatten().ok_or_else(wrong)?;
             let mut length = 0;
             while map.has_more() {
                 map.add(&next(&mut self.input, &mut length)?).ok_or_else(wrong)?;
@@ -327,7 +329,7 @@ impl<R: Read> LayerReader<R> {
         }
         match records.announced(content) {
             Announced::Nothing => Ok(None),
-            Announced::Known(map) => map.map(Some).ok_or_else(wrong),
+            Announced::Known(map) => Ok(Some(map)),
             Announced::InContent(size) => {
                 let (mut text, mut length) = (MapText::default(), 0);
                 loop {
@@ -342,7 +344,7 @@ impl<R: Read> LayerReader<R> {
                 let rest = content.checked_sub(length).ok_or_else(wrong)?;
                 text.finish(size, rest).map(Some).ok_or_else(wrong)
             }
-            Announced::Unknown => Err(wrong()),
+            Announced::Wrong => Err(wrong()),
         }
     }
 

@@ -6,30 +6,35 @@
 //! ```text
 //! type `S`     map in the header, from byte 386: 4 × (offset 12, length 12), more 1, size 12; then blocks with
 //!              21 × (offset 12, length 12), more 1, while there are more
-//! PAX 0.0      records GNU.sparse.offset and GNU.sparse.numbytes in turn, and GNU.sparse.size
-//! PAX 0.1      record GNU.sparse.map: all of them with commas; GNU.sparse.size
+//! PAX 0.0      records GNU.sparse.offset and GNU.sparse.numbytes in turn, GNU.sparse.numblocks and GNU.sparse.size
+//! PAX 0.1      record GNU.sparse.map: all of them with commas; numblocks, size, name
 //! PAX 1.0      GNU.sparse.major=1, minor=0, realsize, name; the map is the content's beginning: a line with a number for
 //!              how many there are, offset, length, offset, …, and NULs up to the end of a block
 //! ```
 //!
 //! What Docker does with such entries is what Go's archive/tar does: it fills in the NULs. A map that overlaps, leads out
-//! of the file or does not fit the content is refused there and here.
+//! of the file or does not fit the content is refused there and here. Records of a version that nobody knows mean
+//! nothing, there and here: the entry is what its content is.
 
 use super::header::{BLOCK, parse_number};
 
 /// A place in a file, and so many bytes from there on.
 type Piece = (u64, u64);
 
-/// What the PAX records of an entry say about its holes.
+/// What the PAX records of an entry say about its holes. An empty text is as good as none.
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    major: Option<Vec<u8>>,
-    minor: Option<Vec<u8>>,
-    size: Option<u64>,
-    name: Option<Vec<u8>>,
-    /// Offsets and lengths in turn.
-    map: Vec<u64>,
-    any: bool,
+    major: Vec<u8>,
+    minor: Vec<u8>,
+    size: Vec<u8>,
+    real_size: Vec<u8>,
+    name: Vec<u8>,
+    blocks: Vec<u8>,
+    map: Vec<u8>,
+    /// The same from records of its own, which go before a map.
+    pieces: Vec<u8>,
+    /// How many numbers these are.
+    count: usize,
 }
 
 /// Which kind of sparse file the records announce.
@@ -37,53 +42,86 @@ pub(super) enum Announced {
     /// None.
     Nothing,
     /// The map is known.
-    Known(Option<Map>),
+    Known(Map),
     /// The map is the beginning of the content; the file has this size.
     InContent(u64),
-    /// A version that nobody knows.
-    Unknown,
+    /// One that makes no sense.
+    Wrong,
 }
 
 impl Records {
-    /// Takes the record of `key`, what stands behind `GNU.sparse.`; `None` if it is malformed.
+    /// Takes the record of `key`, what stands behind `GNU.sparse.`; `None` if it stands in the wrong place.
     pub(super) fn set(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
-        self.any = true;
-        match key {
-            b"major" => self.major = Some(value.to_vec()),
-            b"minor" => self.minor = Some(value.to_vec()),
-            b"name" => self.name = Some(value.to_vec()),
-            b"size" | b"realsize" => self.size = Some(decimal(value)?),
-            b"map" => self.map = value.split(|byte| *byte == b',').map(decimal).collect::<Option<_>>()?,
-            b"offset" if self.map.len().is_multiple_of(2) => self.map.push(decimal(value)?),
-            b"numbytes" if !self.map.len().is_multiple_of(2) => self.map.push(decimal(value)?),
+        let field = match key {
+            b"major" => &mut self.major,
+            b"minor" => &mut self.minor,
+            b"size" => &mut self.size,
+            b"realsize" => &mut self.real_size,
+            b"name" => &mut self.name,
+            b"numblocks" => &mut self.blocks,
+            b"map" => &mut self.map,
+            b"offset" if self.count.is_multiple_of(2) => return self.add(value),
+            b"numbytes" if !self.count.is_multiple_of(2) => return self.add(value),
             b"offset" | b"numbytes" => return None,
-            _ => {}
-        }
+            _ => return Some(()),
+        };
+        *field = value.to_vec();
         Some(())
     }
 
-    /// What the file is really called.
+    fn add(&mut self, number: &[u8]) -> Option<()> {
+        if self.count > 0 {
+            self.pieces.push(b',');
+        }
+        self.pieces.extend_from_slice(number);
+        self.count += 1;
+        (!number.contains(&b',')).then_some(())
+    }
+
+    fn map(&self) -> &[u8] {
+        if self.count == 0 { &self.map } else { &self.pieces }
+    }
+
+    /// Where the map is, if there is one.
+    fn place(&self) -> Option<Place> {
+        match (&self.major[..], &self.minor[..]) {
+            (b"0", b"0" | b"1") => Some(Place::Records),
+            (b"1", b"0") => Some(Place::Content),
+            (b"", b"") if !self.map().is_empty() => Some(Place::Records),
+            _ => None,
+        }
+    }
+
+    /// What the file is really called, if it is sparse.
     pub(super) fn take_name(&mut self) -> Option<Vec<u8>> {
-        self.name.take().filter(|name| !name.is_empty())
+        self.place()?;
+        Some(std::mem::take(&mut self.name)).filter(|name| !name.is_empty())
     }
 
     /// `content` is the size of what the tar has of the file.
     pub(super) fn announced(&self, content: u64) -> Announced {
-        if !self.any {
-            return Announced::Nothing;
-        }
-        match (self.major.as_deref(), self.minor.as_deref()) {
-            (Some(b"1"), Some(b"0")) => Announced::InContent(self.size.unwrap_or(content)),
-            (Some(b"0"), Some(b"0" | b"1")) => Announced::Known(self.map(content)),
-            (None, None) if !self.map.is_empty() => Announced::Known(self.map(content)),
-            _ => Announced::Unknown,
+        let Some(place) = self.place() else { return Announced::Nothing };
+        let size = [&self.size, &self.real_size].into_iter().find(|size| !size.is_empty());
+        let Some(size) = size.map_or(Some(content), |size| decimal(size)) else { return Announced::Wrong };
+        match place {
+            Place::Content => Announced::InContent(size),
+            Place::Records => self.read_map(size, content).map_or(Announced::Wrong, Announced::Known),
         }
     }
 
-    fn map(&self, content: u64) -> Option<Map> {
-        let pieces = self.map.chunks(2).map(|pair| Some((pair[0], *pair.get(1)?))).collect::<Option<Vec<_>>>()?;
-        Map::new(pieces, self.size.unwrap_or(content), content)
+    fn read_map(&self, size: u64, content: u64) -> Option<Map> {
+        let numbers = self.map().split(|byte| *byte == b',').filter(|_| !self.map().is_empty());
+        let numbers = numbers.map(decimal).collect::<Option<Vec<_>>>()?;
+        let count = decimal(&self.blocks)?.checked_mul(2)?;
+        let pieces = || numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+        if count == numbers.len() as u64 { Map::new(pieces(), size, content) } else { None }
     }
+}
+
+/// Where a map is.
+enum Place {
+    Records,
+    Content,
 }
 
 /// The pieces of a file, and how far it has been read.
@@ -195,10 +233,6 @@ impl MapText {
     pub(super) fn add(&mut self, block: &[u8; BLOCK]) -> Option<bool> {
         for byte in block {
             if *byte != b'\n' {
-                // 20 digits hold any number.
-                if self.line.len() == 20 {
-                    return None;
-                }
                 self.line.push(*byte);
                 continue;
             }
@@ -224,7 +258,7 @@ fn number(field: &[u8]) -> Option<u64> {
     parse_number(field)?.try_into().ok()
 }
 
+/// With a sign, perhaps, and any number of zeros.
 fn decimal(text: &[u8]) -> Option<u64> {
-    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    if digits { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
+    std::str::from_utf8(text).ok()?.parse::<i64>().ok()?.try_into().ok()
 }
