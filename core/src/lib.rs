@@ -23,6 +23,6 @@ pub use mount::{Lower, Mount, MountKind, OverlayUpper};
 pub use names::{Names, NamesIter};
 pub use platform::{Platform, PlatformError};
 pub use resources::Resources;
-pub use shelf::{Held, MakeFile, OnShelf, Shelf, Shelved};
+pub use shelf::{Held, MakeFile, OnShelf, Recent, Shelf, Shelved};
 pub use size::parse_size;
 pub use span::Span;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// How many of those that are in the file are in memory, too.
-const RECENT: usize = 48;
+const RECENT: usize = 24;
 
 /// What can be put on a [`Shelf`].
 pub trait Shelved: Sized {
@@ -38,8 +38,47 @@ pub struct Shelf<T> {
     room: AtomicUsize,
     /// Where the next one is written.
     end: AtomicU64,
-    /// By their places in the file, the last one that was asked for at the end.
-    recent: Mutex<Vec<(u64, Arc<T>)>>,
+    /// By their places in the file.
+    recent: Recent<T>,
+}
+
+/// The few things of many that were asked for last.
+#[derive(Debug)]
+pub struct Recent<T> {
+    most: usize,
+    /// The last one at the end.
+    known: Mutex<Vec<(u64, Arc<T>)>>,
+}
+
+impl<T> Recent<T> {
+    /// Remembers so many things.
+    pub fn new(most: usize) -> Self {
+        Self { most, known: Mutex::default() }
+    }
+
+    /// What belongs to `key`: what is remembered, or else what `read` returns.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn get<E>(&self, key: u64, read: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
+        if let Some(known) = self.known(key) {
+            return Ok(known);
+        }
+        let new = Arc::new(read()?);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= self.most {
+            known.remove(0);
+        }
+        known.push((key, new.clone()));
+        Ok(new)
+    }
+
+    fn known(&self, key: u64) -> Option<Arc<T>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = known.iter().rposition(|(other, _)| *other == key)?;
+        known[place..].rotate_left(1);
+        known.last().map(|(_, known)| known.clone())
+    }
 }
 
 /// Something on a [`Shelf`].
@@ -75,7 +114,7 @@ impl<T> Deref for Held<'_, T> {
 impl<T: Shelved> Shelf<T> {
     /// A shelf that keeps about `memory` bytes in memory before anything is written to a file.
     pub fn new(memory: usize, make: MakeFile) -> Self {
-        let (room, end, recent) = (AtomicUsize::new(memory), AtomicU64::new(0), Mutex::default());
+        let (room, end, recent) = (AtomicUsize::new(memory), AtomicU64::new(0), Recent::new(RECENT));
         Self { make, file: OnceLock::new(), room, end, recent }
     }
 
@@ -110,26 +149,12 @@ impl<T: Shelved> Shelf<T> {
             Place::Memory(here) => return Held::Here(here),
             Place::File { at, length } => (*at, *length),
         };
-        if let Some(known) = self.known(at) {
-            return Held::Read(known);
-        }
-        let mut bytes = vec![0; length];
-        let read = self.file.get().and_then(Option::as_ref).map(|file| file.read_exact_at(&mut bytes, at));
-        read.expect("only a file gives out places in it").expect("what this process has written can be read");
-        let read = Arc::new(T::read(&bytes));
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.len() >= RECENT {
-            recent.remove(0);
-        }
-        recent.push((at, read.clone()));
-        Held::Read(read)
-    }
-
-    fn known(&self, at: u64) -> Option<Arc<T>> {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = recent.iter().rposition(|(known, _)| *known == at)?;
-        recent[place..].rotate_left(1);
-        recent.last().map(|(_, known)| known.clone())
+        let read = || {
+            let mut bytes = vec![0; length];
+            let file = self.file.get().and_then(Option::as_ref).expect("only a file gives out places in it");
+            file.read_exact_at(&mut bytes, at).map(|()| T::read(&bytes))
+        };
+        Held::Read(self.recent.get(at, read).expect("what this process has written can be read"))
     }
 }
 
@@ -173,7 +198,7 @@ mod tests {
         for number in (0..200).chain([0, 199, 100, 100, 50]) {
             assert_eq!(*shelf.get(&things[number]), text(number));
         }
-        assert_eq!(shelf.recent.lock().unwrap().len(), RECENT);
+        assert_eq!(shelf.recent.known.lock().unwrap().len(), RECENT);
     }
 
     #[test]

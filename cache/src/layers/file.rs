@@ -21,13 +21,14 @@ mod nodes;
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use rbuild_core::Digest;
 use rbuild_image::TarIndex;
 use rbuild_image::erofs::{
-    ErofsMetadata, ErofsTree, SUPERBLOCK_LENGTH, SUPERBLOCK_OFFSET, TAR_OFFSET, Undescribable, metadata_offset,
+    ErofsTree, SUPERBLOCK_LENGTH, SUPERBLOCK_OFFSET, TAR_OFFSET, Undescribable, metadata_offset,
 };
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -37,8 +38,8 @@ pub(super) use self::nodes::LayerNodes;
 
 const MAGIC: &[u8; 8] = b"rblayer1";
 const LENGTH: usize = TAR_OFFSET as usize;
-const CHECK: std::ops::Range<usize> = 992..1024;
-const SUPERBLOCK: std::ops::Range<usize> = SUPERBLOCK_OFFSET as usize..SUPERBLOCK_OFFSET as usize + SUPERBLOCK_LENGTH;
+const CHECK: Range<usize> = 992..1024;
+const SUPERBLOCK: Range<usize> = SUPERBLOCK_OFFSET as usize..SUPERBLOCK_OFFSET as usize + SUPERBLOCK_LENGTH;
 const CHUNK: usize = 128 << 10;
 
 /// What changes when somebody writes to a file, or puts another one in its place.
@@ -174,17 +175,19 @@ impl<F: std::borrow::Borrow<File>> Read for Part<F> {
     }
 }
 
-/// Completes a file that has the tar: metadata and header. Only then is it a layer's. `index` is that of the tar, or empty.
+/// Completes a file that has the tar: metadata and header. Only then is it a layer's. `index` is that of the tar, if there is one.
 pub(super) fn complete(
     file: &File,
     tree: ErofsTree,
     tar_length: u64,
     diff_id: Digest,
-    index: &[u8],
+    index: Option<&TarIndex>,
 ) -> Result<(), Incomplete> {
     let root = tree.root();
     let metadata = tree.finish(tar_length)?;
-    let digest = write_metadata(file, &metadata)?;
+    let (_, digest) = write_hashed(file, metadata.offset(), |out| metadata.write(out))?;
+    let behind = metadata.offset() + metadata.length();
+    let (index_length, index) = write_hashed(file, behind, |out| index.map_or(Ok(()), |index| index.write(out)))?;
     let header = Header {
         tar_length,
         metadata_offset: metadata.offset(),
@@ -192,10 +195,9 @@ pub(super) fn complete(
         diff_id,
         metadata: digest,
         root,
-        index_length: index.len() as u64,
-        index: *blake3::hash(index).as_bytes(),
+        index_length,
+        index,
     };
-    file.write_all_at(index, metadata.offset() + metadata.length())?;
     let uuid = uuid(diff_id, file.metadata()?.ino());
     file.write_all_at(&header.to_bytes(&metadata.superblock(uuid)), 0)?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(0o444)).map_err(io::Error::from)?;
@@ -220,7 +222,12 @@ pub(super) enum Incomplete {
     Disk(#[from] io::Error),
 }
 
-fn write_metadata(file: &File, metadata: &ErofsMetadata) -> io::Result<[u8; 32]> {
+/// Writes from a place on, and returns how many bytes that were, and their blake3.
+fn write_hashed(
+    file: &File,
+    at: u64,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<(u64, [u8; 32])> {
     struct Hashed<'a>(At<'a>, blake3::Hasher);
     impl Write for Hashed<'_> {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -233,10 +240,10 @@ fn write_metadata(file: &File, metadata: &ErofsMetadata) -> io::Result<[u8; 32]>
             Ok(())
         }
     }
-    let mut out = BufWriter::with_capacity(CHUNK, Hashed(At::new(file, metadata.offset()), blake3::Hasher::new()));
-    metadata.write(&mut out)?;
-    let hashed = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    Ok(*hashed.1.finalize().as_bytes())
+    let mut out = BufWriter::with_capacity(CHUNK, Hashed(At::new(file, at), blake3::Hasher::new()));
+    write(&mut out)?;
+    let Hashed(_, hasher) = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    Ok((hasher.count(), *hasher.finalize().as_bytes()))
 }
 
 /// The file of a layer, whose header is right.
@@ -260,15 +267,13 @@ impl LayerFile {
         if fits { Ok(Self { file, header, superblock }) } else { Err(damaged()) }
     }
 
-    /// The index of the tar; none if it has none, or a damaged one.
-    pub(super) fn read_index(&self) -> io::Result<Option<TarIndex>> {
+    /// Where the index of the tar is and how long; none if there is none, or a damaged one.
+    pub(super) fn index(&self) -> io::Result<Option<Range<u64>>> {
         let Some(at) = self.header.index_at().filter(|_| self.header.index_length > 0) else { return Ok(None) };
-        let mut bytes = Vec::new();
-        let length = usize::try_from(self.header.index_length).map_err(|_| damaged())?;
-        bytes.try_reserve_exact(length)?;
-        Part::new(&self.file, at, self.header.index_length).read_to_end(&mut bytes)?;
-        let intact = blake3::hash(&bytes) == self.header.index;
-        Ok(if intact { TarIndex::from_bytes(bytes) } else { None })
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(Part::new(&self.file, at, self.header.index_length))?;
+        let is_intact = hasher.finalize() == self.header.index;
+        Ok(is_intact.then(|| at..at + self.header.index_length))
     }
 
     /// Compares the metadata without keeping them.

@@ -30,7 +30,7 @@ pub(super) use self::pile::{Packed, Pile};
 use super::{Kind, Node};
 
 /// How much of a context's entries is in memory, at least.
-pub(super) const MEMORY: usize = 32 << 20;
+pub(super) const MEMORY: usize = 16 << 20;
 
 /// Entries one after the other that are in one directory.
 #[derive(Clone, Copy, Debug, Default)]

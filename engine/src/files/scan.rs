@@ -8,7 +8,7 @@
 mod contents;
 
 use std::collections::BTreeMap;
-use std::ffi::{OsString};
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

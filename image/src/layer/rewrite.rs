@@ -11,27 +11,21 @@
 //! last of those before the first difference.
 //!
 //! The tar is the one that a [`LayerWriter`] makes, byte for byte.
-//!
-//! ```text
-//! index   magic 16 │ parts 8 │ states 8 │ { digest 24, blocks 4 }* │ { offset 8, state 104 }*
-//! ```
-//!
-//! Numbers are little endian. Parts follow each other; bytes between them that have no name are a part whose digest is
-//! NULs. Of a digest 192 bits are kept: an index is in memory while a layer is made of the one before.
+
+mod former;
+mod index;
 
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
-use rbuild_core::{Digest, KeyHasher};
+use rbuild_core::{Digest, KeyHasher, MakeFile};
 
-use super::writer::{LayerWriter, State, header_of};
+pub use self::former::{FormerTar, Found};
+pub use self::index::TarIndex;
+use super::writer::{LayerWriter, header_of};
 use super::{Change, Compression, Layer};
 
-const MAGIC: &[u8; 16] = b"rbuild-tar-idx/2";
-const HEADER: usize = 32;
-const PART: usize = 28;
-const STATE: usize = 8 + size_of::<State>();
 const BLOCK: u64 = super::header::BLOCK as u64;
 
 /// What a part of a tar is, headers and content.
@@ -55,101 +49,6 @@ impl PartDigest {
     }
 }
 
-impl PartDigest {
-    fn short(&self) -> Short {
-        *self.0.as_bytes().first_chunk().expect("a digest has 32 bytes")
-    }
-}
-
-/// The beginning of a [`PartDigest`].
-type Short = [u8; 24];
-
-/// Of bytes that have no name.
-const NAMELESS: Short = [0; 24];
-
-/// Where the parts of a tar are, and states of its hash.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct TarIndex {
-    /// The header, without numbers, and all parts: as they are kept.
-    bytes: Vec<u8>,
-    states: Vec<(u64, State)>,
-    /// In blocks, where the last part ends.
-    end: u64,
-}
-
-impl Default for TarIndex {
-    fn default() -> Self {
-        let mut bytes = MAGIC.to_vec();
-        bytes.resize(HEADER, 0);
-        Self { bytes, states: Vec::new(), end: 0 }
-    }
-}
-
-impl TarIndex {
-    fn push(&mut self, digest: Short, bytes: &Range<u64>) {
-        let (start, end) = (bytes.start / BLOCK, bytes.end / BLOCK);
-        let mut put = |digest: Short, mut blocks: u64| {
-            while blocks > 0 {
-                let some = u32::try_from(blocks).unwrap_or(u32::MAX);
-                self.bytes.extend_from_slice(&digest);
-                self.bytes.extend_from_slice(&some.to_le_bytes());
-                blocks -= u64::from(some);
-            }
-        };
-        put(NAMELESS, start.saturating_sub(self.end));
-        // What is longer than two terabytes is not found again.
-        let blocks = end.saturating_sub(start);
-        put(if u32::try_from(blocks).is_ok() { digest } else { NAMELESS }, blocks);
-        self.end = end;
-    }
-
-    fn count(&self) -> usize {
-        (self.bytes.len() - HEADER) / PART
-    }
-
-    /// As bytes, to be kept beside the tar.
-    pub fn into_bytes(self) -> Vec<u8> {
-        let count = self.count() as u64;
-        let mut bytes = self.bytes;
-        bytes[16..24].copy_from_slice(&count.to_le_bytes());
-        bytes[24..HEADER].copy_from_slice(&(self.states.len() as u64).to_le_bytes());
-        for (offset, state) in &self.states {
-            bytes.extend_from_slice(&offset.to_le_bytes());
-            bytes.extend_from_slice(state);
-        }
-        bytes
-    }
-
-    /// What [`into_bytes`](Self::into_bytes) returned; `None` for other bytes. Whoever keeps them makes sure that they
-    /// come back whole.
-    pub fn from_bytes(mut bytes: Vec<u8>) -> Option<Self> {
-        let number = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-        if !bytes.starts_with(MAGIC) {
-            return None;
-        }
-        let (parts, states) = (number(bytes.get(16..)?)?, number(bytes.get(24..)?)?);
-        let (parts, states) = (usize::try_from(parts).ok()?, usize::try_from(states).ok()?);
-        let behind = HEADER.checked_add(parts.checked_mul(PART)?)?;
-        if Some(bytes.len()) != behind.checked_add(states.checked_mul(STATE)?) {
-            return None;
-        }
-        let state = |state: &[u8; STATE]| Some((number(state)?, *state[8..].first_chunk()?));
-        let states = bytes[behind..].as_chunks().0.iter().map(state).collect::<Option<_>>()?;
-        bytes.truncate(behind);
-        bytes[16..HEADER].fill(0);
-        let end = parts_of(&bytes).map(|(_, blocks)| u64::from(blocks)).sum();
-        Some(Self { bytes, states, end })
-    }
-}
-
-/// The digests of an index and how many blocks each means.
-fn parts_of(bytes: &[u8]) -> impl Iterator<Item = (Short, u32)> + '_ {
-    bytes[HEADER..].as_chunks::<PART>().0.iter().map(|part| {
-        let (digest, blocks) = part.split_first_chunk().expect("a part begins with a digest");
-        (*digest, u32::from_le_bytes(blocks.try_into().expect("and ends with a number")))
-    })
-}
-
 /// A tar whose bytes can be read anywhere.
 pub trait ReadAt {
     /// Fills `buffer` with the bytes from `offset` on.
@@ -165,62 +64,6 @@ impl ReadAt for [u8] {
         let found = self.get(start..).and_then(|rest| rest.get(..buffer.len()));
         buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
-    }
-}
-
-/// A tar that was written before.
-#[derive(Debug)]
-pub struct FormerTar<R> {
-    /// In the order of their digests.
-    parts: Vec<Found>,
-    states: Vec<(u64, State)>,
-    tar: R,
-}
-
-/// A part of a former tar.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Found {
-    digest: Short,
-    start: u32,
-    blocks: u32,
-}
-
-impl Found {
-    fn bytes(&self) -> Range<u64> {
-        let start = u64::from(self.start) * BLOCK;
-        start..start + u64::from(self.blocks) * BLOCK
-    }
-}
-
-impl<R: ReadAt> FormerTar<R> {
-    /// `index` is what was made of it when it was written.
-    pub fn new(index: TarIndex, tar: R) -> Self {
-        let mut parts = Vec::with_capacity(index.count());
-        let mut start = 0;
-        for (digest, blocks) in parts_of(&index.bytes) {
-            // What lies behind two terabytes is not found again.
-            if digest != NAMELESS
-                && let Ok(start) = u32::try_from(start)
-            {
-                parts.push(Found { digest, start, blocks });
-            }
-            start += u64::from(blocks);
-        }
-        parts.sort_unstable();
-        Self { parts, states: index.states, tar }
-    }
-
-    /// The part with this digest.
-    pub fn find(&self, part: &PartDigest) -> Option<Found> {
-        let digest = part.short();
-        let at = self.parts.binary_search_by(|part| part.digest.cmp(&digest)).ok()?;
-        Some(self.parts[at])
-    }
-
-    /// The last place up to `end` where hashing can be resumed.
-    fn state_before(&self, end: u64) -> Option<&(u64, State)> {
-        let count = self.states.partition_point(|(offset, _)| *offset <= end);
-        self.states[..count].last()
     }
 }
 
@@ -252,9 +95,9 @@ impl<W: Write, R> std::fmt::Debug for LayerRewriter<W, R> {
 }
 
 impl<W: Write, R: ReadAt> LayerRewriter<W, R> {
-    /// A layer without changes yet.
-    pub fn new(out: W, former: Option<Arc<FormerTar<R>>>) -> Self {
-        Self { output: Output::Untouched(out), former, run: 0..0, last: 0..0, index: TarIndex::default() }
+    /// A layer without changes yet. `make` makes the file where a large index waits until the layer is complete.
+    pub fn new(out: W, former: Option<Arc<FormerTar<R>>>, make: MakeFile) -> Self {
+        Self { output: Output::Untouched(out), former, run: 0..0, last: 0..0, index: TarIndex::new(make) }
     }
 
     /// Adds one change, as [`LayerWriter::append`] does. The next layer can have the same part only if it is
@@ -353,7 +196,7 @@ impl<W: Write, R: ReadAt> LayerRewriter<W, R> {
         let Some(former) = self.former.clone().filter(|_| !run.is_empty()) else { return Ok(()) };
         let mut section = Section { tar: &former.tar, left: run.clone() };
         if run.start == 0
-            && let Some((offset, state)) = former.state_before(run.end)
+            && let Some((offset, state)) = former.states_to(run.end).last()
             && let Output::Untouched(_) = self.output
         {
             let Output::Untouched(mut out) = std::mem::replace(&mut self.output, Output::Taken) else { unreachable!() };
@@ -363,8 +206,7 @@ impl<W: Write, R: ReadAt> LayerRewriter<W, R> {
             let resumed = LayerWriter::resume(out, *offset, state);
             let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the state of a hash is damaged");
             self.output = Output::Writer(Box::new(resumed.ok_or_else(damaged)?));
-            let states = former.states.iter().take_while(|(at, _)| at <= offset);
-            self.index.states.extend(states.copied());
+            self.index.states.extend(former.states_to(*offset));
         }
         let length = section.left.end - section.left.start;
         self.writer()?.raw(&mut section, length)

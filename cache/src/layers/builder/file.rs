@@ -26,7 +26,7 @@ use super::super::{LayerError, Result};
 use super::Source;
 use super::behind::Behind;
 use super::directory::{Xattrs, failed};
-use super::former::{FormerLayer, LayerTar};
+use super::former::{FormerLayer, InLayer};
 use super::large::{Failed, Large};
 use crate::error::{Context, StoreError};
 
@@ -38,7 +38,7 @@ const LARGE: u64 = 4 << 20;
 pub(super) struct TarFile {
     path: PathBuf,
     file: Arc<File>,
-    writer: LayerRewriter<Behind, LayerTar>,
+    writer: LayerRewriter<Behind, InLayer>,
     former: Option<FormerLayer>,
     tree: Result<ErofsTree, Undescribable>,
     /// As long as the tree is there.
@@ -64,7 +64,9 @@ impl TarFile {
         let file = File::options().read(true).write(true).create_new(true).open(&path).context("create", &path)?;
         let file = Arc::new(file);
         let behind = Behind::new(Arc::clone(&file), TAR_OFFSET);
-        let writer = LayerRewriter::new(behind, former.as_ref().map(|former| Arc::clone(&former.0)));
+        let directory = path.parent().unwrap_or(&path).to_owned();
+        let make = Box::new(move || tempfile::tempfile_in(&directory));
+        let writer = LayerRewriter::new(behind, former.as_ref().map(|former| Arc::clone(&former.0)), make);
         Ok(Self { path, file, writer, former, tree: Ok(ErofsTree::new()), guest, root: super::root() })
     }
 
@@ -137,7 +139,7 @@ impl TarFile {
         let (written, index, behind) = self.writer.finish().map_err(LayerError::Write)?;
         behind.finish().map_err(LayerError::Write)?;
         let completed = match self.tree {
-            Ok(tree) => file::complete(&self.file, tree, written.size, written.diff_id, &index.into_bytes()),
+            Ok(tree) => file::complete(&self.file, tree, written.size, written.diff_id, Some(&index)),
             Err(reason) => Err(Incomplete::Undescribable(reason)),
         };
         let described = match completed {

@@ -11,19 +11,22 @@ use rbuild_image::{Change, FormerTar, Found, PartDigest, ReadAt};
 use super::super::{Form, LayerId, Layers, Result};
 use crate::error::Context;
 
-/// The plain tar in the file of a layer.
+/// What begins somewhere in the file of a layer: the plain tar, or its index.
 #[derive(Debug)]
-pub(super) struct LayerTar(File);
+pub(super) struct InLayer {
+    file: Arc<File>,
+    start: u64,
+}
 
-impl ReadAt for LayerTar {
+impl ReadAt for InLayer {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, TAR_OFFSET + offset)
+        self.file.read_exact_at(buffer, self.start + offset)
     }
 }
 
 /// A layer whose parts may become parts of another one. Made by [`Layers::former`].
 #[derive(Clone, Debug)]
-pub struct FormerLayer(pub(super) Arc<FormerTar<LayerTar>>);
+pub struct FormerLayer(pub(super) Arc<FormerTar<InLayer>>);
 
 impl FormerLayer {
     /// The same file, with the same metadata, and content with this blake3.
@@ -45,7 +48,11 @@ impl Layers<'_> {
         }
         let Some(layer) = self.find_intact(id)?.filter(|layer| layer.form == Form::Erofs) else { return Ok(None) };
         let file = self.open_file(&layer)?;
-        let index = file.read_index().context("read", self.path(id))?;
-        Ok(index.map(|index| FormerLayer(Arc::new(FormerTar::new(index, LayerTar(file.file))))))
+        let failed = || self.path(id);
+        let Some(index) = file.index().context("read", failed())? else { return Ok(None) };
+        let file = Arc::new(file.file);
+        let at = |start| InLayer { file: Arc::clone(&file), start };
+        let former = FormerTar::new(at(index.start), index.end - index.start, at(TAR_OFFSET));
+        Ok(former.context("read", failed())?.map(|former| FormerLayer(Arc::new(former))))
     }
 }

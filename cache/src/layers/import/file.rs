@@ -45,7 +45,7 @@ impl Layers<'_> {
             drop(guest);
             return self.import_directory(diff_id, &mut Part::new(file, TAR_OFFSET, size));
         };
-        match file::complete(file, tree, size, digest, &[]) {
+        match file::complete(file, tree, size, digest, None) {
             Ok(()) => {}
             Err(Incomplete::Undescribable(reason)) => {
                 tracing::info!(%diff_id, %reason, "unpacked");
@@ -67,7 +67,7 @@ impl Layers<'_> {
         let Spooled { working, digest, size, tree, guest } = self.spool(tar)?;
         let file = working.handle();
         let completed = match tree {
-            Some((tree, _)) => file::complete(file, tree, size, digest, &[]),
+            Some((tree, _)) => file::complete(file, tree, size, digest, None),
             None => {
                 drop(guest);
                 return self.adopt_directory(&mut Part::new(file, TAR_OFFSET, size));

@@ -11,7 +11,7 @@ use rbuild_core::{MakeFile, OnShelf, Shelf, Shelved};
 use super::super::FileDigest;
 
 /// How many bytes of digests are in memory, at least.
-const MEMORY: usize = 16 << 20;
+const MEMORY: usize = 8 << 20;
 /// How many digests are put on the shelf at a time.
 const BLOCK: usize = 8192;
 
