@@ -21,7 +21,7 @@ use super::state::{State, mount_sizes, slots};
 use super::strangers::Entries;
 use crate::cache_mounts::{CACHE_MOUNTS, is_same};
 use crate::containers::CONTAINERS;
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, StoreError};
 use crate::images::{IMAGES, NAMES, REMOTES};
 use crate::lease;
 use crate::meta::{Reader, Writer};
@@ -172,8 +172,10 @@ fn was_used(reader: &Reader<'_>, removal: &Removal) -> Result<bool> {
 /// this transaction, unless it `is_current`.
 fn forget(writer: &mut Writer<'_>, state: &State, going: &Going, is_current: bool) -> Result<()> {
     for key in &state.damaged {
-        if is_current || writer.find(&RECORDS, key).is_err() {
-            writer.delete(&RECORDS, key)?;
+        match writer.find(&RECORDS, key) {
+            Ok(_) if !is_current => {}
+            Ok(_) | Err(StoreError::Row { .. } | StoreError::Format { .. }) => drop(writer.delete(&RECORDS, key)?),
+            Err(error) => return Err(error),
         }
     }
     for id in &going.records {
@@ -193,9 +195,8 @@ fn forget(writer: &mut Writer<'_>, state: &State, going: &Going, is_current: boo
         }
     }
     for (name, image) in &state.remotes {
-        let is_gone = || Ok::<_, crate::StoreError>(!writer.reader().contains(&IMAGES, image.as_bytes())?);
-        let is_same =
-            || Ok::<_, crate::StoreError>(writer.find(&REMOTES, name)?.is_some_and(|now| now.image == *image));
+        let is_gone = || Ok::<_, StoreError>(!writer.reader().contains(&IMAGES, image.as_bytes())?);
+        let is_same = || Ok::<_, StoreError>(writer.find(&REMOTES, name)?.is_some_and(|now| now.image == *image));
         if is_gone()? && (is_current || is_same()?) {
             writer.delete(&REMOTES, name)?;
         }
@@ -331,7 +332,7 @@ mod tests {
         let trash = root.path().join("trash");
         fs::write(trash.join("left"), "").unwrap();
         let reaped = store.reap();
-        assert!(matches!(reaped, Err(crate::StoreError::Row { table: "container", .. })), "{reaped:?}");
+        assert!(matches!(reaped, Err(StoreError::Row { table: "container", .. })), "{reaped:?}");
         assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
         store.0.meta.write(|writer| writer.delete(&CONTAINER, b"abc1")).unwrap();
         store.reap().unwrap();
