@@ -8,7 +8,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -144,14 +144,14 @@ impl Aside {
     }
 
     /// Deletes everything in `trash/`. Several processes may do it at once. Returns how many entries went; those that
-    /// this process has no permission for stay for one that has.
+    /// this process has no permission for stay for one that has, and one that cannot be deleted keeps none of the others.
     pub(crate) fn empty_trash(&self) -> Result<usize> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let trash = rustix::fs::open(&self.trash, flags, Mode::empty()).context("open", &self.trash)?;
         let mut count = 0;
         // A deep subtree comes back to the top as a new entry, so one pass is not always enough.
         loop {
-            let mut progress = false;
+            let (mut progress, mut failed) = (false, Ok(()));
             for entry in Dir::read_from(&trash).context("read", &self.trash)? {
                 let entry = entry.context("read", &self.trash)?;
                 let name = OsStr::from_bytes(entry.file_name().to_bytes());
@@ -164,11 +164,11 @@ impl Aside {
                         count += 1;
                     }
                     Err(Errno::ACCESS | Errno::PERM | Errno::BUSY | Errno::NOTEMPTY) => {}
-                    Err(error) => return Err(error).context("delete", self.trash.join(name)),
+                    Err(error) => failed = failed.and(Err(error).context("delete", self.trash.join(name))),
                 }
             }
             if !progress {
-                return Ok(count);
+                return failed.map(|()| count);
             }
         }
     }
@@ -221,6 +221,7 @@ impl Working {
         let ours = self.handle.metadata().context("read", &self.path)?;
         match fs::symlink_metadata(&self.path) {
             Ok(there) if there.ino() == ours.ino() && there.dev() == ours.dev() => Ok(Claim::Held),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("read", &self.path),
             _ => Ok(Claim::Gone),
         }
     }
@@ -258,8 +259,17 @@ fn make_writable(path: &Path) -> bool {
 /// Deletes `name` and all below it. No path is ever joined, so neither length nor symlinks matter; below `depth` levels
 /// a subtree is moved to `top`, to be deleted from there.
 fn remove(parent: BorrowedFd<'_>, name: &OsStr, top: BorrowedFd<'_>, depth: usize) -> Result<(), Errno> {
+    let is_gone = || rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).err() == Some(Errno::NOENT);
+    match try_remove(parent, name, top, depth) {
+        // Somebody else was faster.
+        Err(Errno::NOENT) if is_gone() => Ok(()),
+        other => other,
+    }
+}
+
+fn try_remove(parent: BorrowedFd<'_>, name: &OsStr, top: BorrowedFd<'_>, depth: usize) -> Result<(), Errno> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Ok(()) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error),
     }
@@ -275,7 +285,6 @@ fn remove(parent: BorrowedFd<'_>, name: &OsStr, top: BorrowedFd<'_>, depth: usiz
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ACCESS) => {
             // The overlay's `work/work` has mode 0, which stops everyone but root.
             rustix::fs::chmodat(parent, name, Mode::from_raw_mode(0o700), AtFlags::empty())?;
@@ -303,8 +312,7 @@ fn remove(parent: BorrowedFd<'_>, name: &OsStr, top: BorrowedFd<'_>, depth: usiz
         }
         match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(error) => return Err(error),
+            other => return other,
         }
     }
 }
@@ -324,6 +332,23 @@ mod tests {
 
     fn count(directory: &Path) -> usize {
         fs::read_dir(directory).unwrap().count()
+    }
+
+    #[test]
+    fn several_empty_the_trash_at_once() {
+        let (_root, aside) = aside();
+        for tree in 0..12 {
+            // What is deeper is moved to the top.
+            let deep: PathBuf = std::iter::repeat_n("d", 2 * MAX_DEPTH + tree % 3).collect();
+            fs::create_dir_all(aside.trash.join(tree.to_string()).join(deep)).unwrap();
+        }
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| aside.empty_trash())).collect();
+            for thread in threads {
+                thread.join().unwrap().unwrap();
+            }
+        });
+        assert_eq!(count(&aside.trash), 0);
     }
 
     #[test]
