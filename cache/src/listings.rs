@@ -5,14 +5,14 @@
 //! the others. It may remove one that a step which is just running will name: then its next miss is explained without
 //! the names of files.
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use rbuild_core::Digest;
 
 use crate::error::{Context, Result};
-use crate::store::{Store, read_if_exists};
+use crate::store::Store;
 
 /// Where they are.
 pub(crate) const DIRECTORY: &str = "listings-v1";
@@ -26,8 +26,12 @@ impl Listings<'_> {
     ///
     /// # Errors
     /// Only if the disk fails.
-    pub fn load(&self, key: &Digest) -> Result<Option<Vec<u8>>> {
-        read_if_exists(&self.path(key))
+    pub fn open(&self, key: &Digest) -> Result<Option<File>> {
+        let path = self.path(key);
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some).context("open", &path),
+        }
     }
 
     /// Whether there is one.
@@ -38,13 +42,13 @@ impl Listings<'_> {
     /// Saves a listing. One `key` always has the same.
     ///
     /// # Errors
-    /// Only if the disk fails.
-    pub fn save(&self, key: &Digest, bytes: &[u8]) -> Result<()> {
+    /// The disk fails, or reading `bytes`.
+    pub fn save(&self, key: &Digest, bytes: &mut dyn Read) -> Result<()> {
         let directory = self.0.root().join(DIRECTORY);
         // Stores made before there were any have no directory for them.
         fs::create_dir_all(&directory).context("create", &directory)?;
         let working = self.0.0.aside.make_file("listing")?;
-        working.handle().write_all(bytes).context("write", working.path())?;
+        io::copy(bytes, &mut working.handle()).context("write", working.path())?;
         working.publish(&self.path(key))
     }
 
@@ -63,11 +67,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path()).unwrap();
         let key = |byte| Digest::blake3([byte; 32]);
-        assert_eq!(store.listings().load(&key(1)).unwrap(), None);
+        assert!(store.listings().open(&key(1)).unwrap().is_none());
         let keep = PrunePolicy { records: false, ..PrunePolicy::default() };
         store.prune(&keep).unwrap();
-        store.listings().save(&key(1), b"one").unwrap();
-        store.listings().save(&key(2), b"two").unwrap();
+        store.listings().save(&key(1), &mut &b"one"[..]).unwrap();
+        store.listings().save(&key(2), &mut &b"two"[..]).unwrap();
         let record = Record {
             title: "COPY . /".into(),
             listings: vec![key(1)],
@@ -76,7 +80,8 @@ mod tests {
         };
         store.records().insert(&[key(9)], &[], &record).unwrap();
         store.prune(&keep).unwrap();
-        assert_eq!(store.listings().load(&key(1)).unwrap().as_deref(), Some(&b"one"[..]));
+        let saved = store.listings().open(&key(1)).unwrap().unwrap();
+        assert_eq!(io::read_to_string(saved).unwrap(), "one");
         assert!(!store.listings().has(&key(2)));
         store.prune(&PrunePolicy::default()).unwrap();
         assert!(!store.listings().has(&key(1)));

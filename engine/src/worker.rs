@@ -291,7 +291,8 @@ impl BuildWorker {
         }
         let scan = self.context(&selection.name).scan(self.fetcher()).await.ok()?;
         let selector = Selector::from(selection);
-        blocking(move || Listing::of(&*scan, &selector)).await.ok().map(Arc::new)
+        let scratch = self.engine.store().nameless_files();
+        blocking(move || Listing::of(&*scan, &selector, Some(&scratch))).await.ok().map(Arc::new)
     }
 
     /// The layers of an input that is a root file system.

@@ -306,7 +306,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path()).unwrap();
         for number in [1, 2] {
-            store.listings().save(&key(number), b"listing").unwrap();
+            store.listings().save(&key(number), &mut &b"listing"[..]).unwrap();
         }
         let name = || {
             let record = Record { listings: vec![key(1)], created: 1, ..Record::default() };

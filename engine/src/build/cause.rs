@@ -108,7 +108,7 @@ impl BuildWorker {
     /// What is different in a selection from the one that was listed under `former`.
     async fn changes_of(&self, selection: &LocalOp, former: Digest) -> Option<Changes> {
         let store = self.engine.store().clone();
-        let before = blocking(move || Listing::from_bytes(store.listings().load(&former).ok()??)).await?;
+        let before = blocking(move || Listing::from_file(store.listings().open(&former).ok()??)).await?;
         let now = self.listing(selection).await?;
         let changes = now.changes_since(&before);
         // The same files under other names: those of the listing are not what a copy calls them.

@@ -5,11 +5,16 @@
 //! what they do not share with the one before, all is compressed as it is written, and two listings are compared side by
 //! side as they are unpacked.
 
+mod packed;
 mod text;
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::{self, BufRead};
+use std::path::Path;
 
+use self::packed::Packed;
 use self::text::{Fact, Run, Text, Walk};
 use super::path::walk_order;
 use super::{DigestError, InnerPath, Selector, SourceTree};
@@ -18,9 +23,21 @@ use super::{DigestError, InnerPath, Selector, SourceTree};
 const SHOWN: usize = 10;
 /// A listing is not longer than this when it is unpacked, whatever its file says: a million long paths.
 const LONGEST: usize = 256 << 20;
+
 /// The files of a selection, as they are kept.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Listing(Vec<u8>);
+#[derive(Debug)]
+pub struct Listing(Packed);
+
+/// Why there is no listing.
+#[derive(Debug, thiserror::Error)]
+pub enum ListingError {
+    /// It is not known which files there are.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// It is long, and there is no room for it.
+    #[error("cannot write the listing")]
+    Write(#[from] io::Error),
+}
 
 /// What happened to one path.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -48,29 +65,30 @@ pub struct Changes {
 }
 
 impl Listing {
-    /// Lists what is selected. Reads nothing that was read for the selection's digest.
+    /// Lists what is selected. Reads nothing that was read for the selection's digest. A long listing is in a file without
+    /// a name in `scratch`, or where the system has such files.
     ///
     /// # Errors
-    /// As [`Selector::digest`].
-    pub fn of(tree: &dyn SourceTree, selector: &Selector) -> Result<Self, DigestError> {
+    /// As [`Selector::digest`]; or it cannot be written.
+    pub fn of(tree: &dyn SourceTree, selector: &Selector, scratch: Option<&Path>) -> Result<Self, ListingError> {
         // Each source is in order, and most often their paths are, too.
-        let (mut runs, mut run) = (Vec::new(), Run::default());
+        let (mut runs, mut run) = (Vec::new(), Run::new(scratch));
         selector.visit(tree, |path, node, content| {
             let fact = Fact::of(node, content);
             if !run.add(path, fact) {
-                runs.push(std::mem::take(&mut run).finish());
+                runs.push(std::mem::replace(&mut run, Run::new(scratch)).finish());
                 run.add(path, fact);
             }
         })?;
         if runs.is_empty() {
-            return Ok(Self(run.finish().into_packed()));
+            return Ok(Self(run.finish()?.into_packed()?));
         }
         runs.push(run.finish());
-        Ok(Self::of_runs(&runs))
+        Ok(Self::of_runs(&runs.into_iter().collect::<io::Result<Vec<_>>>()?, scratch)?)
     }
 
     /// Of a path that comes several times, the first counts.
-    fn of_runs(runs: &[Text]) -> Self {
+    fn of_runs(runs: &[Text], scratch: Option<&Path>) -> io::Result<Self> {
         let mut walks: Vec<Walk<'_>> = runs.iter().map(Walk::new).collect();
         let mut heads = BinaryHeap::new();
         let head = |walks: &mut [Walk<'_>], number: usize| {
@@ -79,21 +97,25 @@ impl Listing {
             Some(Reverse((InnerPath::from_clean(&walk.path), number, fact)))
         };
         heads.extend((0..walks.len()).filter_map(|number| head(&mut walks, number)));
-        let mut merged = Run::default();
+        let mut merged = Run::new(scratch);
         while let Some(Reverse((path, number, fact))) = heads.pop() {
             merged.add(path.as_bytes(), fact);
             heads.extend(head(&mut walks, number));
         }
-        Self(merged.finish().into_packed())
+        merged.finish()?.into_packed().map(Self)
     }
 
     /// As it is kept.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+    pub fn bytes(&self) -> Box<dyn BufRead + Send + '_> {
+        self.0.reader()
     }
 
-    /// Takes what [`Listing::as_bytes`] returned; `None` for anything else.
-    pub fn from_bytes(packed: Vec<u8>) -> Option<Self> {
+    /// Takes a file with what [`Listing::bytes`] returned; `None` for anything else.
+    pub fn from_file(file: File) -> Option<Self> {
+        Self::from_packed(Packed::File(file))
+    }
+
+    fn from_packed(packed: Packed) -> Option<Self> {
         let mut walk = Walk::within(&packed, LONGEST as u64);
         let (mut last, mut sorted, mut count, mut bytes) = (Vec::new(), true, 0_usize, 0);
         while let Some(fact) = walk.next() {
@@ -122,7 +144,7 @@ impl Listing {
         for (path, fact) in all {
             run.add(path.as_bytes(), fact);
         }
-        Some(Self(run.finish().into_packed()))
+        run.finish().and_then(Text::into_packed).ok().map(Self)
     }
 
     /// What is different in `self`, which is newer.
@@ -180,8 +202,8 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
     use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::path::Path;
 
     use rbuild_frontend::IgnoreFile;
 
@@ -189,11 +211,26 @@ mod tests {
     use super::*;
     use crate::files::{ContextScan, StatCache};
 
+    fn bytes(listing: &Listing) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        listing.bytes().read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Both ways in which it can be there.
+    fn from_bytes(bytes: &[u8]) -> Option<Listing> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let (read, held) = (Listing::from_file(file), Listing::from_packed(Packed::Memory(bytes.to_vec())));
+        assert_eq!(read.as_ref().map(self::bytes), held.as_ref().map(self::bytes));
+        read
+    }
+
     fn listing(directory: &Path, include: &[&str]) -> Listing {
         let scan = ContextScan::new(directory, IgnoreFile::default(), StatCache::default(), None).unwrap();
         let include = include.iter().map(|path| (*path).to_owned()).collect();
         let selector = Selector { include, wildcards: true, parents: false, exclude: Vec::new(), owners: false };
-        Listing::of(&scan, &selector).unwrap()
+        Listing::of(&scan, &selector, None).unwrap()
     }
 
     #[test]
@@ -216,7 +253,7 @@ mod tests {
         symlink("d", at("link")).unwrap();
         fs::remove_file(at("turned")).unwrap();
         fs::create_dir(at("turned")).unwrap();
-        let after = Listing::from_bytes(listing(context.path(), &["."]).0).unwrap();
+        let after = from_bytes(&bytes(&listing(context.path(), &["."]))).unwrap();
         let shown = [
             ("changed", Change::Content),
             ("d/gone", Change::Removed),
@@ -241,10 +278,10 @@ mod tests {
                 number(&mut run.plain, 0);
                 run.plain.extend_from_slice(&[b'f', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
             }
-            run.finish().into_packed()
+            Listing(run.finish().unwrap().into_packed().unwrap())
         };
-        assert!(Listing::from_bytes(again(10)).is_some());
-        assert!(Listing::from_bytes(again(LONGEST / path.len() + 1)).is_none());
+        assert!(from_bytes(&bytes(&again(10))).is_some());
+        assert!(from_bytes(&bytes(&again(LONGEST / path.len() + 1))).is_none());
     }
 
     #[test]
@@ -268,8 +305,9 @@ mod tests {
         let full = listing(context.path(), &["."]);
         let changes = full.changes_since(&empty);
         assert_eq!((changes.shown.len(), changes.others), (SHOWN, 490));
-        assert!(full.0.len() < 500 * 15, "{}", full.0.len());
-        assert_eq!(Listing::from_bytes(full.0.clone()), Some(full));
+        let bytes = bytes(&full);
+        assert!(bytes.len() < 500 * 15, "{}", bytes.len());
+        assert_eq!(self::bytes(&from_bytes(&bytes).unwrap()), bytes);
     }
 
     #[test]
@@ -282,16 +320,36 @@ mod tests {
                 let mut run = Run::default();
                 (*start..*end).for_each(|place| assert!(run.add(&path(place), fact(place))));
                 assert!(run.plain.len() < BATCH);
-                runs.insert(0, run.finish());
+                runs.insert(0, run.finish().unwrap());
             }
-            Listing::of_runs(&runs)
+            Listing::of_runs(&runs, None).unwrap()
         };
         let (whole, parts) = (runs(&[0]), runs(&[0, 500, 1000, 40_000]));
         assert_eq!(whole.changes_since(&parts), Changes::default());
         assert_eq!(parts.changes_since(&whole), Changes::default());
-        assert_eq!(Listing::from_bytes(parts.0.clone()), Some(parts.clone()));
+        assert_eq!(bytes(&from_bytes(&bytes(&parts)).unwrap()), bytes(&parts));
         let changes = parts.changes_since(&runs(&[2]));
         assert_eq!((changes.shown.len(), changes.others), (2, 0));
+    }
+
+    #[test]
+    fn what_is_too_long_for_memory_is_in_a_file() {
+        let listing = |scratch: &Path| {
+            let mut run = Run::new(Some(scratch));
+            for place in 0..200_000_u32 {
+                let tag = *blake3::hash(&place.to_le_bytes()).as_bytes().first_chunk().unwrap();
+                run.add(format!("{place:06}").as_bytes(), Fact { letter: b'-', mode: 0o644, tag });
+            }
+            run.finish().and_then(Text::into_packed).map(Listing)
+        };
+        let scratch = tempfile::tempdir().unwrap();
+        let long = listing(scratch.path()).unwrap();
+        assert!(matches!(long.0, Packed::File(_)));
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "the file has no name");
+        assert_eq!(long.changes_since(&from_bytes(&bytes(&long)).unwrap()), Changes::default());
+        let empty = Listing(Run::default().finish().unwrap().into_packed().unwrap());
+        assert_eq!(long.changes_since(&empty).others, 200_000 - SHOWN);
+        assert!(listing(&scratch.path().join("nothing")).is_err());
     }
 
     #[test]
@@ -303,7 +361,7 @@ mod tests {
         }
         let expected = listing(context.path(), &["a", "a-b", "b"]);
         for include in [&["b", "a-b", "a"][..], &["b", "a", "b", "a-b", "a/file", "a"]] {
-            assert_eq!(listing(context.path(), include), expected, "{include:?}");
+            assert_eq!(bytes(&listing(context.path(), include)), bytes(&expected), "{include:?}");
         }
         // Of a store from before listings were in the order of a walk.
         let mut plain = Vec::new();
@@ -313,7 +371,7 @@ mod tests {
             plain.extend_from_slice(path.as_bytes());
             plain.extend_from_slice(b"-\xff\x0112345678");
         }
-        let former = Listing::from_bytes(zstd::bulk::compress(&plain, 1).unwrap()).unwrap();
+        let former = from_bytes(&zstd::bulk::compress(&plain, 1).unwrap()).unwrap();
         let shown: Vec<_> = expected.changes_since(&former).shown.into_iter().map(|(path, _)| path).collect();
         assert_eq!(shown, ["a", "a/file", "a-b", "a-b/file", "b", "b/file"]);
     }
@@ -323,18 +381,19 @@ mod tests {
         let context = tempfile::tempdir().unwrap();
         fs::write(context.path().join("file"), "").unwrap();
         let good = listing(context.path(), &["."]);
-        let bytes = good.0.clone();
-        assert_eq!(Listing::from_bytes(bytes.clone()).as_ref(), Some(&good));
+        let bytes = bytes(&good);
+        let is_good = |bytes: &[u8]| from_bytes(bytes).is_some_and(|found| self::bytes(&found) == self::bytes(&good));
+        assert!(is_good(&bytes));
         for end in 0..bytes.len() {
-            assert_ne!(Listing::from_bytes(bytes[..end].to_vec()).as_ref(), Some(&good));
+            assert!(!is_good(&bytes[..end]));
         }
         for at in 0..bytes.len() {
             let mut bytes = bytes.clone();
             bytes[at] ^= 0x55;
-            drop(Listing::from_bytes(bytes));
+            drop(from_bytes(&bytes));
         }
         for plain in [&[5, 1, b'a'][..], &[0, 0xff, 0xff, 0xff, 0xff], &[0, 1, b'a', b'-', 0]] {
-            assert_eq!(Listing::from_bytes(zstd::bulk::compress(plain, 1).unwrap()), None, "{plain:?}");
+            assert!(from_bytes(&zstd::bulk::compress(plain, 1).unwrap()).is_none(), "{plain:?}");
         }
     }
 }

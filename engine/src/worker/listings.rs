@@ -50,10 +50,10 @@ impl Listings {
         self.0.lock().running += 1;
         let running = Running(Arc::clone(&self.0));
         let (store, selection, key) = (store.clone(), selection.clone(), *key);
-        rayon::spawn(move || match Listing::of(&*scan, &Selector::from(&selection)) {
+        rayon::spawn(move || match Listing::of(&*scan, &Selector::from(&selection), Some(&store.nameless_files())) {
             Ok(listing) => {
                 if !store.listings().has(&key)
-                    && let Err(error) = store.listings().save(&key, listing.as_bytes())
+                    && let Err(error) = store.listings().save(&key, &mut listing.bytes())
                 {
                     tracing::debug!(%error, "listing not saved");
                 }

@@ -7,9 +7,13 @@
 
 use std::cmp::Ordering;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::Path;
+
+use tempfile::SpooledTempFile;
 
 use super::super::path::walk_order;
 use super::super::{FileDigest, Kind, Node};
+use super::packed::Packed;
 
 /// Fast: a listing is written more often than read.
 const LEVEL: i32 = 1;
@@ -46,23 +50,30 @@ impl Fact {
 
 /// Paths that come in order, as they are written.
 #[derive(Default)]
-pub(super) struct Run {
+pub(super) struct Run<'a> {
+    /// Where files without names can be made.
+    scratch: Option<&'a Path>,
     /// What is not compressed yet.
     pub(super) plain: Vec<u8>,
     last: Option<Vec<u8>>,
-    packed: Option<zstd::Encoder<'static, Vec<u8>>>,
+    packed: Option<zstd::Encoder<'static, SpooledTempFile>>,
+    /// Why nothing can be written any more.
+    failed: Option<io::Error>,
 }
 
 /// What a [`Run`] has written.
 pub(super) enum Text {
     /// All of it: it is short.
     Plain(Vec<u8>),
-    Packed(Vec<u8>),
+    Packed(Packed),
 }
 
-const IN_MEMORY: &str = "compressing into memory does not fail";
+impl<'a> Run<'a> {
+    /// None yet.
+    pub(super) fn new(scratch: Option<&'a Path>) -> Self {
+        Self { scratch, ..Self::default() }
+    }
 
-impl Run {
     /// Adds a path, unless it is the last one again; `false` if it cannot come here.
     pub(super) fn add(&mut self, path: &[u8], fact: Fact) -> bool {
         match self.last.as_ref().map(|last| walk_order(last, path)) {
@@ -80,34 +91,47 @@ impl Run {
         self.plain.extend_from_slice(&fact.tag);
         last.truncate(shared);
         last.extend_from_slice(&path[shared..]);
-        if self.plain.len() >= BATCH {
-            self.pack();
+        if self.plain.len() >= BATCH
+            && self.failed.is_none()
+            && let Err(error) = self.pack()
+        {
+            self.failed = Some(error);
         }
         true
     }
 
-    fn pack(&mut self) {
-        let encoder = || zstd::Encoder::new(Vec::new(), LEVEL).expect(IN_MEMORY);
-        self.packed.get_or_insert_with(encoder).write_all(&self.plain).expect(IN_MEMORY);
-        self.plain.clear();
+    fn pack(&mut self) -> io::Result<()> {
+        let plain = std::mem::take(&mut self.plain);
+        let encoder = match &mut self.packed {
+            Some(encoder) => encoder,
+            none => none.insert(zstd::Encoder::new(Packed::spool(self.scratch), LEVEL)?),
+        };
+        encoder.write_all(&plain)
     }
 
-    pub(super) fn finish(mut self) -> Text {
+    /// All that was added.
+    ///
+    /// # Errors
+    /// It is long, and cannot be written.
+    pub(super) fn finish(mut self) -> io::Result<Text> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
         if self.packed.is_some() {
-            self.pack();
+            self.pack()?;
         }
         match self.packed {
-            Some(encoder) => Text::Packed(encoder.finish().expect(IN_MEMORY)),
-            None => Text::Plain(self.plain),
+            Some(encoder) => Packed::of(encoder.finish()?).map(Text::Packed),
+            None => Ok(Text::Plain(self.plain)),
         }
     }
 }
 
 impl Text {
-    pub(super) fn into_packed(self) -> Vec<u8> {
+    pub(super) fn into_packed(self) -> io::Result<Packed> {
         match self {
-            Self::Plain(plain) => zstd::bulk::compress(&plain, LEVEL).expect(IN_MEMORY),
-            Self::Packed(packed) => packed,
+            Self::Plain(plain) => zstd::bulk::compress(&plain, LEVEL).map(Packed::Memory),
+            Self::Packed(packed) => Ok(packed),
         }
     }
 }
@@ -128,8 +152,8 @@ impl<'a> Walk<'a> {
     }
 
     /// Of what is packed, at most so many bytes.
-    pub(super) fn within(packed: &'a [u8], most: u64) -> Self {
-        let rest: Box<dyn BufRead + 'a> = match zstd::Decoder::with_buffer(packed) {
+    pub(super) fn within(packed: &'a Packed, most: u64) -> Self {
+        let rest: Box<dyn BufRead + 'a> = match zstd::Decoder::with_buffer(packed.reader()) {
             Ok(decoder) => Box::new(BufReader::with_capacity(32 << 10, decoder.take(most))),
             // That there is no memory is an error where the first byte is asked for.
             Err(error) => Box::new(BufReader::new(Failing(Some(error)))),
