@@ -6,7 +6,7 @@ use rbuild_cache::{KeyLock, Record, Store};
 use rbuild_core::Digest;
 use rbuild_solver::{Provenance, Records, Stored};
 
-use crate::blocking::blocking;
+use crate::blocking::{blocking, event_loop};
 use crate::lock::key_lock;
 use crate::value::Value;
 use crate::worker::Listings;
@@ -53,6 +53,14 @@ impl Records<Value> for StoreRecords {
         // Waits for other processes that write, and for the disk.
         let inserted = blocking(move || store.records().insert(&keys, &steps, &record)).await;
         let _: Option<()> = traced("insert", inserted);
+    }
+
+    async fn try_lock(&self, key: &Digest) -> Option<Self::Guard> {
+        event_loop().await;
+        match self.0.records().try_lock(key) {
+            Ok(None) => None,
+            other => Some(traced("lock", other).flatten()),
+        }
     }
 
     async fn lock(&self, key: &Digest) -> Self::Guard {

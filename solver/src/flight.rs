@@ -21,11 +21,12 @@ use futures_util::future::{BoxFuture, Either, FutureExt, Shared, WeakShared, sel
 use rbuild_core::{Digest, Resources, StepId};
 use tokio::sync::oneshot;
 
-use crate::graph::{Vertex, Work};
+use crate::graph::Vertex;
 use crate::progress::{Audience, Listener};
-use crate::records::{Provenance, Records};
+use crate::records::{Provenance, Records, Stored};
 use crate::slots::Permit;
 use crate::solve::Inner;
+use crate::turn::{Claim, Turn, claim};
 use crate::worker::{Executed, Naming, Task, Worker};
 
 /// What everyone who waits for an execution gets.
@@ -165,7 +166,7 @@ pub(crate) struct Order<T, E> {
     pub(crate) provenance: Provenance,
 }
 
-type OrderOf<W> = Order<<W as Worker>::Output, <W as Worker>::Error>;
+pub(crate) type OrderOf<W> = Order<<W as Worker>::Output, <W as Worker>::Error>;
 
 /// Finds the result by its content key, or executes and records it.
 pub(crate) async fn fly<W: Worker, R: Records<W::Output>>(
@@ -174,54 +175,46 @@ pub(crate) async fn fly<W: Worker, R: Records<W::Output>>(
     audience: Arc<Audience>,
     herald: Herald<W::Output>,
 ) -> Landed<W::Output, W::Error> {
-    match &order.content {
-        Content::Known(content) => {
-            if let Some(made) = find(&solver.records, &order, content).await {
-                return Ok(made);
+    let content = match &order.content {
+        Content::Known(content) => *content,
+        Content::Later(name, key) => match Turn::wait_unless(&solver, &order, key.clone()).await {
+            Ok(turn) => {
+                // Another process can come to this only after it has found the input, which is recorded after its name is
+                // known here: so the lock is taken in time, and if not, the same is made twice.
+                let locked = async { Ok::<_, Arc<W::Error>>(solver.records.lock(&key.clone().await?).await) };
+                let executed = execute(&solver, &order, name, &audience, turn);
+                let (executed, _lock) = match select(pin!(executed), pin!(locked)).await {
+                    Either::Left((executed, _)) => (executed?, None),
+                    Either::Right((lock, executed)) => (executed.await?, Some(lock?)),
+                };
+                return record(&solver, &order, executed, herald, key.clone()).await;
             }
-            // The lock before the slot: whoever waits for another process must not keep others of this one waiting.
-            let _lock = solver.records.lock(content).await;
-            if let Some(made) = find(&solver.records, &order, content).await {
-                return Ok(made);
-            }
-            let executed = execute(&solver, &order, content, &audience).await?;
-            record(&solver, &order, executed, herald, ready(Ok(*content))).await
-        }
-        Content::Later(name, key) => {
-            // Another process can come to this only after it has found the input, which is recorded after its name is known
-            // here: so the lock is taken in time, and if not, the same is made twice.
-            let locked = async { Ok::<_, Arc<W::Error>>(solver.records.lock(&key.clone().await?).await) };
-            let executed = execute(&solver, &order, name, &audience);
-            let (executed, _lock) = match select(pin!(executed), pin!(locked)).await {
-                Either::Left((executed, _)) => (executed?, None),
-                Either::Right((lock, executed)) => (executed.await?, Some(lock?)),
-            };
-            record(&solver, &order, executed, herald, key.clone()).await
-        }
-    }
+            // Known before its turn came: it may be known to others, too.
+            Err(content) => content?,
+        },
+    };
+    let (turn, _lock) = match claim(&solver, &order, &content).await {
+        Claim::Found(stored) => return Ok(adopt(&solver.records, &order, content, stored).await),
+        Claim::Ours(turn, lock) => (turn, lock),
+    };
+    let executed = execute(&solver, &order, &content, &audience, turn).await?;
+    record(&solver, &order, executed, herald, ready(Ok(content))).await
 }
 
 /// What was executed, how long it took, and what is given back when that is recorded.
 type Execution<T> = (Executed<T>, Duration, Option<Permit>);
 
-/// Takes a slot and executes.
 async fn execute<W: Worker, R: Records<W::Output>>(
     solver: &Inner<W, R>,
     order: &OrderOf<W>,
     key: &Digest,
     audience: &Arc<Audience>,
+    turn: Turn,
 ) -> Result<Execution<W::Output>, Arc<W::Error>> {
-    let op = &order.vertex.op;
-    // It is held while inputs are named, which can wait for nobody: their steps have executed, so they have theirs.
-    let unrecorded = match op.work() {
-        work @ (Work::Process | Work::Files) => Some(solver.unrecorded(work).acquire(order.path).await),
-        Work::Fetch => None,
-    };
-    let slot = solver.slots(op.work()).acquire(order.path).await;
     audience.start();
     let reporter = audience.reporter(order.step);
     let task = Task {
-        op,
+        op: &order.vertex.op,
         origin: &order.vertex.origin,
         key,
         definition: &order.definition,
@@ -231,7 +224,7 @@ async fn execute<W: Worker, R: Records<W::Output>>(
     };
     let began = Instant::now();
     let executed = solver.worker.execute(task, &order.inputs).await.map_err(Arc::new)?;
-    drop(slot);
+    let unrecorded = turn.executed();
     Ok((executed, began.elapsed(), unrecorded))
 }
 
@@ -259,23 +252,20 @@ async fn record<W: Worker, R: Records<W::Output>>(
 }
 
 /// Early cut-off: an equal result is known, from other inputs of the same content.
-async fn find<T: Clone + Send + Sync, E, R: Records<T>>(
+async fn adopt<T: Clone + Send + Sync, E, R: Records<T>>(
     records: &R,
     order: &Order<T, E>,
-    content: &Digest,
-) -> Option<Made<T>> {
-    if order.forced {
-        return None;
-    }
-    let stored = records.find(content).await?;
+    content: Digest,
+    stored: Stored<T>,
+) -> Made<T> {
     let provenance = Provenance { duration: stored.duration, ..order.provenance.clone() };
     records.insert(&[order.definition], &stored.outputs, &provenance).await;
-    Some(Made {
+    Made {
         outputs: stored.outputs,
         duration: stored.duration,
         resources: None,
         executed: false,
-        content: *content,
+        content,
         definition: order.definition,
-    })
+    }
 }

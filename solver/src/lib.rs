@@ -16,6 +16,7 @@ mod run;
 mod slots;
 mod solve;
 mod step;
+mod turn;
 mod worker;
 
 pub use explain::{ComponentChange, InputChange, Reason, Verdict};

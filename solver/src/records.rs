@@ -51,7 +51,10 @@ pub trait Records<T>: Send + Sync + 'static {
     /// its `steps`.
     fn insert(&self, keys: &[Digest], outputs: &[T], provenance: &Provenance) -> impl Future<Output = ()> + Send;
 
-    /// Waits until nobody else, in this or another process, holds the lock of `key`. Dropping the future gives up.
+    /// The lock of `key`, unless somebody else holds it, in this or another process. Waits for nobody.
+    fn try_lock(&self, key: &Digest) -> impl Future<Output = Option<Self::Guard>> + Send;
+
+    /// As [`Records::try_lock`], but waits until nobody else holds it. Dropping the future gives up.
     fn lock(&self, key: &Digest) -> impl Future<Output = Self::Guard> + Send;
 
     /// The latest provenance that was inserted with `step` among its `steps`.

@@ -5,13 +5,14 @@
 //! run       each missed vertex, as soon as its inputs are there:
 //!             single-flighted per content key:                                       (module flight)
 //!               record under the content key?      -> hit (early cut-off), also stored under the definition key
-//!               lock against other processes; take a slot; execute; store under both keys
+//!               take a slot; lock against other processes                            (module turn)
+//!               execute; store under both keys
 //! ```
 //!
 //! One solve is one future that owns all its work: no task is spawned, so a solve that is dropped has stopped when the
 //! drop returns. Vertices wait in a counter, not on each other's futures: depth costs no stack. No slot and no lock is
-//! held while waiting for another vertex. The first failure ends the solve and thereby cancels what runs; what was
-//! finished is recorded.
+//! held while waiting for another vertex, or for the same one in another process. The first failure ends the solve and
+//! thereby cancels what runs; what was finished is recorded.
 
 use std::fmt;
 use std::num::NonZero;

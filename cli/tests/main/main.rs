@@ -63,4 +63,5 @@ mod rootless;
 mod run;
 mod ssh;
 mod steps;
+mod turns;
 mod why;

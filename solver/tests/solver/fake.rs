@@ -206,13 +206,42 @@ pub(crate) struct Shelf {
     pub(crate) records: Mutex<HashMap<Digest, Stored<Thing>>>,
     pub(crate) steps: Mutex<HashMap<Digest, Provenance>>,
     locks: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// Locks that are held now, and the most that ever were.
+    locked: AtomicUsize,
+    pub(crate) locked_at_most: AtomicUsize,
     pub(crate) finds: AtomicUsize,
     /// Nothing is remembered, as on a full disk.
     pub(crate) forgetful: AtomicBool,
 }
 
+#[derive(Debug)]
+pub(crate) struct Locked {
+    shelf: Arc<Shelf>,
+    _guard: OwnedMutexGuard<()>,
+}
+
+impl Locked {
+    fn new(shelf: &Arc<Shelf>, guard: OwnedMutexGuard<()>) -> Self {
+        let now = shelf.locked.fetch_add(1, Ordering::SeqCst) + 1;
+        shelf.locked_at_most.fetch_max(now, Ordering::SeqCst);
+        Self { shelf: Arc::clone(shelf), _guard: guard }
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.shelf.locked.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Shelf {
+    fn lock_of(&self, key: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.locks.lock().unwrap().entry(*key).or_default())
+    }
+}
+
 impl Records<Thing> for Memory {
-    type Guard = OwnedMutexGuard<()>;
+    type Guard = Locked;
 
     async fn find(&self, key: &Digest) -> Option<Stored<Thing>> {
         self.0.finds.fetch_add(1, Ordering::SeqCst);
@@ -232,9 +261,12 @@ impl Records<Thing> for Memory {
         }
     }
 
+    async fn try_lock(&self, key: &Digest) -> Option<Self::Guard> {
+        Some(Locked::new(&self.0, self.0.lock_of(key).try_lock_owned().ok()?))
+    }
+
     async fn lock(&self, key: &Digest) -> Self::Guard {
-        let lock = Arc::clone(self.0.locks.lock().unwrap().entry(*key).or_default());
-        lock.lock_owned().await
+        Locked::new(&self.0, self.0.lock_of(key).lock_owned().await)
     }
 
     async fn previous(&self, step: &Digest) -> Option<Provenance> {

@@ -11,3 +11,4 @@ mod fake;
 mod keys;
 mod random;
 mod scale;
+mod turns;
