@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rbuild_core::MakeFile;
+
 use crate::aside::Working;
 use crate::error::Result;
 use crate::store::Store;
@@ -68,6 +70,12 @@ impl Drop for Scratch {
             tracing::debug!(%error, "left in the trash");
         }
     }
+}
+
+/// Makes files without names in a directory.
+pub(crate) fn nameless_file(directory: &Path) -> MakeFile {
+    let directory = directory.to_owned();
+    Box::new(move || tempfile::tempfile_in(&directory))
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Iter;
 use std::iter::Peekable;
 
+use crate::shelf::Shelved;
+
 /// A map from names to small values, sorted by the names' bytes. No name is longer than 65,535 bytes.
 #[derive(Clone, Debug)]
 pub struct Names<V> {
@@ -84,6 +86,12 @@ impl<V: Copy> Names<V> {
         NamesIter { text: &self.text, sorted, others }
     }
 
+    /// How many bytes they take, about.
+    pub fn bytes(&self) -> usize {
+        let others: usize = self.others.keys().map(|name| name.len()).sum();
+        self.text.len() + self.sorted.len() * size_of::<(u32, V)>() + others
+    }
+
     fn place(&self, name: &[u8]) -> Result<usize, usize> {
         // Most come in order.
         match self.sorted.last() {
@@ -123,6 +131,32 @@ impl<V: Copy> Names<V> {
 fn text_at(text: &[u8], at: u32) -> &[u8] {
     let Some((length, rest)) = text[(at & !GONE) as usize..].split_first_chunk() else { return &[] };
     &rest[..usize::from(u16::from_le_bytes(*length))]
+}
+
+impl Shelved for Names<u32> {
+    fn size(&self) -> usize {
+        self.bytes()
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        for (name, value) in self.iter() {
+            // No longer than that, or it would not be here.
+            out.extend_from_slice(&(name.len() as u16).to_le_bytes());
+            out.extend_from_slice(name);
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    fn read(mut bytes: &[u8]) -> Self {
+        let mut names = Self::default();
+        while let Some((length, rest)) = bytes.split_first_chunk() {
+            let (name, rest) = rest.split_at(usize::from(u16::from_le_bytes(*length)));
+            let (value, rest) = rest.split_first_chunk().expect("a value follows its name");
+            names.insert(name, u32::from_le_bytes(*value));
+            bytes = rest;
+        }
+        names
+    }
 }
 
 /// Goes through [`Names`].
@@ -177,8 +211,12 @@ mod tests {
                 }
                 assert_eq!(names.find(&name), expected.get(&name).copied());
             }
-            let found: Vec<_> = names.iter().map(|(name, value)| (name.to_vec(), value)).collect();
-            assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+            let found =
+                |names: &Names<u32>| names.iter().map(|(name, value)| (name.to_vec(), value)).collect::<Vec<_>>();
+            let mut bytes = Vec::new();
+            names.write(&mut bytes);
+            assert_eq!(found(&Names::read(&bytes)), found(&names));
+            assert_eq!(found(&names), expected.into_iter().collect::<Vec<_>>());
             assert_eq!(names.find(b"none"), None);
         }
     }

@@ -11,9 +11,6 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// How many of those that are in the file are in memory, too.
-const RECENT: usize = 24;
-
 /// What can be put on a [`Shelf`].
 pub trait Shelved: Sized {
     /// About how many bytes of memory it takes.
@@ -100,6 +97,13 @@ pub enum Held<'a, T> {
     Read(Arc<T>),
 }
 
+impl<T> OnShelf<T> {
+    /// Whether it stayed in memory.
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.0, Place::Memory(_))
+    }
+}
+
 impl<T> Deref for Held<'_, T> {
     type Target = T;
 
@@ -112,9 +116,10 @@ impl<T> Deref for Held<'_, T> {
 }
 
 impl<T: Shelved> Shelf<T> {
-    /// A shelf that keeps about `memory` bytes in memory before anything is written to a file.
-    pub fn new(memory: usize, make: MakeFile) -> Self {
-        let (room, end, recent) = (AtomicUsize::new(memory), AtomicU64::new(0), Recent::new(RECENT));
+    /// A shelf that keeps about `memory` bytes in memory before anything is written to a file, and then so many of the things
+    /// that were read again.
+    pub fn new(memory: usize, recent: usize, make: MakeFile) -> Self {
+        let (room, end, recent) = (AtomicUsize::new(memory), AtomicU64::new(0), Recent::new(recent));
         Self { make, file: OnceLock::new(), room, end, recent }
     }
 
@@ -191,19 +196,19 @@ mod tests {
 
     #[test]
     fn everything_comes_back_from_memory_and_from_the_file() {
-        let shelf = Shelf::new(1000, Box::new(tempfile::tempfile));
+        let shelf = Shelf::new(1000, 48, Box::new(tempfile::tempfile));
         let things: Vec<_> = (0..200).map(|number| shelf.put(text(number))).collect();
         let in_memory = things.iter().filter(|thing| matches!(thing.0, Place::Memory(_))).count();
         assert_eq!(in_memory, 9, "of 100 bytes and some more each");
         for number in (0..200).chain([0, 199, 100, 100, 50]) {
             assert_eq!(*shelf.get(&things[number]), text(number));
         }
-        assert_eq!(shelf.recent.known.lock().unwrap().len(), RECENT);
+        assert_eq!(shelf.recent.known.lock().unwrap().len(), 48);
     }
 
     #[test]
     fn what_is_held_stays_though_others_are_read() {
-        let shelf = Shelf::new(0, Box::new(tempfile::tempfile));
+        let shelf = Shelf::new(0, 48, Box::new(tempfile::tempfile));
         let things: Vec<_> = (0..100).map(|number| shelf.put(text(number))).collect();
         let held = shelf.get(&things[7]);
         for (number, thing) in things.iter().enumerate() {
@@ -214,7 +219,7 @@ mod tests {
 
     #[test]
     fn without_a_file_everything_stays_in_memory() {
-        let shelf = Shelf::new(0, Box::new(|| Err(io::ErrorKind::StorageFull.into())));
+        let shelf = Shelf::new(0, 48, Box::new(|| Err(io::ErrorKind::StorageFull.into())));
         let things: Vec<_> = (0..100).map(|number| shelf.put(text(number))).collect();
         assert!(things.iter().enumerate().all(|(number, thing)| *shelf.get(thing) == text(number)));
     }
@@ -222,7 +227,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_as_none() {
         // Nothing can be written to it.
-        let shelf = Shelf::new(0, Box::new(|| File::open("/dev/null")));
+        let shelf = Shelf::new(0, 48, Box::new(|| File::open("/dev/null")));
         let thing = shelf.put(text(3));
         assert!(matches!(thing.0, Place::Memory(_)));
         assert_eq!(*shelf.get(&thing), text(3));

@@ -31,6 +31,8 @@ use super::{Kind, Node};
 
 /// How much of a context's entries is in memory, at least.
 pub(super) const MEMORY: usize = 16 << 20;
+/// How many blocks of the others are in memory: several threads walk at several places.
+pub(super) const RECENT: usize = 24;
 
 /// Entries one after the other that are in one directory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -283,7 +285,7 @@ mod tests {
         ];
         let names: Vec<String> = (0..nodes.len()).map(|number| format!("name{number}")).collect();
         for memory in [0, usize::MAX] {
-            let shelf = Shelf::new(memory, Box::new(tempfile::tempfile));
+            let shelf = Shelf::new(memory, RECENT, Box::new(tempfile::tempfile));
             let mut part = Part::default();
             let pack = |(node, name): (&Node, &String)| part.pile.pack(name.as_bytes(), node, false).unwrap();
             let packed: Vec<_> = nodes.iter().zip(&names).map(pack).collect();
@@ -311,7 +313,7 @@ mod tests {
             device: 0,
             target: (kind == Kind::Symlink).then(|| OsStr::new(&format!("to/{ino}")).into()),
         };
-        let shelf = Shelf::new(1 << 20, Box::new(tempfile::tempfile));
+        let shelf = Shelf::new(1 << 20, RECENT, Box::new(tempfile::tempfile));
         let mut parts = [Part::default(), Part::default()];
         let mut expected = Vec::new();
         let mut packed: Vec<_> = (0..10)

@@ -295,7 +295,7 @@ mod tests {
             fs::write(path, "").unwrap();
         }
         let (root, ignore, open) = (Root::open(directory.path()).unwrap(), IgnoreFile::default(), AtomicUsize::new(0));
-        let shelf = || Shelf::new(0, Box::new(tempfile::tempfile));
+        let shelf = || Shelf::new(0, 1, Box::new(tempfile::tempfile));
         let work = Work::new(&root, &ignore, &open, shelf());
         let mut part = Part::default();
         assert_eq!(work.run(&mut part, 1), Progress::Paused, "the root is listed, and no more");

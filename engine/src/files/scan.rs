@@ -81,7 +81,8 @@ impl ContextScan {
             let scratch = scratch.clone();
             Box::new(move || scratch.as_ref().map_or_else(tempfile::tempfile, tempfile::tempfile_in))
         };
-        let Found { entries, mut unreadable } = gather(&root, &ignore, Shelf::new(entries::MEMORY, make()));
+        let Found { entries, mut unreadable } =
+            gather(&root, &ignore, Shelf::new(entries::MEMORY, entries::RECENT, make()));
         if let Some(source) = unreadable.remove(&InnerPath::root()) {
             return Err(error(source));
         }

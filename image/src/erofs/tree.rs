@@ -4,26 +4,31 @@
 //! entry made is root's, with mode 0755. A whiteout beside an entry of the same path, before or after it, makes a
 //! directory opaque and says nothing about anything else.
 //!
-//! Memory is what the names take and about 80 bytes for each, up to a limit.
+//! Memory is what the names take and about 80 bytes for each, up to a limit. Where there is a file for them, names of
+//! directories that are done with are not in memory.
 
+mod directories;
 mod inodes;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use rbuild_core::Names;
+use rbuild_core::MakeFile;
 
+use self::directories::Directories;
 use self::inodes::Inodes;
 pub(super) use self::inodes::{Inode, Kind, Target};
 use super::attributes;
 use super::format::{BLOCK, LONGEST_PATH, TAR_OFFSET, encode_device};
 use crate::layer::{Change, Entry, EntryKind, Timestamp};
 
-/// What a tree may take before it is [`Undescribable::Large`]: about a million files.
+/// What a tree may take before it is [`Undescribable::Large`]: more than a million files.
 const MOST_MEMORY: usize = 96 << 20;
 /// About what an inode and its name take besides the name, until everything is written.
 const ONE: usize = 80;
+/// Up to this no names are put aside.
+const FEW: usize = 16 << 20;
 /// The kernel's limit.
 const LONGEST_NAME: usize = 255;
 
@@ -59,16 +64,10 @@ pub struct ErofsTree {
     inodes: Inodes,
     /// The targets of symbolic links, one after the other.
     targets: Vec<u8>,
-    pub(super) directories: Vec<Directory>,
+    pub(super) directories: Directories,
     pub(super) attributes: Vec<Arc<[u8]>>,
     known: HashMap<Arc<[u8]>, u32>,
     memory: usize,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Directory {
-    pub(super) children: Names<u32>,
-    pub(super) opaque: bool,
 }
 
 /// The inode and the directory of a tree's root.
@@ -83,13 +82,18 @@ impl Default for ErofsTree {
 }
 
 impl ErofsTree {
-    /// An empty root directory.
+    /// An empty root directory. All names are in memory.
     pub fn new() -> Self {
+        Self::with_file(Box::new(|| Err(std::io::ErrorKind::Unsupported.into())))
+    }
+
+    /// An empty root directory. Many names are in the file that `make` makes when there are many.
+    pub fn with_file(make: MakeFile) -> Self {
         let none: Arc<[u8]> = Arc::from([]);
         let mut tree = Self {
             inodes: Inodes::default(),
             targets: Vec::new(),
-            directories: vec![Directory::default()],
+            directories: Directories::new(make),
             attributes: vec![none.clone()],
             known: HashMap::from([(none, 0)]),
             memory: ONE,
@@ -129,7 +133,7 @@ impl ErofsTree {
             Change::Remove(_) => self.remove(path),
             Change::Opaque(_) => {
                 let directory = self.directory(path)?;
-                self.directories[directory as usize].opaque = true;
+                self.directories.set_opaque(directory);
                 Ok(())
             }
         }
@@ -190,7 +194,7 @@ impl ErofsTree {
             None => ROOT.0,
             Some((parent, name)) => {
                 let parent = self.directory(parent)?;
-                let known = self.directories[parent as usize].children.find(name);
+                let known = self.directories.find(parent, name);
                 match known.map(|known| (known, self.kind(known))) {
                     Some((known, Kind::Directory(_))) => known,
                     Some((_, Kind::Whiteout)) => self.make_directory(parent, name, true)?,
@@ -218,7 +222,7 @@ impl ErofsTree {
     fn remove(&mut self, path: &[u8]) -> Result<()> {
         let Some((parent, name)) = split(path) else { return Err(Undescribable::Parent(shown(path))) };
         let parent = self.directory(parent)?;
-        match self.directories[parent as usize].children.find(name) {
+        match self.directories.find(parent, name) {
             None => {
                 let (mode, attributes) = (0, 0);
                 let (uid, gid, mtime) = (0, 0, Timestamp::default());
@@ -227,7 +231,7 @@ impl ErofsTree {
             }
             Some(known) => {
                 if let Kind::Directory(directory) = self.kind(known) {
-                    self.directories[directory as usize].opaque = true;
+                    self.directories.set_opaque(directory);
                 }
                 Ok(())
             }
@@ -238,7 +242,7 @@ impl ErofsTree {
     fn directory(&mut self, path: &[u8]) -> Result<u32> {
         let mut directory = ROOT.1;
         for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
-            let known = self.directories[directory as usize].children.find(name);
+            let known = self.directories.find(directory, name);
             directory = match known.map(|known| self.kind(known)) {
                 Some(Kind::Directory(known)) => known,
                 Some(Kind::Whiteout) => self.made(directory, name, true)?,
@@ -257,9 +261,9 @@ impl ErofsTree {
 
     /// A new directory in place of whatever is there.
     fn make_directory(&mut self, parent: u32, name: &[u8], opaque: bool) -> Result<u32> {
-        self.account(size_of::<Directory>())?;
+        self.account(directories::ONE)?;
         let inode = self.inodes.push(Inode::implied(self.directories.len() as u32));
-        self.directories.push(Directory { opaque, ..Directory::default() });
+        self.directories.push(opaque);
         self.place(parent, name, inode)?;
         Ok(inode)
     }
@@ -268,7 +272,7 @@ impl ErofsTree {
     fn find(&self, path: &[u8]) -> Option<u32> {
         let (mut inode, mut directory) = (ROOT.0, Some(ROOT.1));
         for name in path.split(|&byte| byte == b'/') {
-            inode = self.directories[directory? as usize].children.find(name)?;
+            inode = self.directories.find(directory?, name)?;
             directory = match self.kind(inode) {
                 Kind::Directory(directory) => Some(directory),
                 _ => None,
@@ -282,9 +286,11 @@ impl ErofsTree {
         if name.len() > LONGEST_NAME {
             return Err(Undescribable::Long(shown(name)));
         }
-        self.account(ONE + name.len())?;
-        self.directories[parent as usize].children.insert(name, inode);
-        Ok(())
+        if self.memory > FEW {
+            self.memory -= self.directories.leave(parent);
+        }
+        let back = self.directories.insert(parent, name, inode);
+        self.account(ONE + name.len() + back)
     }
 
     fn inode(&mut self, entry: &Entry, path: &[u8], kind: Kind) -> Result<Inode> {

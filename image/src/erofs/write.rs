@@ -59,7 +59,7 @@ impl ErofsTree {
         while let Some(&inode) = order.get(next) {
             next += 1;
             let Kind::Directory(directory) = self.kind(inode) else { continue };
-            for (_, child) in self.directories[directory as usize].children.iter() {
+            for (_, child) in self.directories.children(directory).iter() {
                 let is_directory = matches!(self.kind(child), Kind::Directory(_));
                 let place = &mut places[child as usize];
                 place.links += 1 + u32::from(is_directory);
@@ -97,7 +97,8 @@ impl ErofsTree {
         outside: &mut Vec<u32>,
     ) -> Result<(), Undescribable> {
         if let Kind::Directory(directory) = self.kind(inode) {
-            let names = Names::new(self.directories[directory as usize].children.iter().map(|(name, _)| name));
+            let children = self.directories.children(directory);
+            let names = Names::new(children.iter().map(|(name, _)| name));
             places[inode as usize].size = fit(directory_size(names))?;
         }
         let head = INODE + attributes::room(self.body_length(inode));
@@ -131,7 +132,7 @@ impl ErofsTree {
 
     fn body_length(&self, inode: u32) -> u64 {
         let inode = self.at(inode);
-        let opaque = matches!(inode.kind, Kind::Directory(index) if self.directories[index as usize].opaque);
+        let opaque = matches!(inode.kind, Kind::Directory(index) if self.directories.is_opaque(index));
         (self.attributes[inode.attributes as usize].len() + if opaque { OPAQUE.len() } else { 0 }) as u64
     }
 }
@@ -232,7 +233,7 @@ impl ErofsMetadata {
         if body > 0 {
             out.extend_from_slice(&[0; XATTR_HEADER as usize]);
             out.extend_from_slice(&self.tree.attributes[inode.attributes as usize]);
-            if matches!(inode.kind, Kind::Directory(index) if self.tree.directories[index as usize].opaque) {
+            if matches!(inode.kind, Kind::Directory(index) if self.tree.directories.is_opaque(index)) {
                 out.extend_from_slice(OPAQUE);
             }
         }
@@ -242,7 +243,7 @@ impl ErofsMetadata {
         match self.tree.kind(index) {
             Kind::Symlink(target) => out.extend_from_slice(self.tree.target(target)),
             Kind::Directory(directory) => {
-                let children = &self.tree.directories[directory as usize].children;
+                let children = self.tree.directories.children(directory);
                 let own = |name: &[u8]| match name {
                     b"." => index,
                     _ => self.places[index as usize].parent,

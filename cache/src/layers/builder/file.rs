@@ -29,6 +29,7 @@ use super::directory::{Xattrs, failed};
 use super::former::{FormerLayer, InLayer};
 use super::large::{Failed, Large};
 use crate::error::{Context, StoreError};
+use crate::scratch::nameless_file;
 
 /// Files of at least this size are read and written by threads of their own.
 const LARGE: u64 = 4 << 20;
@@ -64,10 +65,10 @@ impl TarFile {
         let file = File::options().read(true).write(true).create_new(true).open(&path).context("create", &path)?;
         let file = Arc::new(file);
         let behind = Behind::new(Arc::clone(&file), TAR_OFFSET);
-        let directory = path.parent().unwrap_or(&path).to_owned();
-        let make = Box::new(move || tempfile::tempfile_in(&directory));
-        let writer = LayerRewriter::new(behind, former.as_ref().map(|former| Arc::clone(&former.0)), make);
-        Ok(Self { path, file, writer, former, tree: Ok(ErofsTree::new()), guest, root: super::root() })
+        let make = || nameless_file(path.parent().unwrap_or(&path));
+        let writer = LayerRewriter::new(behind, former.as_ref().map(|former| Arc::clone(&former.0)), make());
+        let tree = Ok(ErofsTree::with_file(make()));
+        Ok(Self { path, file, writer, former, tree, guest, root: super::root() })
     }
 
     pub(super) fn root(&mut self, entry: &Entry) -> Xattrs {

@@ -20,6 +20,7 @@ use super::super::{
 use super::{Chunks, Unpacked, read_hashed};
 use crate::aside::Working;
 use crate::error::Context;
+use crate::scratch::nameless_file;
 use crate::store;
 
 /// A tar in a file.
@@ -108,7 +109,8 @@ impl Layers<'_> {
         let mut guest = Guest::of(&self.0.0.room);
         let (digest, size) = read_hashed(tar, |chunks| {
             let mut spool = Spool { chunks, file: working.handle(), at: TAR_OFFSET, failed: None };
-            let read = describe(&mut spool, &mut guest);
+            let tree = ErofsTree::with_file(nameless_file(working.path().parent().unwrap_or(working.path())));
+            let read = describe(&mut spool, tree, &mut guest);
             // Whatever is in the tar, all of it is written, and hashed.
             let rest = io::copy(&mut spool, &mut io::sink());
             if let Some(error) = spool.failed {
@@ -195,10 +197,10 @@ impl Layers<'_> {
     }
 }
 
-/// What is in a tar; `None` if metadata cannot say it.
-fn describe(spool: &mut Spool<'_>, guest: &mut Guest) -> Result<Option<(ErofsTree, u64)>> {
+/// What is in a tar, put into an empty tree; `None` if metadata cannot say it.
+fn describe(spool: &mut Spool<'_>, mut tree: ErofsTree, guest: &mut Guest) -> Result<Option<(ErofsTree, u64)>> {
     let mut reader = LayerReader::new(spool);
-    let (mut tree, mut entries) = (ErofsTree::new(), 0);
+    let mut entries = 0;
     while let Some((change, _)) = reader.next().map_err(LayerError::Tar)? {
         entries += 1;
         if reader.is_sparse() {

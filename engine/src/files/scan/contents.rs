@@ -12,6 +12,8 @@ use super::super::FileDigest;
 
 /// How many bytes of digests are in memory, at least.
 const MEMORY: usize = 8 << 20;
+/// How many blocks of the others are in memory.
+const RECENT: usize = 24;
 /// How many digests are put on the shelf at a time.
 const BLOCK: usize = 8192;
 
@@ -55,7 +57,7 @@ impl Contents {
     /// Of so many entries nothing is known yet.
     pub(super) fn new(entries: usize, make: MakeFile) -> Self {
         let slots = (0..entries).map(|_| AtomicU32::new(0)).collect();
-        Self { slots, digests: RwLock::default(), shelf: Shelf::new(MEMORY, make) }
+        Self { slots, digests: RwLock::default(), shelf: Shelf::new(MEMORY, RECENT, make) }
     }
 
     pub(super) fn of(&self, entry: u32) -> Option<Known> {

@@ -274,6 +274,39 @@ fn half_a_million_files_need_little_memory() {
 }
 
 #[test]
+fn names_that_are_put_aside_come_back_as_they_were() {
+    let long = "x".repeat(150);
+    let mut changes = Vec::new();
+    for number in 0..400 {
+        changes.push(directory(&format!("d{number}")));
+        changes.extend((0..500).map(|file| self::file(&format!("d{number}/{file:04}{long}"))));
+    }
+    // Back in directories that were left: something replaced, taken away, new before all others and behind them.
+    for number in [3, 150, 3, 151, 150] {
+        changes.push(symlink(&format!("d{number}/0007{long}"), "elsewhere"));
+        changes.push(remove(&format!("d{number}/gone")));
+        changes.push(file(&format!("d{number}/!{number}/below")));
+        changes.push(file(&format!("d{number}/z{number}")));
+        changes.push(link(&format!("d{number}/link"), &format!("d8/0001{long}")));
+    }
+    let of = |mut tree: ErofsTree| {
+        for (index, change) in changes.iter().enumerate() {
+            tree.apply(change, 512 * (index as u64 + 1)).unwrap();
+        }
+        let (memory, mut bytes) = (tree.memory(), Vec::new());
+        tree.finish(1 << 30).unwrap().write(&mut bytes).unwrap();
+        (memory, bytes)
+    };
+    let (memory, expected) = of(ErofsTree::new());
+    let (with_file, found) = of(ErofsTree::with_file(Box::new(tempfile::tempfile)));
+    assert!(found == expected);
+    assert!(with_file < memory * 2 / 3 && with_file > FEW, "{with_file} and {memory}");
+    let (without, found) = of(ErofsTree::with_file(Box::new(|| Err(std::io::ErrorKind::StorageFull.into()))));
+    assert!(found == expected);
+    assert_eq!(without, memory);
+}
+
+#[test]
 fn an_attribute_that_all_files_have_counts_for_each() {
     let one = with_attribute(file("a"), "user.a", &[1; 3800]);
     let Change::Upsert(entry) = one else { panic!("no entry") };

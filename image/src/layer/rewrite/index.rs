@@ -57,7 +57,7 @@ struct Piece(Vec<u8>);
 
 impl TarIndex {
     pub(super) fn new(make: MakeFile) -> Self {
-        let shelf = Shelf::new(MEMORY, make);
+        let shelf = Shelf::new(MEMORY, 1, make);
         Self { shelf, pieces: Vec::new(), rest: Vec::new(), count: 0, states: Vec::new(), end: 0 }
     }
 
