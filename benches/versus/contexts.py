@@ -1,5 +1,6 @@
 """What is built?  Directories with a Dockerfile, each made once per file system; the same bytes for every builder."""
 
+import hashlib
 import os
 import pathlib
 import random
@@ -56,6 +57,19 @@ def many(directory: pathlib.Path, files: int = 50_000, most: int = 14 << 10) -> 
             start = chance.randrange(4096)
             with open(place / str(number % 10), "wb", buffering=0) as file:
                 file.write(b"%d" % chance.getrandbits(60) + block[start:start + chance.randrange(most)])
+    return directory
+
+
+def long(directory: pathlib.Path, files: int) -> pathlib.Path:
+    """So many files of some bytes with names of 200 bytes, a thousand to a directory."""
+    write(directory, "FROM busybox\nCOPY . /app\n")
+    for number in range(files):
+        place = directory / str(number // 1000)
+        if number % 1000 == 0:
+            place.mkdir()
+        name = 3 * hashlib.sha256(b"%d" % number).hexdigest() + f"{number:08}"
+        with open(place / name, "wb", buffering=0) as file:
+            file.write(b"%d\n" % number)
     return directory
 
 

@@ -67,6 +67,14 @@ def names(builder: Builder, directory: pathlib.Path, count: int) -> Times:
     return {**times, "hard links, one changed": builder.build("t", context)}
 
 
+def long(builder: Builder, directory: pathlib.Path, count: int) -> Times:
+    """COPY of so many files with names of 200 bytes."""
+    context = contexts.long(directory, count)
+    times = {"cold": builder.build("t", context), "cached": builder.build("t", context)}
+    (context / "0/new").write_text("new\n")
+    return {**times, "one new": builder.build("t", context)}
+
+
 def run(builder: Builder, directory: pathlib.Path, gigabytes: float) -> Times:
     """RUN that writes so much; then an archive of it."""
     context = contexts.written(directory, int(gigabytes * GB), "scale")
@@ -93,8 +101,9 @@ class Curve:
 
 CURVES = {
     "stages": Curve("Stages of 50 vertices", "stages", stages, [10, 50, 200], [], 0.005),
-    "files": Curve("Files in the context", "files", files, [1000, 10_000, 100_000, 500_000], [], 14e-6),
+    "files": Curve("Files in the context", "files", files, [1000, 10_000, 100_000, 500_000, 1_000_000], [], 14e-6),
     "names": Curve("Files of one directory", "files", names, [100_000, 500_000], [], 14e-6),
+    "long": Curve("Files with names of 200 bytes", "files", long, [100_000, 500_000], [], 14e-6),
     "run": Curve("RUN that writes a layer", "GB", run, [0.1, 1, 4], [20], 3.2),
     "copy": Curve("COPY of one file", "GB", copy, [0.1, 1, 4], [20], 2.2),
 }
