@@ -107,7 +107,7 @@ fn an_owner_that_is_nobody_to_the_kernel_is_refused() {
         writer.append(&change, &mut io::empty()).unwrap();
         let tar = writer.finish_into().unwrap().1;
         match LayerReader::new(&mut tar.as_slice()).next().map(drop) {
-            Err(LayerError::Field { field: found, .. }) => assert_eq!(found, field),
+            Err(LayerError::Owner { field: found, .. }) => assert_eq!(found, field),
             other => panic!("{other:?}"),
         }
     }

@@ -49,7 +49,7 @@ pub use error::CopyError;
 pub use mirror::mirror;
 pub use mode::ModeError;
 pub use owner::OwnerError;
-use rbuild_image::{LayerReader, archive};
+use rbuild_image::{LayerError, LayerReader, archive};
 use rbuild_solver::graph::{CopyAction, CopySource, Owner, Unpack};
 use rustix::fd::AsFd;
 pub use stage::Stage;
@@ -282,10 +282,13 @@ impl Copy<'_> {
     /// Unpacks a file if it is an archive; says whether it was one.
     fn unpack(&self, transfer: &mut Transfer<'_, '_>, found: &Match) -> Result<bool, CopyError> {
         let unread = |source| CopyError::Read { path: found.path.clone(), source };
-        let file = File::from(transfer.source.root().open_to_read(&found.path).map_err(unread)?);
+        let mut file = File::from(transfer.source.root().open_to_read(&found.path).map_err(unread)?);
         let again = file.try_clone().map_err(unread)?;
         let now = node_of(again.as_fd()).map_err(unread)?;
-        let Some(tar) = archive::open(file).map_err(unread)? else { return Ok(false) };
+        let Some(tar) = archive::open(&file).map_err(unread)? else { return Ok(false) };
+        if !unpack::is_archive(tar).map_err(unread)? {
+            return Ok(false);
+        }
         // It may put links where directories were that the last single file went to.
         transfer.end();
         let stage = &mut *transfer.stage;
@@ -301,21 +304,23 @@ impl Copy<'_> {
             None => false,
         };
         let size = now.size;
-        let mut whole = again.try_clone().map_err(unread)?;
         let archive = Archive { file: again, source: Some((found.path.clone(), now)) };
         if changed {
             stage.changed.push(found.path.clone());
         }
+        // What was read to look at it has moved it on.
+        file.rewind().map_err(unread)?;
         // A plain one is read once more when the plan is carried out, and looked at after that.
         let mut unpacker = Unpacker { image: stage, archive: &found.path, into: &path, owner: self.owner, parents };
         if is_plain {
-            // The same open file: what was read to look at it has moved it on.
-            drop(tar);
-            whole.rewind().map_err(unread)?;
             unpacker.image.archive(Some(archive));
-            unpacker.unpack(LayerReader::literal_in_file(BufReader::with_capacity(64 << 10, whole), size))?;
+            unpacker.unpack(LayerReader::literal_in_file(BufReader::with_capacity(64 << 10, file), size))?;
         } else {
             unpacker.image.archive(None);
+            let Some(tar) = archive::open(file).map_err(unread)? else {
+                // It was another file a moment ago.
+                return Err(CopyError::Archive { archive: found.path.clone(), source: LayerError::Header(0) });
+            };
             unpacker.unpack(LayerReader::literal(tar))?;
             if !changed && archive.has_changed()? {
                 stage.changed.push(found.path.clone());

@@ -57,6 +57,14 @@ pub enum LayerError {
         /// Which one.
         field: &'static str,
     },
+    /// A number that the kernel gives to nobody.
+    #[error("the tar header before byte {offset} has a {field} that nobody can have")]
+    Owner {
+        /// Just past the header.
+        offset: u64,
+        /// Which one.
+        field: &'static str,
+    },
     /// Extension headers of one entry, together more than a megabyte.
     #[error("the tar has extension headers of {0} bytes for one entry")]
     Extension(u64),
@@ -349,8 +357,9 @@ impl<R: Read> LayerReader<R> {
     }
 
     fn id(&self, value: Option<u64>, field: &'static str) -> Result<u32, LayerError> {
+        let id = value.ok_or(self.field(field))?.try_into().ok();
         // The largest means "nobody" to the kernel.
-        value.and_then(|value| value.try_into().ok()).filter(|id| *id != u32::MAX).ok_or(self.field(field))
+        id.filter(|id| *id != u32::MAX).ok_or(LayerError::Owner { offset: self.input.offset, field })
     }
 
     fn field(&self, field: &'static str) -> LayerError {

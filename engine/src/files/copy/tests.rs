@@ -19,6 +19,7 @@ mod contents;
 mod keys;
 mod metadata;
 mod mirrors;
+mod no_archives;
 mod paths;
 
 /// A context, an image and a stage, side by side.

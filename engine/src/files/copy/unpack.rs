@@ -5,7 +5,7 @@
 //! begin with `.wh.` are names like any other here; no layer takes them.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use rbuild_image::{Change, Entry, EntryKind, LayerError, LayerReader};
@@ -29,6 +29,31 @@ pub(crate) fn unpack_context(tar: impl Read, into: &Root, name: &InnerPath) -> R
         return Err(CopyError::Archive { archive: name.clone(), source: LayerError::Truncated(offset) });
     }
     writer.finish()
+}
+
+/// Whether bytes that begin with a tar header are an archive to `ADD`: whether Go's archive/tar can read all that belongs to
+/// the first entry's headers. Everything else is a file like any other, even if it was meant to be an archive.
+///
+/// # Errors
+/// What the operating system returns for reading.
+pub(super) fn is_archive(mut tar: impl Read) -> io::Result<bool> {
+    let mut start = Vec::new();
+    (&mut tar).take(512).read_to_end(&mut start)?;
+    // To Go a global header is an entry.
+    if start.get(156) == Some(&b'g') {
+        return Ok(true);
+    }
+    let mut reader = LayerReader::literal(io::Cursor::new(start).chain(tar));
+    match reader.next() {
+        Ok(first) => Ok(first.is_some()),
+        // That of a decoder says what is there.
+        Err(LayerError::Read(error)) if error.raw_os_error().is_some() => Err(error),
+        // They say something that cannot be done.
+        Err(LayerError::Path(_) | LayerError::Target { .. } | LayerError::Kind { .. } | LayerError::Owner { .. }) => {
+            Ok(true)
+        }
+        Err(_) => Ok(false),
+    }
 }
 
 /// Unpacks a plain tar.
@@ -145,7 +170,7 @@ impl<D: Destination> Unpacker<'_, D> {
         let path = self.into.join_path(directory);
         match resolve(self.image.tree(), &path, true) {
             Ok(found) => Ok(found.path),
-            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Err(CopyError::NotADirectory { path }),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(CopyError::NotADirectory { path }),
             Err(source) => Err(CopyError::Write { path, source }),
         }
     }
