@@ -12,12 +12,13 @@
 //! solves, the second meets the first at the content keys, from the sources upwards, since the inputs are shared too.
 
 use std::collections::HashMap;
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{BoxFuture, Either, FutureExt, Shared, WeakShared, select};
+use futures_util::future::{BoxFuture, FutureExt, Shared, WeakShared};
 use rbuild_core::{Digest, Resources, StepId};
 use tokio::sync::oneshot;
 
@@ -179,15 +180,14 @@ pub(crate) async fn fly<W: Worker, R: Records<W::Output>>(
         Content::Known(content) => *content,
         Content::Later(name, key) => match Turn::wait_unless(&solver, &order, key.clone()).await {
             Ok(turn) => {
-                // Another process can come to this only after it has found the input, which is recorded after its name is
-                // known here: so the lock is taken in time, and if not, the same is made twice.
-                let locked = async { Ok::<_, Arc<W::Error>>(solver.records.lock(&key.clone().await?).await) };
-                let executed = execute(&solver, &order, name, &audience, turn);
-                let (executed, _lock) = match select(pin!(executed), pin!(locked)).await {
-                    Either::Left((executed, _)) => (executed?, None),
-                    Either::Right((lock, executed)) => (executed.await?, Some(lock?)),
+                let made = async {
+                    let executed = execute(&solver, &order, name, &audience, turn).await?;
+                    record(&solver, &order, executed, herald, key.clone()).await
                 };
-                return record(&solver, &order, executed, herald, key.clone()).await;
+                // Another process can come to this only after it has found the input, which is recorded after its name is
+                // known here: so the lock is taken in time, whether this executes or waits for its own name by then.
+                let locked = async { Ok(solver.records.lock(&key.clone().await?).await) };
+                return beside(made, locked).await;
             }
             // Known before its turn came: it may be known to others, too.
             Err(content) => content?,
@@ -199,6 +199,27 @@ pub(crate) async fn fly<W: Worker, R: Records<W::Output>>(
     };
     let executed = execute(&solver, &order, &content, &audience, turn).await?;
     record(&solver, &order, executed, herald, ready(Ok(content))).await
+}
+
+/// What `work` gives, or the failure of `held`; keeps what that gives until then. Does not poll twice in a row, as
+/// [`others_first`] needs it.
+async fn beside<T, E, H>(
+    work: impl Future<Output = Result<T, E>>,
+    held: impl Future<Output = Result<H, E>>,
+) -> Result<T, E> {
+    let (mut work, mut held, mut holding) = (pin!(work), pin!(held), None);
+    poll_fn(|context| {
+        let done = work.as_mut().poll(context);
+        if done.is_pending() && holding.is_none() {
+            match held.as_mut().poll(context) {
+                Poll::Ready(Ok(hold)) => holding = Some(hold),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
+            }
+        }
+        done
+    })
+    .await
 }
 
 /// What was executed, how long it took, and what is given back when that is recorded.
@@ -238,7 +259,8 @@ async fn record<W: Worker, R: Records<W::Output>>(
 ) -> Landed<W::Output, W::Error> {
     let Executed { outputs, resources, naming } = executed;
     // What stands on something without a name has none either. Nobody may be there to hear of it.
-    if naming == Naming::Pending || matches!(order.content, Content::Later(..)) {
+    let unnamed = naming == Naming::Pending || matches!(order.content, Content::Later(..));
+    if unnamed {
         herald.outputs.send(outputs.clone()).ok();
     }
     if naming == Naming::Pending {
@@ -246,9 +268,26 @@ async fn record<W: Worker, R: Records<W::Output>>(
     }
     let content = content.await?;
     herald.named.send(()).ok();
+    if unnamed {
+        // Who has begun on this knows its key now: it takes the lock before other processes can know that key, too.
+        others_first().await;
+    }
     let provenance = Provenance { duration, resources, ..order.provenance.clone() };
     solver.records.insert(&[content, order.definition], &outputs, &provenance).await;
     Ok(Made { outputs, duration, resources, executed: true, content, definition: order.definition })
+}
+
+/// Lets those be polled first who were woken before. Pending twice: what is polled now may be in the line again already.
+async fn others_first() {
+    let mut turns = 0..2;
+    poll_fn(|context| {
+        if turns.next().is_none() {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Early cut-off: an equal result is known, from other inputs of the same content.

@@ -71,3 +71,31 @@ fn a_step_that_only_waits_for_its_turn_is_executed_by_who_can() {
     executed.sort_unstable();
     assert_eq!(executed, (0..STAGES).collect::<Vec<_>>(), "each once");
 }
+
+/// Steps that end before the layer below them has a name, too.
+#[test]
+fn equal_builds_at_once_execute_each_step_once() {
+    let (stages, steps) = (12, 8);
+    let bench = busybox_bench!();
+    let step =
+        |stage, step| format!("RUN --mount=type=cache,target=/c echo {stage}.{step} | tee -a /c/log > /f{step}\n");
+    let stage = |number: usize| -> String {
+        let steps: String = (0..steps).map(|place| step(number, place)).collect();
+        format!("FROM busybox AS s{number}\n{steps}")
+    };
+    let copies: String = (0..stages).map(|number| format!("COPY --from=s{number} /f0 /f{number}\n")).collect();
+    let text: String = (0..stages).map(stage).collect();
+    bench.file("app/Dockerfile", format!("{text}FROM busybox\n{copies}"));
+    thread::scope(|scope| {
+        for name in ["one", "two", "three"] {
+            let bench = &bench;
+            scope.spawn(move || bench.build(&["-t", name, "app"]).ok());
+        }
+    });
+    let log = ask(&bench, "cat /c/log");
+    let mut executed: Vec<&str> = log.lines().collect();
+    let count = executed.len();
+    executed.sort_unstable();
+    executed.dedup();
+    assert_eq!((executed.len(), count), (stages * steps, stages * steps), "{log}");
+}

@@ -87,6 +87,10 @@ async fn a_chain_waits_for_names_before_too_many_are_missing() {
         assert!(poll_immediate(&mut solve).await.is_none());
         tokio::time::advance(std::time::Duration::from_millis(1)).await;
     }
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+        assert!(poll_immediate(&mut solve).await.is_none());
+    }
     assert_eq!(bench.ledger.began().len() - settled(&bench).len(), jobs + cores);
     solve.await.unwrap();
 }
@@ -184,6 +188,31 @@ async fn concurrent_solves_and_processes_still_make_each_once() {
     names.sort();
     assert_eq!(names, ["large", "next"], "the other process waits for the lock of the content key");
     assert_eq!(one.ledger.running.load(Ordering::SeqCst) + two.ledger.running(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_begun_early_is_made_once_over_all_processes_whatever_it_waits_for() {
+    // It runs until after the name of its input is known, or has ended before and waits for that or for its own name.
+    for script in
+        [&["sleep 200"][..], &["late 0"], &["late 200"], &["sleep 50", "late 200"], &["sleep 200", "late 200"]]
+    {
+        let mut graph = Graph::new();
+        let large = add(&mut graph, &["large", "late 100"], &[]);
+        let next = add(&mut graph, &[&["next"], script].concat(), &[large]);
+        let last = add(&mut graph, &[&["last"], script].concat(), &[next]);
+        let memory = Memory::default();
+        let (one, two) = (Bench::on(memory.clone(), 4), Bench::on(memory.clone(), 4));
+        join(one.solve(&graph, last), two.solve(&graph, last)).await;
+        let mut names = [one.ledger.began(), two.ledger.began()].concat();
+        names.sort();
+        assert_eq!(names, ["large", "last", "next"], "{script:?}");
+        // In the moment in which another process can find an input it must not find the key of what stands on it free.
+        let recorded = memory.0.recorded.lock().unwrap();
+        let locked = |title: &str| recorded.iter().find(|(recorded, _)| recorded == title).map(|(_, locks)| *locks);
+        assert!(locked("large") >= Some(2), "{script:?}: {recorded:?}");
+        // Unless it had its name when it ended: then nobody has begun on it before.
+        assert!(script == ["sleep 200"] || locked("next") >= Some(2), "{script:?}: {recorded:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -209,6 +209,8 @@ pub(crate) struct Shelf {
     /// Locks that are held now, and the most that ever were.
     locked: AtomicUsize,
     pub(crate) locked_at_most: AtomicUsize,
+    /// The titles that were recorded, each with the number of locks that were held then.
+    pub(crate) recorded: Mutex<Vec<(String, usize)>>,
     pub(crate) finds: AtomicUsize,
     /// Nothing is remembered, as on a full disk.
     pub(crate) forgetful: AtomicBool,
@@ -252,6 +254,7 @@ impl Records<Thing> for Memory {
         if self.0.forgetful.load(Ordering::SeqCst) {
             return;
         }
+        self.0.recorded.lock().unwrap().push((provenance.title.clone(), self.0.locked.load(Ordering::SeqCst)));
         for key in keys {
             let stored = Stored { outputs: outputs.to_vec(), duration: provenance.duration };
             self.0.records.lock().unwrap().insert(*key, stored);
