@@ -18,6 +18,8 @@ pub struct Names<V> {
     /// Where a name is, and its value. The last name stays for good, so what waits is smaller than it.
     sorted: Vec<(u32, V)>,
     others: BTreeMap<Box<[u8]>, V>,
+    /// How long the names of the others are, together.
+    waiting: usize,
 }
 
 /// How many names wait at least before they are sorted in.
@@ -28,7 +30,7 @@ const GONE: u32 = 1 << 31;
 
 impl<V> Default for Names<V> {
     fn default() -> Self {
-        Self { text: Vec::new(), sorted: Vec::new(), others: BTreeMap::new() }
+        Self { text: Vec::new(), sorted: Vec::new(), others: BTreeMap::new(), waiting: 0 }
     }
 }
 
@@ -59,6 +61,9 @@ impl<V: Copy> Names<V> {
             }
             Err(_) => {
                 let before = self.others.insert(name.into(), value);
+                if before.is_none() {
+                    self.waiting += name.len();
+                }
                 if self.others.len() > FEW.max(self.sorted.len()) {
                     self.sort();
                 }
@@ -76,7 +81,11 @@ impl<V: Copy> Names<V> {
                 *at |= GONE;
                 there.then_some(*before)
             }
-            Err(_) => self.others.remove(name),
+            Err(_) => {
+                let before = self.others.remove(name)?;
+                self.waiting -= name.len();
+                Some(before)
+            }
         }
     }
 
@@ -86,10 +95,9 @@ impl<V: Copy> Names<V> {
         NamesIter { text: &self.text, sorted, others }
     }
 
-    /// How many bytes they take, about.
+    /// How many bytes they take, about. Takes no longer if they are many.
     pub fn bytes(&self) -> usize {
-        let others: usize = self.others.keys().map(|name| name.len()).sum();
-        self.text.len() + self.sorted.len() * size_of::<(u32, V)>() + others
+        self.text.len() + self.sorted.len() * size_of::<(u32, V)>() + self.waiting
     }
 
     fn place(&self, name: &[u8]) -> Result<usize, usize> {
@@ -112,6 +120,7 @@ impl<V: Copy> Names<V> {
     /// Puts those that wait into their places.
     fn sort(&mut self) {
         let others = std::mem::take(&mut self.others);
+        self.waiting = 0;
         let others: Vec<(u32, V)> = others.iter().map(|(name, value)| (self.keep(name), *value)).collect();
         let sorted = std::mem::take(&mut self.sorted);
         let mut merged = Vec::with_capacity(sorted.len() + others.len());
@@ -210,6 +219,8 @@ mod tests {
                     assert_eq!(names.insert(&name, step as u32), expected.insert(name.clone(), step as u32));
                 }
                 assert_eq!(names.find(&name), expected.get(&name).copied());
+                let others: usize = names.others.keys().map(|name| name.len()).sum();
+                assert_eq!(names.bytes(), names.text.len() + 8 * names.sorted.len() + others);
             }
             let found =
                 |names: &Names<u32>| names.iter().map(|(name, value)| (name.to_vec(), value)).collect::<Vec<_>>();
