@@ -1,6 +1,6 @@
 //! Where is what is too much for memory, until it is asked for again?
 //!
-//! Things of some 256 KiB are put on a shelf. As long as they are few they stay in memory. The others are written to a file
+//! Things of some hundred KiB are put on a shelf. As long as they are few they stay in memory. The others are written to a file
 //! that has no name, and read from it again; those that were read last are kept for a while. So whoever holds a million
 //! things that mostly are wanted in order takes the memory of a few.
 
@@ -37,6 +37,8 @@ pub struct Shelf<T> {
     end: AtomicU64,
     /// By their places in the file.
     recent: Recent<T>,
+    /// How many bytes were read from the file.
+    read: AtomicU64,
 }
 
 /// The few things of many that were asked for last.
@@ -120,7 +122,7 @@ impl<T: Shelved> Shelf<T> {
     /// that were read again.
     pub fn new(memory: usize, recent: usize, make: MakeFile) -> Self {
         let (room, end, recent) = (AtomicUsize::new(memory), AtomicU64::new(0), Recent::new(recent));
-        Self { make, file: OnceLock::new(), room, end, recent }
+        Self { make, file: OnceLock::new(), room, end, recent, read: AtomicU64::new(0) }
     }
 
     /// Takes something. Without a file, or room in it, it stays in memory.
@@ -145,6 +147,11 @@ impl<T: Shelved> Shelf<T> {
         Some((at, bytes.len()))
     }
 
+    /// How many times all that is in the file was read from it, rounded down.
+    pub fn times_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed).checked_div(self.end.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
     /// What was put there.
     ///
     /// # Panics
@@ -156,6 +163,7 @@ impl<T: Shelved> Shelf<T> {
         };
         let read = || {
             let mut bytes = vec![0; length];
+            self.read.fetch_add(length as u64, Ordering::Relaxed);
             let file = self.file.get().and_then(Option::as_ref).expect("only a file gives out places in it");
             file.read_exact_at(&mut bytes, at).map(|()| T::read(&bytes))
         };
@@ -204,6 +212,7 @@ mod tests {
             assert_eq!(*shelf.get(&things[number]), text(number));
         }
         assert_eq!(shelf.recent.known.lock().unwrap().len(), 48);
+        assert_eq!(shelf.times_read(), 1);
     }
 
     #[test]

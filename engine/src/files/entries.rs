@@ -31,8 +31,9 @@ use super::{Kind, Node};
 
 /// How much of a context's entries is in memory, at least.
 pub(super) const MEMORY: usize = 16 << 20;
-/// How many blocks of the others are in memory: several threads walk at several places.
-pub(super) const RECENT: usize = 24;
+/// How many blocks of the others are in memory: several threads walk at several places, and at each of them next to what
+/// each thread has found that listed the directories.
+pub(super) const RECENT: usize = 96;
 
 /// Entries one after the other that are in one directory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -354,5 +355,54 @@ mod tests {
         for path in ["directory3/2000", "directory3/0000/x", "nothing", "directory3/0"] {
             assert_eq!(entries.find(path.as_bytes()), None, "{path}");
         }
+    }
+
+    #[test]
+    fn several_who_walk_at_once_read_what_one_reads() {
+        const THREADS: usize = 12;
+        const WALKS: u32 = 6;
+        const DIRECTORIES: u32 = 20_000;
+        let time = Timestamp::default();
+        let node = |kind| Node {
+            kind,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size: 1,
+            mtime: time,
+            ctime: time,
+            dev: 1,
+            ino: 1,
+            links: 1,
+            device: 0,
+            target: None,
+        };
+        let shelf = Shelf::new(0, RECENT, Box::new(tempfile::tempfile));
+        let mut parts: Vec<_> = (0..THREADS).map(|_| Part::default()).collect();
+        let mut list = |part: usize, listing: u32, kind: Kind, count: u32| {
+            let part = &mut parts[part];
+            part.pile.clear();
+            let pack = |number: u32| {
+                let mut packed = part.pile.pack(format!("{number:020}").as_bytes(), &node(kind), false).unwrap();
+                if kind == Kind::Directory {
+                    Pile::enter(&mut packed, number + 1);
+                }
+                packed
+            };
+            let packed: Vec<_> = (0..count).map(pack).collect();
+            part.add(listing, &packed, &shelf).unwrap();
+        };
+        list(0, 0, Kind::Directory, DIRECTORIES);
+        // By turns, and the last one first.
+        (1..=DIRECTORIES).rev().for_each(|listing| list(listing as usize % THREADS, listing, Kind::File, 10));
+        let entries = Entries::new(parts, DIRECTORIES as usize + 1, shelf);
+        let mut walks: Vec<_> = (0..WALKS).map(|_| entries.walk(None, b"")).collect();
+        for (walk, ahead) in walks.iter_mut().zip(0..) {
+            (0..ahead * DIRECTORIES * 11 / WALKS).for_each(|_| assert!(walk.next().is_some()));
+        }
+        let before = entries.shelf.times_read();
+        while walks.iter_mut().filter_map(|walk| walk.next().map(drop)).count() > 0 {}
+        let read = entries.shelf.times_read() - before;
+        assert!((2..=4).contains(&read), "{read}");
     }
 }

@@ -9,7 +9,7 @@ use super::super::Kind;
 use super::pile::{Common, Packed, Pile, Text};
 
 /// How much is put on the shelf at a time.
-const BLOCK: usize = 256 << 10;
+const BLOCK: usize = 64 << 10;
 
 /// Entries that follow each other, and their names.
 #[derive(Debug, Default)]
