@@ -161,7 +161,7 @@ impl ErofsTree {
                 // unpacking does it.
                 let parent = self.directory(parent)?;
                 let target = bytes(target);
-                let inode = self.find(target).filter(|_| target != path);
+                let inode = self.find(target)?.filter(|_| target != path);
                 let inode = inode.ok_or_else(|| Undescribable::Link(shown(path)))?;
                 return self.place(parent, name, inode);
             }
@@ -194,7 +194,7 @@ impl ErofsTree {
             None => ROOT.0,
             Some((parent, name)) => {
                 let parent = self.directory(parent)?;
-                let known = self.directories.find(parent, name);
+                let known = self.child(parent, name)?;
                 match known.map(|known| (known, self.kind(known))) {
                     Some((known, Kind::Directory(_))) => known,
                     Some((_, Kind::Whiteout)) => self.make_directory(parent, name, true)?,
@@ -222,7 +222,7 @@ impl ErofsTree {
     fn remove(&mut self, path: &[u8]) -> Result<()> {
         let Some((parent, name)) = split(path) else { return Err(Undescribable::Parent(shown(path))) };
         let parent = self.directory(parent)?;
-        match self.directories.find(parent, name) {
+        match self.child(parent, name)? {
             None => {
                 let (mode, attributes) = (0, 0);
                 let (uid, gid, mtime) = (0, 0, Timestamp::default());
@@ -242,7 +242,7 @@ impl ErofsTree {
     fn directory(&mut self, path: &[u8]) -> Result<u32> {
         let mut directory = ROOT.1;
         for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
-            let known = self.directories.find(directory, name);
+            let known = self.child(directory, name)?;
             directory = match known.map(|known| self.kind(known)) {
                 Some(Kind::Directory(known)) => known,
                 Some(Kind::Whiteout) => self.made(directory, name, true)?,
@@ -269,17 +269,28 @@ impl ErofsTree {
     }
 
     /// The file with this path, if it is something that can have another name.
-    fn find(&self, path: &[u8]) -> Option<u32> {
+    fn find(&mut self, path: &[u8]) -> Result<Option<u32>> {
         let (mut inode, mut directory) = (ROOT.0, Some(ROOT.1));
         for name in path.split(|&byte| byte == b'/') {
-            inode = self.directories.find(directory?, name)?;
+            let Some(known) = directory else { return Ok(None) };
+            let Some(found) = self.child(known, name)? else { return Ok(None) };
+            inode = found;
             directory = match self.kind(inode) {
                 Kind::Directory(directory) => Some(directory),
                 _ => None,
             };
         }
         let linkable = !matches!(self.kind(inode), Kind::Directory(_) | Kind::Whiteout);
-        linkable.then_some(inode)
+        Ok(linkable.then_some(inode))
+    }
+
+    /// What has this name in a directory.
+    fn child(&mut self, directory: u32, name: &[u8]) -> Result<Option<u32>> {
+        let back = self.directories.recall(directory);
+        if back > 0 {
+            self.account(back)?;
+        }
+        Ok(self.directories.find(directory, name))
     }
 
     fn place(&mut self, parent: u32, name: &[u8], inode: u32) -> Result<()> {

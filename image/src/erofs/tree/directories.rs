@@ -1,7 +1,8 @@
 //! What is in each directory, if that is too much for memory?
 //!
 //! Most tars are done with a directory when they go on to the next one. Its names are put aside then, if they are many. What
-//! is put into it nonetheless brings them back, once and for all.
+//! is put into it nonetheless brings them back, once and for all. Names may be asked for in any order: once as much was read
+//! again as if all had been several times, whatever is asked for comes back, too.
 
 use rbuild_core::{Held, MakeFile, Names, OnShelf, Shelf};
 
@@ -9,6 +10,8 @@ use rbuild_core::{Held, MakeFile, Names, OnShelf, Shelf};
 const WORTH: std::ops::Range<usize> = 4 << 10..4 << 20;
 /// How many of them are in memory when they are read again.
 const RECENT: usize = 4;
+/// How many times they may be read.
+const TIMES: u64 = 8;
 
 /// Directories by their numbers.
 #[derive(Debug)]
@@ -72,15 +75,30 @@ impl Directories {
         self.children(directory).find(name)
     }
 
+    #[cfg(test)]
+    pub(super) fn times_read(&self) -> u64 {
+        self.shelf.times_read()
+    }
+
+    /// Prepares for a look at what is in a directory. Returns how many bytes of names came back into memory for it.
+    pub(super) fn recall(&mut self, directory: u32) -> usize {
+        let is_aside = matches!(self.all[directory as usize].children, Children::Aside(_));
+        if is_aside && self.shelf.times_read() >= TIMES { self.bring_back(directory) } else { 0 }
+    }
+
+    fn bring_back(&mut self, directory: u32) -> usize {
+        let Children::Aside(aside) = &self.all[directory as usize].children else { return 0 };
+        let was_in_memory = aside.is_in_memory();
+        let names = self.shelf.get(aside).clone();
+        let back = if was_in_memory { 0 } else { names.bytes() };
+        self.all[directory as usize].children = Children::Back(names);
+        back
+    }
+
     /// Gives a name of a directory an inode. Returns how many bytes of names came back into memory for it.
     pub(super) fn insert(&mut self, directory: u32, name: &[u8], inode: u32) -> usize {
         self.last = directory;
-        let mut back = 0;
-        if let Children::Aside(names) = &self.all[directory as usize].children {
-            let names = self.shelf.get(names).clone();
-            back = names.bytes();
-            self.all[directory as usize].children = Children::Back(names);
-        }
+        let back = self.bring_back(directory);
         match &mut self.all[directory as usize].children {
             Children::Here(names) | Children::Back(names) => _ = names.insert(name, inode),
             Children::Aside(_) => unreachable!("what was aside is back"),

@@ -307,6 +307,23 @@ fn names_that_are_put_aside_come_back_as_they_were() {
 }
 
 #[test]
+fn links_to_directories_by_turns_take_no_longer_than_the_directories() {
+    let long = "x".repeat(190);
+    let mut tree = ErofsTree::with_file(Box::new(tempfile::tempfile));
+    let mut apply = |change: Change| tree.apply(&change, 512).unwrap();
+    for number in 0..8 {
+        (0..12_000).for_each(|file| apply(self::file(&format!("d{number}/{file:05}{long}"))));
+    }
+    apply(file("l/first"));
+    // More directories than are in memory after they were read.
+    for number in 0..4000 {
+        apply(link(&format!("l/{number:06}"), &format!("d{}/00001{long}", number % 8)));
+    }
+    let read = tree.directories.times_read();
+    assert!((1..12).contains(&read), "{read}");
+}
+
+#[test]
 fn an_attribute_that_all_files_have_counts_for_each() {
     let one = with_attribute(file("a"), "user.a", &[1; 3800]);
     let Change::Upsert(entry) = one else { panic!("no entry") };
