@@ -23,6 +23,20 @@ pub trait Shelved: Sized {
     fn read(bytes: &[u8]) -> Self;
 }
 
+impl Shelved for Vec<u8> {
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    fn write(&self, out: &mut Self) {
+        out.extend_from_slice(self);
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        bytes.to_vec()
+    }
+}
+
 /// Makes the file, when there is too much for memory for the first time.
 pub type MakeFile = Box<dyn Fn() -> io::Result<File> + Send + Sync>;
 
@@ -181,25 +195,8 @@ impl<T> std::fmt::Debug for Shelf<T> {
 mod tests {
     use super::*;
 
-    #[derive(Debug, Eq, PartialEq)]
-    struct Text(Vec<u8>);
-
-    impl Shelved for Text {
-        fn size(&self) -> usize {
-            self.0.len()
-        }
-
-        fn write(&self, out: &mut Vec<u8>) {
-            out.extend_from_slice(&self.0);
-        }
-
-        fn read(bytes: &[u8]) -> Self {
-            Self(bytes.to_vec())
-        }
-    }
-
-    fn text(number: usize) -> Text {
-        Text(vec![number as u8; 100 + number])
+    fn text(number: usize) -> Vec<u8> {
+        vec![number as u8; 100 + number]
     }
 
     #[test]

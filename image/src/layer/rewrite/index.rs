@@ -10,7 +10,7 @@
 use std::io::{self, Write};
 use std::ops::Range;
 
-use rbuild_core::{MakeFile, OnShelf, Shelf, Shelved};
+use rbuild_core::{MakeFile, OnShelf, Shelf};
 
 use super::super::writer::State;
 use super::{BLOCK, PartDigest};
@@ -40,8 +40,8 @@ impl PartDigest {
 /// Where the parts of a tar are, and states of its hash.
 #[derive(Debug)]
 pub struct TarIndex {
-    shelf: Shelf<Piece>,
-    pieces: Vec<OnShelf<Piece>>,
+    shelf: Shelf<Vec<u8>>,
+    pieces: Vec<OnShelf<Vec<u8>>>,
     /// The last parts.
     rest: Vec<u8>,
     /// How many parts there are.
@@ -50,10 +50,6 @@ pub struct TarIndex {
     /// In blocks, where the last part ends.
     end: u64,
 }
-
-/// Parts as they are written.
-#[derive(Debug)]
-struct Piece(Vec<u8>);
 
 impl TarIndex {
     pub(super) fn new(make: MakeFile) -> Self {
@@ -78,7 +74,7 @@ impl TarIndex {
             self.count += 1;
             blocks -= u64::from(some);
             if self.rest.len() + PART > PIECE {
-                self.pieces.push(self.shelf.put(Piece(std::mem::take(&mut self.rest))));
+                self.pieces.push(self.shelf.put(std::mem::take(&mut self.rest)));
             }
         }
     }
@@ -97,7 +93,7 @@ impl TarIndex {
         out.write_all(&self.count.to_le_bytes())?;
         out.write_all(&(self.states.len() as u64).to_le_bytes())?;
         for piece in &self.pieces {
-            out.write_all(&self.shelf.get(piece).0)?;
+            out.write_all(&self.shelf.get(piece))?;
         }
         out.write_all(&self.rest)?;
         for (offset, state) in &self.states {
@@ -105,19 +101,5 @@ impl TarIndex {
             out.write_all(state)?;
         }
         Ok(())
-    }
-}
-
-impl Shelved for Piece {
-    fn size(&self) -> usize {
-        self.0.len()
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.0);
-    }
-
-    fn read(bytes: &[u8]) -> Self {
-        Self(bytes.to_vec())
     }
 }
