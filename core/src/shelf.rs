@@ -1,6 +1,6 @@
 //! Where is what is too much for memory, until it is asked for again?
 //!
-//! Things of some hundred KiB are put on a shelf. As long as they are few they stay in memory. The others are written to a file
+//! Things of 64 KiB and more are put on a shelf. As long as they are few they stay in memory. The others are written to a file
 //! that has no name, and read from it again; those that were read last are kept for a while. So whoever holds a million
 //! things that mostly are wanted in order takes the memory of a few.
 
